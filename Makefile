@@ -54,11 +54,11 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.has-demo: EXTRAS := demo
-$(VENV)/.has-demo: SIZE := 170 MB
+$(VENV)/.has-demo: SIZE := 160 MB
 $(VENV)/.has-test: EXTRAS := test,cuda-dev
-$(VENV)/.has-test: SIZE := 270 MB, of which 96 MB are the CUDA compiler and its headers; no GPU is needed
+$(VENV)/.has-test: SIZE := 260 MB, of which 96 MB are the CUDA compiler and its headers; no GPU is needed
 $(VENV)/.has-check: EXTRAS := check
-$(VENV)/.has-check: SIZE := 110 MB
+$(VENV)/.has-check: SIZE := 120 MB
 $(VENV)/.has-bench: EXTRAS := demo,bench
 $(VENV)/.has-bench: SIZE := PyTorch, from 200 MB to 3 GB depending on which build the index offers
 
