@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS: list[set[str]] = [
     {"errors"},
     {"dtypes"},
-    {"rules", "samples"},
+    {"params", "rules", "samples"},
     {"op"},
-    {"tensor", "backend"},
+    {"printing", "backend"},
+    {"tensor"},
     {"tape", "registry", "hookspecs"},
     {"dispatch"},
     {"ops"},

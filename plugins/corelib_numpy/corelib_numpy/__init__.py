@@ -1,0 +1,1 @@
+"""A plain NumPy backend for corelib."""
