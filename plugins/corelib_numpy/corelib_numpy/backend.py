@@ -9,6 +9,7 @@ from corelib import dtypes, ops
 from corelib.plugin_api import Backend, KernelSet
 
 kernels = KernelSet()
+add = kernels.add
 quiet = np.errstate(all="ignore")  # corelib's arithmetic is IEEE's: inf and NaN are values, not warnings
 
 
@@ -32,13 +33,23 @@ class NumpyBackend(Backend):
 
 # Element-wise functions have the standard's names and meaning; so have these, with the parameters that kernels get.
 kernels.fill_from(SimpleNamespace(**{name: quiet(f) for name, f in vars(standard).items() if callable(f)}))
-for name in """where reshape permute_dims broadcast_to flip max min any all argmax argmin argsort searchsorted
-               take_along_axis nonzero""".split():
-    kernels.add(getattr(ops, name), getattr(standard, name))
+MOVES = ["where", "reshape", "permute_dims", "broadcast_to", "flip", "take_along_axis"]
+for name in [*MOVES, "max", "min", "any", "all", "argmax", "argmin", "argsort", "searchsorted", "nonzero"]:
+    add(getattr(ops, name), getattr(standard, name))
 
-kernels.add(ops.full, lambda *, shape, fill_value, dtype: np.full(shape, fill_value, dtype.numpy))
-kernels.add(ops.concat, lambda *xs, axis: np.concatenate(xs, axis))
-kernels.add(ops.pad, lambda x, *, pad_width, constant_value: np.pad(x, pad_width, constant_values=constant_value))
+add(ops.full, lambda *, shape, fill_value, dtype: np.full(shape, fill_value, dtype.numpy))
+add(ops.concat, lambda *xs, axis: np.concatenate(xs, axis))
+add(ops.pad, lambda x, *, pad_width, constant_value: np.pad(x, pad_width, constant_values=constant_value))
+add(ops.erf, lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))
+
+
+def accumulate(function):
+    """NumPy's function with corelib's dtype for the accumulator."""
+    return quiet(lambda x, *, dtype, **params: function(x, dtype=dtype.numpy, **params))
+
+
+for name in ["sum", "prod", "cumulative_sum", "cumulative_prod"]:
+    add(getattr(ops, name), accumulate(getattr(standard, name)))
 
 
 @kernels.implements(ops.arange)
@@ -55,34 +66,27 @@ def arange(*, start, step, size, dtype):
 def astype(x, *, dtype):
     if x.dtype.kind != "f" or dtype.kind not in ("int", "uint"):
         return x.astype(dtype.numpy)
-    inside = (x > dtype.min - 1) & (x < dtype.max + 1)  # outside: saturate; NaN becomes 0. NumPy leaves both open
     low, zero, high = (dtype.numpy.type(value) for value in (dtype.min, 0, dtype.max))
-    return np.where(inside, np.where(inside, x, 0).astype(dtype.numpy), np.where(x < 0, low, np.where(x > 0, high, zero)))
+    inside = (x > dtype.min - 1) & (x < dtype.max + 1)
+    outside = np.where(x < 0, low, np.where(x > 0, high, zero))
+    return np.where(inside, np.where(inside, x, 0).astype(dtype.numpy), outside)
 
 
-# NaN wins, and +0 > -0; inf // 2 is inf.
-pick = np.where
-kernels.add(ops.maximum, lambda x1, x2: pick((x1 == x2) & np.signbit(x1), x2, np.maximum(x1, x2)), dtypes.FLOATING)
-kernels.add(ops.minimum, lambda x1, x2: pick((x1 == x2) & np.signbit(x1), x1, np.minimum(x1, x2)), dtypes.FLOATING)
-floor_divide = quiet(lambda x1, x2: pick(np.isinf(x1), np.divide(x1, x2), np.floor_divide(x1, x2)))
-kernels.add(ops.floor_divide, floor_divide, dtypes.FLOATING)
-kernels.add(ops.erf, lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))
+def maximum(x1, x2):
+    return np.where(x1 == x2, np.where(np.signbit(x1), x2, x1), np.maximum(x1, x2))
+
+
+divide = quiet(lambda x1, x2: np.where(np.isinf(x1), np.divide(x1, x2), np.floor_divide(x1, x2)))
+add(ops.floor_divide, divide, dtypes.FLOATING)
+add(ops.maximum, maximum, dtypes.FLOATING)
+add(ops.minimum, lambda x1, x2: -maximum(-x1, -x2), dtypes.FLOATING)
 
 
 @kernels.implements(ops.pow, dtypes=dtypes.SIGNED)
 def pow(x1, x2):
     x2 = np.asarray(x2, np.result_type(x1, x2))
     reciprocal = np.where(x1 == 1, 1, np.where(x1 == -1, 1 - 2 * (x2 & 1), 0)).astype(x2.dtype)
-    return np.where(x2 < 0, reciprocal, np.power(x1, np.maximum(x2, 0)))  # 1 / x**n, truncated, for negative n
-
-
-def accumulate(function):
-    """NumPy's function with corelib's dtype for the accumulator."""
-    return quiet(lambda x, *, dtype, **params: function(x, dtype=dtype.numpy, **params))
-
-
-for name in ("sum", "prod", "cumulative_sum", "cumulative_prod"):
-    kernels.add(getattr(ops, name), accumulate(getattr(standard, name)))
+    return np.where(x2 < 0, reciprocal, np.power(x1, np.maximum(x2, 0)))
 
 
 @kernels.implements(ops.sort)
@@ -108,14 +112,11 @@ def updated(x, where, values, assign=np.ndarray.__setitem__):
     return result
 
 
-kernels.add(ops.strided_slice, lambda x, *, start, size, step: x[region(start, size, step)])
-kernels.add(ops.strided_update, lambda x, value, *, start, size, step, overwrite: updated(x, region(start, size, step), value))
-kernels.add(ops.gather, lambda x, *indices, axis: x[place(x, indices, axis)])
-kernels.add(ops.scatter, lambda x, values, *indices, axis, overwrite: updated(x, place(x, indices, axis), values))
-kernels.add(
-    ops.scatter_add,
-    lambda x, values, *indices, axis, overwrite: updated(x, place(x, indices, axis), values, np.add.at),
-)
+add(ops.strided_slice, lambda x, *, start, size, step: x[region(start, size, step)])
+add(ops.strided_update, lambda x, v, *, overwrite, **where: updated(x, region(**where), v))
+add(ops.gather, lambda x, *i, axis: x[place(x, i, axis)])
+add(ops.scatter, lambda x, v, *i, axis, overwrite: updated(x, place(x, i, axis), v))
+add(ops.scatter_add, lambda x, v, *i, axis, overwrite: updated(x, place(x, i, axis), v, np.add.at))
 
 
 @kernels.implements(ops.random_bits)
@@ -125,7 +126,8 @@ def random_bits(key, counter, *, shape, dtype):
     block = np.uint64(counter) + np.arange(-(-words // 4), dtype=np.uint64)
     x0, x1, x2, x3 = block & low, block >> 32, 0 * block, 0 * block
     for n in range(10):
-        k0, k1 = (int(k) + n * weyl & low for k, weyl in zip(key, (0x9E3779B9, 0xBB67AE85), strict=True))
+        k0, k1 = int(key[0]) + n * 0x9E3779B9 & low, int(key[1]) + n * 0xBB67AE85 & low
         p0, p1 = x0 * 0xD2511F53, x2 * 0xCD9E8D57
         x0, x1, x2, x3 = p1 >> 32 ^ x1 ^ k0, p1 & low, p0 >> 32 ^ x3 ^ k1, p0 & low
-    return np.stack([x0, x1, x2, x3], -1).astype("<u4").ravel()[:words].view(f"<u{dtype.itemsize}").reshape(shape)
+    bits = np.stack([x0, x1, x2, x3], axis=-1).astype("<u4").ravel()[:words]
+    return bits.view(f"<u{dtype.itemsize}").reshape(shape)
