@@ -1,0 +1,1 @@
+"""The reference backend of corelib: what every op means, in plain Python."""

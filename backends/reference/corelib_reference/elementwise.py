@@ -1,0 +1,174 @@
+"""Element-wise ops: one function of Python numbers per op, and three ways to apply it (unary, binary, comparison).
+
+Read the tables first: they are the definitions. Each kernel applies its function to the broadcast operands and rounds
+the results once. A float32 operand is a double that happens to be representable in 24 bits; why computing in double and
+rounding once is right is told in ``rounding.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from typing import Any
+
+from corelib.plugin_api import dtypes, ops
+
+from . import ieee
+from .array import RefArray, Shape, broadcast, broadcast_shape
+from .kernels import kernels
+from .rounding import rounding, scalar
+
+Function = Callable[..., Any]
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _never(x: Any) -> bool:
+    return False
+
+
+def _always(x: Any) -> bool:
+    return True
+
+
+def _integer_sign(x: int) -> int:
+    return (x > 0) - (x < 0)
+
+
+def _integer_floor_divide(x: int, y: int) -> int:
+    return x // y if y else 0
+
+
+def _integer_remainder(x: int, y: int) -> int:
+    return x % y if y else 0
+
+
+def _integer_power(dtype: dtypes.DType) -> Function:
+    """x**y modulo 2**bits; a negative exponent gives the truncated reciprocal: 1 for 1, +-1 for -1, else 0."""
+    modulus = 1 << dtype.bits
+
+    def power(x: int, y: int) -> int:
+        if y >= 0:
+            return pow(x, y, modulus)
+        return {1: 1, -1: -1 if y % 2 else 1}.get(x, 0)
+
+    return power
+
+
+def _left_shift(dtype: dtypes.DType) -> Function:
+    return lambda x, count: x << count if 0 <= count < dtype.bits else 0
+
+
+def _right_shift(dtype: dtypes.DType) -> Function:
+    return lambda x, count: x >> count if 0 <= count < dtype.bits else -(x < 0)
+
+
+# What each op does to one element: of a floating dtype, then of an integer dtype (where booleans are accepted they count as
+# integers: False is 0 and True is 1).
+FLOATING_UNARY = {
+    ops.negative: operator.neg, ops.abs: abs, ops.sign: ieee.sign,
+    ops.floor: ieee.floor, ops.ceil: ieee.ceil, ops.round: ieee.rint, ops.trunc: ieee.trunc,
+    ops.sqrt: ieee.sqrt, ops.exp: ieee.exp, ops.expm1: ieee.expm1,
+    ops.log: ieee.log, ops.log1p: ieee.log1p, ops.log2: ieee.log2, ops.log10: ieee.log10,
+    ops.sin: ieee.sin, ops.cos: ieee.cos, ops.tan: ieee.tan,
+    ops.asin: ieee.asin, ops.acos: ieee.acos, ops.atan: math.atan,
+    ops.sinh: ieee.sinh, ops.cosh: ieee.cosh, ops.tanh: math.tanh,
+    ops.asinh: math.asinh, ops.acosh: ieee.acosh, ops.atanh: ieee.atanh, ops.erf: math.erf,
+}  # fmt: skip
+INTEGER_UNARY = {
+    ops.negative: operator.neg, ops.abs: abs, ops.sign: _integer_sign,
+    ops.floor: _same, ops.ceil: _same, ops.round: _same, ops.trunc: _same,
+}  # fmt: skip
+FLOATING_PREDICATE = {ops.isnan: math.isnan, ops.isinf: math.isinf, ops.isfinite: math.isfinite}
+INTEGER_PREDICATE = {ops.isnan: _never, ops.isinf: _never, ops.isfinite: _always}
+FLOATING_BINARY = {
+    ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: operator.mul, ops.divide: ieee.divide,
+    ops.floor_divide: ieee.floor_divide, ops.remainder: ieee.remainder, ops.pow: ieee.power,
+    ops.atan2: math.atan2, ops.hypot: ieee.hypot, ops.copysign: math.copysign, ops.nextafter: ieee.nextafter,
+    ops.maximum: ieee.maximum, ops.minimum: ieee.minimum,
+}  # fmt: skip
+INTEGER_BINARY = {
+    ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: operator.mul,
+    ops.floor_divide: _integer_floor_divide, ops.remainder: _integer_remainder,
+    ops.maximum: max, ops.minimum: min,
+    ops.bitwise_and: operator.and_, ops.bitwise_or: operator.or_, ops.bitwise_xor: operator.xor,
+}  # fmt: skip
+INTEGER_BINARY_BY_WIDTH = {
+    ops.pow: _integer_power, ops.bitwise_left_shift: _left_shift, ops.bitwise_right_shift: _right_shift,
+}  # fmt: skip
+COMPARISON = {
+    ops.equal: operator.eq, ops.not_equal: operator.ne, ops.less: operator.lt,
+    ops.less_equal: operator.le, ops.greater: operator.gt, ops.greater_equal: operator.ge,
+}  # fmt: skip
+
+
+def _operands(dtype: dtypes.DType, *operands: Any) -> tuple[Shape, list[Iterable[Any]]]:
+    """The broadcast shape, and the elements of each operand; a Python scalar takes the dtype and repeats for ever."""
+    shape = broadcast_shape(*(x.shape for x in operands if isinstance(x, RefArray)))
+
+    def elements(x: Any) -> Iterable[Any]:
+        return broadcast(x, shape) if isinstance(x, RefArray) else repeat(scalar(x, dtype))
+
+    return shape, [elements(x) for x in operands]
+
+
+def unary(function: Function, dtype: dtypes.DType, result: dtypes.DType) -> Callable[[RefArray], RefArray]:
+    """The kernel that applies ``function`` to every element of an array of ``dtype``."""
+    rounded = rounding(result)
+
+    def kernel(x: RefArray, /) -> RefArray:
+        return RefArray(x.shape, result, rounded(list(map(function, x.data))))
+
+    return kernel
+
+
+def binary(function: Function, dtype: dtypes.DType, result: dtypes.DType) -> Callable[..., RefArray]:
+    """The kernel that applies ``function`` to every pair of elements of two operands of ``dtype``."""
+    rounded = rounding(result)
+
+    def kernel(x1: Any, x2: Any, /) -> RefArray:
+        shape, (left, right) = _operands(dtype, x1, x2)
+        return RefArray(shape, result, rounded(list(map(function, left, right))))
+
+    return kernel
+
+
+def _register(
+    table: dict[Any, Function], form: Any, accepted: tuple[Any, ...], to_bool: bool = False
+) -> None:
+    """``form(function, dtype, result dtype)`` as the kernel of each op of the table for each accepted dtype."""
+    for op, function in table.items():
+        for dtype in accepted:
+            kernels.add(op, form(function, dtype, dtypes.bool if to_bool else dtype), dtypes=(dtype,))
+
+
+_register(FLOATING_UNARY, unary, dtypes.FLOATING)
+_register(INTEGER_UNARY, unary, dtypes.INTEGER)
+_register(FLOATING_PREDICATE, unary, dtypes.FLOATING, to_bool=True)
+_register(INTEGER_PREDICATE, unary, dtypes.INTEGER, to_bool=True)
+_register({ops.bitwise_invert: operator.invert}, unary, dtypes.INTEGER)
+_register({ops.bitwise_invert: operator.not_}, unary, dtypes.BOOLEAN)
+_register(FLOATING_BINARY, binary, dtypes.FLOATING)
+_register({ops.nextafter: ieee.nextafter_float32}, binary, (dtypes.float32,))
+_register(INTEGER_BINARY, binary, dtypes.INTEGER)
+_register(
+    {op: INTEGER_BINARY[op] for op in (ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor)},
+    binary,
+    dtypes.BOOLEAN,
+)
+_register({ops.maximum: max, ops.minimum: min}, binary, dtypes.BOOLEAN)
+_register(COMPARISON, binary, (*dtypes.BOOLEAN, *dtypes.INTEGER, *dtypes.FLOATING), to_bool=True)
+for _dtype in dtypes.INTEGER:
+    _register({op: make(_dtype) for op, make in INTEGER_BINARY_BY_WIDTH.items()}, binary, (_dtype,))
+
+
+@kernels.implements(ops.where)
+def where(condition: RefArray, x1: Any, x2: Any, /) -> RefArray:
+    """x1 where condition holds, x2 elsewhere; one of the two may be a Python scalar."""
+    dtype = x1.dtype if isinstance(x1, RefArray) else x2.dtype
+    shape, (chosen, left, right) = _operands(dtype, condition, x1, x2)
+    return RefArray(shape, dtype, [a if c else b for c, a, b in zip(chosen, left, right)])  # noqa: B905 - scalars repeat

@@ -1,0 +1,157 @@
+"""Functions of Python floats with the results that IEEE 754 and C99's Annex F prescribe.
+
+Python's :mod:`math` computes the same values but raises ValueError and OverflowError at poles, outside domains and beyond the
+largest double, and divides by zero with an exception. Here nothing raises: poles and overflows are infinite, and what
+has no value is NaN. Where IEEE 754 leaves a choice, the array API standard's is taken. This module knows doubles only.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from math import copysign, inf, nan
+
+Unary = Callable[[float], float]
+
+
+def total(function: Unary, poles: dict[float, float] | None = None, *, odd: bool = False) -> Unary:
+    """``function`` without exceptions: ``poles`` where it has them, NaN outside its domain, infinity on overflow.
+
+    The infinity has the sign of x if the function is ``odd``, otherwise it is positive.
+    """
+    at_poles = poles or {}
+
+    def extended(x: float) -> float:
+        try:
+            return function(x)
+        except OverflowError:
+            return copysign(inf, x) if odd else inf
+        except ValueError:
+            return at_poles.get(x, nan)
+
+    return extended
+
+
+exp, expm1, cosh = total(math.exp), total(math.expm1), total(math.cosh)
+sinh = total(math.sinh, odd=True)
+log, log2, log10 = (total(function, {0.0: -inf}) for function in (math.log, math.log2, math.log10))
+log1p = total(math.log1p, {-1.0: -inf})
+atanh = total(math.atanh, {1.0: inf, -1.0: -inf})
+acosh, asin, acos = total(math.acosh), total(math.asin), total(math.acos)
+sin, cos, tan, sqrt = total(math.sin), total(math.cos), total(math.tan), total(math.sqrt)
+
+
+def _integral(function: Callable[[float], int]) -> Unary:
+    """``function`` from float to integer, as a float: zeros keep their sign, infinities and NaN stay."""
+
+    def extended(x: float) -> float:
+        return copysign(float(function(x)), x) if math.isfinite(x) else x
+
+    return extended
+
+
+floor, ceil, trunc, rint = (
+    _integral(math.floor),
+    _integral(math.ceil),
+    _integral(math.trunc),
+    _integral(round),
+)
+
+
+def sign(x: float) -> float:
+    """-1, 0 or 1; NaN for NaN."""
+    return x if x != x else float((x > 0) - (x < 0))
+
+
+def unit(x: float) -> float:
+    """A finite nonzero x as 1 or -1, anything else unchanged: all that matters of x beside an infinity or a NaN."""
+    return x if x == 0 or not math.isfinite(x) else copysign(1.0, x)
+
+
+def divide(x: float, y: float) -> float:
+    """The quotient x / y; a nonzero number by zero is infinite."""
+    try:
+        return x / y
+    except ZeroDivisionError:
+        return nan if x == 0 or x != x else copysign(inf, x) * copysign(1.0, y)
+
+
+def floor_divide(x: float, y: float) -> float:
+    """floor(x / y), the quotient being exact; by zero as :func:`divide`, infinity by a finite number is infinite.
+
+    Python's own // is exact for quotients below 2**50; larger ones are divided as integers.
+    """
+    if y == 0 or (math.isinf(x) and math.isfinite(y)):
+        return divide(x, y)
+    quotient = x // y
+    if abs(quotient) < 2.0**50 or quotient != quotient or math.isinf(x):
+        return quotient
+    (a, b), (c, d) = x.as_integer_ratio(), y.as_integer_ratio()
+    try:
+        return float(a * d // (b * c))
+    except OverflowError:
+        return copysign(inf, quotient)
+
+
+def remainder(x: float, y: float) -> float:
+    """Python's x % y = x - floor(x / y) * y, of the sign of y, rounded once; NaN for y = 0 and for infinite x."""
+    return nan if y == 0 else x % y
+
+
+def is_odd(y: float) -> bool:
+    """Whether y is an odd integer."""
+    return y % 2 == 1
+
+
+def power(x: float, y: float) -> float:
+    """C's pow: 1 for y = 0 and for x = 1 whatever the other is; NaN for negative x and fractional y."""
+    try:
+        return math.pow(x, y)
+    except OverflowError:
+        return -inf if x < 0 and is_odd(y) else inf
+    except ValueError:
+        if x == 0:  # a pole: y is negative
+            return copysign(inf, x) if is_odd(y) else inf
+        return nan
+
+
+def hypot(x: float, y: float) -> float:
+    """sqrt(x*x + y*y) without intermediate overflow; infinite if either is, even beside NaN."""
+    return math.hypot(x, y)
+
+
+def maximum(x: float, y: float) -> float:
+    """The larger, IEEE 754-2019's maximum: NaN if either is, and +0 is larger than -0."""
+    if x > y or x != x:
+        return x
+    if y > x or y != y:
+        return y
+    return x if copysign(1.0, x) > 0 else y
+
+
+def minimum(x: float, y: float) -> float:
+    """The smaller, IEEE 754-2019's minimum: NaN if either is, and -0 is smaller than +0."""
+    if x < y or x != x:
+        return x
+    if y < x or y != y:
+        return y
+    return x if copysign(1.0, x) < 0 else y
+
+
+def nextafter(x: float, y: float) -> float:
+    """The double after x in the direction of y."""
+    return math.nextafter(x, y)
+
+
+def nextafter_float32(x: float, y: float) -> float:
+    """The float32 after x in the direction of y (both float32). Neighbours of one sign have neighbouring bit patterns."""
+    if x != x or y != y:
+        return nan
+    if x == y:
+        return y
+    if x == 0:
+        return copysign(2.0**-149, y)
+    (bits,) = struct.unpack("<i", struct.pack("<f", x))
+    bits += 1 if (y > x) == (x > 0) else -1
+    return struct.unpack("<f", struct.pack("<i", bits))[0]
