@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from corelib import hookspecs
 from corelib.backend import BackendInfo
 
@@ -40,7 +41,9 @@ def test_the_walk_through_is_the_plugin(label, file):
 
 
 def test_the_plugin_stays_small():
-    counts = {file.name: len(file.read_text().splitlines()) for file in (PLUGIN / "corelib_numpy").glob("*.py")}
+    counts = {
+        file.name: len(file.read_text().splitlines()) for file in (PLUGIN / "corelib_numpy").glob("*.py")
+    }
     assert sum(counts.values()) < 150, counts
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import array_api_compat.numpy as standard
 import numpy as np
+
 from corelib import dtypes, ops
 from corelib.plugin_api import Backend, KernelSet
 
@@ -40,6 +41,7 @@ for name in [*MOVES, "max", "min", "any", "all", "argmax", "argmin", "argsort", 
 add(ops.full, lambda *, shape, fill_value, dtype: np.full(shape, fill_value, dtype.numpy))
 add(ops.concat, lambda *xs, axis: np.concatenate(xs, axis))
 add(ops.pad, lambda x, *, pad_width, constant_value: np.pad(x, pad_width, constant_values=constant_value))
+add(ops.sort, lambda x, *, axis, **how: np.take_along_axis(x, standard.argsort(x, axis=axis, **how), axis))
 add(ops.erf, lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))
 
 
@@ -87,11 +89,6 @@ def pow(x1, x2):
     x2 = np.asarray(x2, np.result_type(x1, x2))
     reciprocal = np.where(x1 == 1, 1, np.where(x1 == -1, 1 - 2 * (x2 & 1), 0)).astype(x2.dtype)
     return np.where(x2 < 0, reciprocal, np.power(x1, np.maximum(x2, 0)))
-
-
-@kernels.implements(ops.sort)
-def sort(x, *, axis, descending):
-    return np.take_along_axis(x, standard.argsort(x, axis=axis, descending=descending), axis)
 
 
 def region(start, size, step):
