@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import hypothesis
+import pytest
 
 # Without a deadline: a first call may compile. Derandomised where a machine runs the suite, so that a red run is red
 # again; at a desk, new examples each time find more.
 hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+@functools.cache
+def why_unusable(backend: str) -> str:
+    """Why a backend cannot be used here, in its own words; empty when it can."""
+    import corelib
+
+    statuses = {status.name: status for status in corelib.backends()}
+    if backend not in statuses:
+        return f"{backend}: not installed"
+    return "" if statuses[backend].usable else f"{backend}: {statuses[backend].reason}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`@pytest.mark.device("cuda")`: run where that backend is usable, otherwise skip with its reason, counted at the end."""
+    for marker in item.iter_markers("device"):
+        reason = why_unusable(*marker.args)
+        if reason:
+            pytest.skip(reason)
