@@ -1,0 +1,297 @@
+"""The hot path: from a call of a public op to a kernel, and onto the tape. ``@primitive`` and ``@composite`` build the callables here.
+
+A call costs: the operands' backends compared by identity, their dtypes compared by identity, ``tables[dtype][op.index](a, b)``, one slotted
+Tensor, and one test whether an operand has a node. No hook, lock, context variable or keyword merging. Whatever does not fit the quick
+path (scalars of another kind, promotion, mixed levels, an exception) goes to :func:`execute`, which does it right, or says what is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from . import dtypes
+from .dtypes import DType, as_dtype
+from .errors import BackendError, CorelibError, DTypeError
+from .op import Op, calls
+from .params import not_a_tensor
+from .registry import registry
+from .rules import Spec
+from .tape import Node, paused, record
+from .tensor import Tensor, wrap
+
+F = TypeVar("F", bound=Callable[..., Any])
+_new = object.__new__
+
+
+def primitive(**declaration: Any) -> Callable[[F], F]:
+    """Declare a primitive: an op without a body, for which every backend owes a kernel. See :mod:`corelib.op` for the pieces."""
+
+    def declare(fn: F) -> F:
+        return _public(Op(fn, primitive=True, **_with_kind(declaration)), fn)
+
+    return declare
+
+
+def composite(**declaration: Any) -> Callable[[F], F]:
+    """Declare a composite: its body is its definition on every backend, and its derivative unless ``vjp`` is given."""
+
+    def declare(fn: F) -> F:
+        return _public(Op(fn, primitive=False, **_with_kind(declaration)), fn)
+
+    return declare
+
+
+def _with_kind(declaration: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "elementwise", **declaration}
+
+
+def _public(op: Op, fn: F) -> F:
+    if op.kind == "elementwise" and not op.params and not op.variadic and op.rule.joint is None and len(op.operands) <= 2:
+        call = _unary(op) if len(op.operands) == 1 else _binary(op)
+    else:
+        call = _general(op)
+    functools.update_wrapper(call, fn)
+    call.op = op  # type: ignore[attr-defined]
+    op.fn = call
+    setattr(calls, fn.__name__, call)
+    registry.op_added()
+    return call  # type: ignore[return-value]
+
+
+# -- the quick paths ---------------------------------------------------------------------------------------------
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    index = op.index
+    records = op.derivative.kind not in ("nondiff", "body")
+    (keep_x,), keep_y = op.derivative.keep(op, (True,)) if records else ((False,), False)
+    body = op.derivative.kind == "body"
+
+    def call(x: Any, /) -> Any:
+        try:
+            backend, data, node = x._backend, x._data, x._node
+            if body and node is not None:
+                return execute(op, (x,), {})
+            result = backend.tables[data.dtype][index](data)
+        except Exception:
+            return execute(op, (x,), {})
+        y = _new(Tensor)
+        y._data, y._backend = result, backend
+        if records and node is not None and not paused.get():
+            y._node = Node(
+                op, backend, (node,), (data if keep_x else None,), None, result if keep_y else None, result.shape, result.dtype
+            )
+        else:
+            y._node = None
+        return y
+
+    return call
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    index = op.index
+    records = op.derivative.kind not in ("nondiff", "body")
+    body = op.derivative.kind == "body"
+    combinations = [(False, False), (True, False), (False, True), (True, True)]
+    keeps = [(*k[0], k[1]) for k in (op.derivative.keep(op, c) for c in combinations)] if records else [(False, False, False)] * 4
+
+    def call(x1: Any, x2: Any, /) -> Any:
+        try:
+            kind = x2.__class__
+            if kind is float or kind is int:
+                b, node2 = x2, None
+                backend, a, node1 = x1._backend, x1._data, x1._node
+                table = backend.tables[a.dtype]
+                if not table.floating or (body and node1 is not None):
+                    return execute(op, (x1, x2), {})
+                if kind is int:
+                    b = float(x2)
+            else:
+                kind = x1.__class__
+                if kind is float or kind is int:
+                    a, node1 = x1, None
+                    backend, b, node2 = x2._backend, x2._data, x2._node
+                    table = backend.tables[b.dtype]
+                    if not table.floating or (body and node2 is not None):
+                        return execute(op, (x1, x2), {})
+                    if kind is int:
+                        a = float(x1)
+                else:
+                    backend, a, b = x1._backend, x1._data, x2._data
+                    dtype = a.dtype
+                    node1, node2 = x1._node, x2._node
+                    if x2._backend is not backend or b.dtype is not dtype or (body and (node1 is not None or node2 is not None)):
+                        return execute(op, (x1, x2), {})
+                    table = backend.tables[dtype]
+            result = table[index](a, b)
+        except Exception:
+            return execute(op, (x1, x2), {})
+        y = _new(Tensor)
+        y._data, y._backend = result, backend
+        if node1 is None and node2 is None or not records or paused.get():
+            y._node = None
+        else:
+            keep1, keep2, keep_y = keeps[(node1 is not None) + 2 * (node2 is not None)]
+            y._node = Node(
+                op, backend, (node1, node2), (a if keep1 else None, b if keep2 else None), None, result if keep_y else None,
+                result.shape, result.dtype,
+            )  # fmt: skip
+        return y
+
+    return call
+
+
+def _general(op: Op) -> Callable[..., Any]:
+    bind = op.bind
+    if op.name == "astype":
+        return lambda *args, **kwargs: _astype(op, *bind(*args, **kwargs))
+    if op.device_param is not None or not op.operands:
+        return lambda *args, **kwargs: create(op, *bind(*args, **kwargs))
+    return lambda *args, **kwargs: execute(op, *bind(*args, **kwargs))
+
+
+def _astype(op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    """A cast to the dtype that a tensor has is the tensor itself."""
+    (x,) = operands
+    return x if isinstance(x, Tensor) and x.dtype is params["dtype"] else execute(op, operands, params)
+
+
+def create(op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+    """Run an op without operands: on the device it was asked for, else where tensors are being created."""
+    backend = registry.creation(params.pop(op.device_param, None) if op.device_param else None)
+    try:
+        data = backend.tables[params["dtype"]][op.index](**params)
+    except Exception as error:
+        raise explained(op, (), params, error, backend) from _cause(error)
+    return wrap(data, backend)
+
+
+# -- the general path --------------------------------------------------------------------------------------------
+
+
+def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
+    backend, tensors, tracked = _one_backend(op, operands)
+    dtype = _promote(op, tensors, params)
+    if tracked and op.derivative.kind == "body" and not paused.get():
+        return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
+    try:
+        table = backend.tables[dtype]
+        result = table[op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)
+    except Exception as error:
+        raise explained(op, tensors, params, error, backend) from _cause(error)
+    if not tracked or op.derivative.kind in ("nondiff", "body"):
+        return tuple(wrap(r, backend) for r in result) if isinstance(result, tuple) else wrap(result, backend)
+    node = record(op, backend, tensors, params, result)
+    if isinstance(result, tuple):
+        return tuple(wrap(r, backend, n) for r, n in zip(result, node or [None] * len(result), strict=True))
+    return wrap(result, backend, node)
+
+
+def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]:
+    """The backend that all operands are on, the operands (lifted to it, NumPy scalars as Python's), and whether one is tracked."""
+    backend, mixed, tracked = None, False, False
+    tensors = list(operands)
+    for position, operand in enumerate(tensors):
+        if isinstance(operand, Tensor):
+            tracked = tracked or operand._node is not None
+            if backend is None:
+                backend = operand._backend
+            elif operand._backend is not backend:
+                mixed = True
+                if operand._backend.level > backend.level:
+                    backend = operand._backend
+        elif operand is None or isinstance(operand, bool | int | float):
+            parameter = op.signature.parameters[op.operands[op.slot(position)]]
+            if not str(parameter.annotation).startswith("Array") and not (operand is None and parameter.default is None):
+                raise DTypeError(not_a_tensor(op, op.operand_name(position), operand))
+            if isinstance(operand, float) and type(operand) is not float:
+                tensors[position] = float(operand)
+        elif getattr(operand, "shape", None) == () and hasattr(operand, "item") and type(operand).__module__ == "numpy":
+            tensors[position] = operand.item()
+        else:
+            raise DTypeError(not_a_tensor(op, op.operand_name(position), operand))
+    if backend is None:
+        raise DTypeError(f"{op.name} needs a Tensor among its operands, got {', '.join(repr(o) for o in operands) or 'none'}")
+    if mixed:
+        for position, operand in enumerate(tensors):
+            if isinstance(operand, Tensor) and operand._backend is not backend:
+                if backend.level == operand._backend.level:
+                    devices = list(dict.fromkeys(o._backend.device for o in tensors if isinstance(o, Tensor)))
+                    raise BackendError(f"{op.name}: operands on {' and '.join(map(repr, devices))}: call x.to({devices[-1]!r})")
+                tensors[position] = backend.lift(operand)
+    return backend, tensors, tracked
+
+
+def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
+    """Bring the jointly promoted operands to one dtype, in place; returns the dtype under which the kernel is found."""
+    rule = op.rule
+    joint = [p for p in range(len(tensors)) if rule.joint is None or op.slot(p) in rule.joint]
+    dtype: DType | None = None
+    scalars = []
+    for p in joint:
+        operand = tensors[p]
+        if isinstance(operand, Tensor):
+            found = operand.dtype
+            dtype = found if dtype is None or dtype is found else dtypes.promote(dtype, found)
+        elif operand is not None:
+            scalars.append(p)
+    if dtype is None:
+        if "dtype" in params:
+            dtype = params["dtype"]
+        else:
+            dtype = next(t.dtype for t in tensors if isinstance(t, Tensor))
+    else:
+        for p in scalars:
+            dtype = dtypes.weak_dtype(tensors[p], dtype)
+        for p in joint:
+            operand = tensors[p]
+            if isinstance(operand, Tensor):
+                if operand.dtype is not dtype:
+                    tensors[p] = calls.astype(operand, dtype)
+            elif operand is not None:
+                tensors[p] = as_scalar(op, operand, dtype)
+    for p, operand in enumerate(tensors):
+        if p not in joint and isinstance(operand, Tensor) and rule.fixed:
+            rule.check_fixed(op, p, operand.dtype)
+            wanted = rule.fixed.get(op.slot(p), rule.fixed.get(-1))
+            if wanted is not None and operand.dtype is not wanted:
+                tensors[p] = calls.astype(operand, wanted)
+    return dtype  # type: ignore[return-value]
+
+
+def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float:
+    """A Python scalar in the kind of ``dtype``, or DTypeError when it does not fit."""
+    if dtype.kind == "float":
+        return float(value)
+    if dtype.kind == "bool":
+        return bool(value)
+    if not dtype.min <= value <= dtype.max:
+        raise DTypeError(f"{op.name}: the Python integer {value} does not fit {dtype.name} ({dtype.min} to {dtype.max})")
+    return int(value)
+
+
+def spec_of(operand: Any) -> Spec | None:
+    """Shape and dtype of an operand; a Python scalar is weak."""
+    if isinstance(operand, Tensor):
+        return Spec(operand._data.shape, operand.dtype, operand._backend.device)
+    return None if operand is None else Spec((), as_dtype(type(operand)), None, True)
+
+
+def explained(op: Op, operands: Sequence[Any], params: dict[str, Any], error: Exception, backend: Any) -> Exception:
+    """The error to raise for a kernel that failed: the rule's words if the rule refuses, the same on every backend."""
+    try:
+        op.rule(op, [spec_of(o) for o in operands], params)
+        if op.diagnose is not None and backend.level == 0:
+            op.diagnose(op, operands, params)
+    except CorelibError as refusal:
+        return refusal
+    if not isinstance(error, CorelibError):
+        error.add_note(f"in the kernel of {op.name} on {backend.device!r}, with parameters {params}")
+    return error
+
+
+def _cause(error: Exception) -> BaseException | None:
+    return error.__cause__

@@ -1,0 +1,250 @@
+"""Data types: the objects, their limits, and the one promotion table that every backend obeys.
+
+A :class:`DType` is a singleton, compared by identity on the hot path. Backends never promote: kernels receive
+operands of equal dtype, or a Python scalar as one of them. Python scalars are weak: they take the tensor's dtype.
+This module knows neither tensors nor backends, and imports NumPy only when somebody hands it a NumPy dtype.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+from .errors import DTypeError, nearest
+
+__all__ = [
+    "BOOLEAN", "DType", "FLOATING", "INTEGER", "NUMERIC", "ALL", "REAL", "as_dtype", "bool", "can_cast", "default_dtype", "finfo",
+    "float32", "float64", "iinfo", "int16", "int32", "int64", "int8", "isdtype", "promote", "result_type",
+    "uint16", "uint32", "uint64", "uint8", "weak_dtype",
+]  # fmt: skip
+
+
+class DType:
+    """One data type: ``name``, ``kind`` (``bool int uint float complex``), ``bits``, ``itemsize`` in bytes and
+    ``format``, the code of :mod:`struct` for one element. Integer types have ``min`` and ``max``; floating types
+    have ``eps``, ``smallest_normal``, ``min`` and ``max``.
+    """
+
+    __slots__ = ("_numpy", "bits", "eps", "format", "index", "itemsize", "kind", "max", "min", "name", "smallest_normal")
+
+    def __init__(self, name: str, kind: str, bits: int, format: str) -> None:
+        self.name, self.kind, self.bits, self.format = name, kind, bits, format
+        self.itemsize = builtins.max(bits // 8, 1)
+        self.index = len(ALL)
+        self._numpy: Any = None
+        self.min: Any = None
+        self.max: Any = None
+        self.eps = self.smallest_normal = None
+        if kind == "int":
+            self.min, self.max = -(1 << bits - 1), (1 << bits - 1) - 1
+        elif kind == "uint":
+            self.min, self.max = 0, (1 << bits) - 1
+        elif kind == "float":
+            digits, exponent = {32: (24, 128), 64: (53, 1024)}[bits]
+            self.eps = math.ldexp(1.0, 1 - digits)
+            self.smallest_normal = math.ldexp(1.0, 2 - exponent)
+            self.max = math.ldexp(1 - math.ldexp(1.0, -digits), exponent)
+            self.min = -self.max
+        _BY_NAME[name] = self
+        ALL.append(self)
+
+    @property
+    def numpy(self) -> Any:
+        """The NumPy dtype of the same name (imports NumPy at first use)."""
+        if self._numpy is None:
+            import numpy
+
+            self._numpy = numpy.dtype(self.name)
+        return self._numpy
+
+    def __repr__(self) -> str:
+        return f"corelib.{self.name}"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+    def __eq__(self, other: object) -> builtins.bool:
+        if self is other:
+            return True
+        if isinstance(other, DType):
+            return False
+        try:
+            return as_dtype(other) is self
+        except DTypeError:
+            return NotImplemented
+
+    __hash__ = object.__hash__  # stays in C: dtypes are dictionary keys on the hot path
+
+
+_BY_NAME: dict[str, DType] = {}
+ALL: list[DType] = []
+
+bool = DType("bool", "bool", 8, "?")
+int8 = DType("int8", "int", 8, "b")
+int16 = DType("int16", "int", 16, "h")
+int32 = DType("int32", "int", 32, "i")
+int64 = DType("int64", "int", 64, "q")
+uint8 = DType("uint8", "uint", 8, "B")
+uint16 = DType("uint16", "uint", 16, "H")
+uint32 = DType("uint32", "uint", 32, "I")
+uint64 = DType("uint64", "uint", 64, "Q")
+float32 = DType("float32", "float", 32, "f")
+float64 = DType("float64", "float", 64, "d")
+
+BOOLEAN = (bool,)
+SIGNED = (int8, int16, int32, int64)
+UNSIGNED = (uint8, uint16, uint32, uint64)
+INTEGER = SIGNED + UNSIGNED
+FLOATING = (float32, float64)
+REAL = INTEGER + FLOATING
+NUMERIC = REAL  # complex dtypes join here
+
+_DEFAULT = {"float": float32, "int": int64, "uint": uint64, "bool": bool}
+_PYTHON: dict[Any, str] = {builtins.bool: "bool", builtins.int: "int", builtins.float: "float"}
+
+
+def default_dtype(kind: str) -> DType:
+    """The default dtype of a kind: float32, int64, uint64 or bool."""
+    return _DEFAULT[kind]
+
+
+def as_dtype(obj: Any) -> DType:
+    """The :class:`DType` that ``obj`` names: a DType, a name, a NumPy dtype or scalar type, or ``bool int float``."""
+    if obj.__class__ is DType:
+        return obj
+    try:
+        found = _CACHE.get(obj)
+    except TypeError:
+        found = None
+    if found is not None:
+        return found
+    if isinstance(obj, str):
+        name = obj
+    elif isinstance(obj, type) and obj in _PYTHON:
+        return _DEFAULT[_PYTHON[obj]]
+    else:
+        name = getattr(obj, "name", None) or getattr(obj, "__name__", None) or repr(obj)
+    found = _BY_NAME.get(name)
+    if found is None:
+        raise DTypeError(f"corelib has no dtype {name!r}{nearest(name, _BY_NAME)} (there are {', '.join(_BY_NAME)})")
+    _CACHE[obj] = found
+    return found
+
+
+_CACHE: dict[Any, DType] = {}
+
+
+def _promoted(a: DType, b: DType) -> DType | None:
+    if a is b:
+        return a
+    kinds = {a.kind, b.kind}
+    if "bool" in kinds:
+        return b if a.kind == "bool" else a
+    if a.kind == b.kind:
+        return a if a.bits > b.bits else b
+    if "float" in kinds:  # integer with floating: the floating dtype
+        return a if a.kind == "float" else b
+    signed, unsigned = (a, b) if a.kind == "int" else (b, a)
+    bits = signed.bits if signed.bits > unsigned.bits else 2 * unsigned.bits
+    return _BY_NAME.get(f"int{bits}")
+
+
+_PROMOTION: dict[tuple[DType, DType], DType | None] = {(a, b): _promoted(a, b) for a in ALL for b in ALL}
+
+
+def promote(a: DType, b: DType) -> DType:
+    """The dtype of an op on operands of dtypes ``a`` and ``b``.
+
+    The array API standard's table; mixed kinds: bool with a number gives the number's dtype, an integer with a floating
+    dtype gives the floating dtype. No integer dtype holds int64 and uint64, so that pair is refused.
+    """
+    found = _PROMOTION[a, b]
+    if found is None:
+        raise DTypeError(f"no dtype holds both {a.name} and {b.name}: cast one operand with .astype(...)")
+    return found
+
+
+def weak_dtype(scalar: Any, dtype: DType) -> DType:
+    """The dtype of an op on a Python scalar and a tensor of ``dtype``: the tensor's, unless the scalar's kind is higher."""
+    kind = _PYTHON.get(scalar.__class__)
+    if kind is None:
+        raise DTypeError(f"a Python bool, int or float was needed, got {scalar.__class__.__name__}")
+    rank = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
+    return dtype if rank[kind] <= rank[dtype.kind] else _DEFAULT[kind]
+
+
+def result_type(*arrays_and_dtypes: Any) -> DType:
+    """The dtype that an op on these tensors, dtypes and Python scalars would have.
+
+    Example: ``result_type(corelib.int32, corelib.float32) is corelib.float32``.
+    """
+    scalars = [a for a in arrays_and_dtypes if a.__class__ in _PYTHON]
+    strong = [as_dtype(getattr(a, "dtype", a)) for a in arrays_and_dtypes if a.__class__ not in _PYTHON]
+    if not strong:
+        if not scalars:
+            raise DTypeError("result_type needs at least one tensor, dtype or scalar")
+        strong = [_DEFAULT[_PYTHON[scalars[0].__class__]]]
+    result = strong[0]
+    for dtype in strong[1:]:
+        result = promote(result, dtype)
+    for scalar in scalars:
+        result = weak_dtype(scalar, result)
+    return result
+
+
+def can_cast(from_: Any, to: Any, /) -> builtins.bool:
+    """Whether promotion can turn ``from_`` (a dtype or a tensor) into the dtype ``to``."""
+    source, target = as_dtype(getattr(from_, "dtype", from_)), as_dtype(to)
+    return _PROMOTION[source, target] is target
+
+
+_KINDS = {
+    "bool": BOOLEAN, "signed integer": SIGNED, "unsigned integer": UNSIGNED, "integral": INTEGER,
+    "real floating": FLOATING, "complex floating": (), "numeric": NUMERIC,
+}  # fmt: skip
+
+
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    """Whether ``dtype`` is of ``kind``: a dtype, one of the standard's kind names, or a tuple of these."""
+    dtype = as_dtype(dtype)
+    if isinstance(kind, tuple):
+        return any(isdtype(dtype, k) for k in kind)
+    if isinstance(kind, str):
+        if kind not in _KINDS:
+            raise DTypeError(f"isdtype: unknown kind {kind!r}{nearest(kind, _KINDS)} (there are {', '.join(_KINDS)})")
+        return dtype in _KINDS[kind]
+    return dtype is as_dtype(kind)
+
+
+class iinfo:
+    """Limits of an integer dtype: ``bits``, ``min``, ``max``, ``dtype``."""
+
+    __slots__ = ("bits", "dtype", "max", "min")
+
+    def __init__(self, type: Any, /) -> None:
+        self.dtype = as_dtype(getattr(type, "dtype", type))
+        if self.dtype not in INTEGER:
+            raise DTypeError(f"iinfo needs an integer dtype, got {self.dtype.name}")
+        self.bits, self.min, self.max = self.dtype.bits, self.dtype.min, self.dtype.max
+
+    def __repr__(self) -> str:
+        return f"iinfo({self.dtype.name}: bits={self.bits}, min={self.min}, max={self.max})"
+
+
+class finfo:
+    """Limits of a floating dtype: ``bits``, ``eps``, ``min``, ``max``, ``smallest_normal``, ``dtype``."""
+
+    __slots__ = ("bits", "dtype", "eps", "max", "min", "smallest_normal")
+
+    def __init__(self, type: Any, /) -> None:
+        self.dtype = as_dtype(getattr(type, "dtype", type))
+        if self.dtype not in FLOATING:
+            raise DTypeError(f"finfo needs a floating dtype, got {self.dtype.name}")
+        d = self.dtype
+        self.bits, self.eps, self.min, self.max, self.smallest_normal = d.bits, d.eps, d.min, d.max, d.smallest_normal
+
+    def __repr__(self) -> str:
+        return f"finfo({self.dtype.name}: eps={self.eps}, min={self.min}, max={self.max})"

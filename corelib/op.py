@@ -1,0 +1,267 @@
+"""What an op is: its declaration, and the table of all that are declared.
+
+An op's whole story stands where it is declared (``ops/``): name, signature, docstring, shape and dtype rule, exactly one kind
+of derivative, samples, error samples, ULP budget. A missing piece is an error while the module is imported. This module knows
+neither tensors nor backends; ``dispatch.py`` turns a declaration into the public function.
+
+**Derivative rules name what they read.** The parameters of a rule are names of the op's operands and parameters, ``y`` for the
+result and ``g`` for its cotangent; a tape node keeps those, and nothing else:
+
+* ``d=``: partial derivatives of an element-wise op, one per operand: a number or a function, ``d=lambda y: y`` for exp,
+  ``d=(lambda x2: x2, lambda x1: x1)`` for multiply, None for an operand without derivative. The tape unbroadcasts.
+* ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the op is not linear in.
+  Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are never kept), the others as tensors.
+* ``bilinear=``: a pair, each the transpose in one operand (given as its Spec) with the other one's values.
+* ``vjp=`` with ``jvp=``: ``vjp`` reads ``g`` and returns the operands' cotangents (a tuple, one per operand);
+  ``jvp`` reads tangents as ``dx`` for an operand ``x``. A composite may have ``vjp`` alone.
+* ``nondiff="why"``: there is none; such an op never records.
+
+A variadic operand (``*indices`` or a sequence of tensors) is one operand: rules see it as a tuple and return a tuple for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .errors import DeclarationError
+from .params import CANONICAL, DROPPED
+from .rules import Rule
+
+KINDS = ("elementwise", "reduce", "movement", "contract", "index", "scan", "random", "creation", "opaque")
+SUM_BOUND = "n*u*sum|x|"  # a ULP budget for sums and products of matrices: the a-priori bound, not a number of ULP
+
+OPS: list[Op] = []
+BY_NAME: dict[str, Op] = {}
+
+
+class Callables:
+    """The public functions of the declared ops, by name: how a Tensor's methods reach ops that stand above them."""
+
+
+calls: Any = Callables()
+
+
+class Op:
+    """One declared op.
+
+    ``name``, ``index`` (its place in every backend's table), ``kind`` (one of KINDS), ``primitive``, ``signature``, ``operands`` (names),
+    ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
+    (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
+    from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
+    (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
+    show, such as an index out of bounds), ``fn`` (the public
+    function), ``doc``, ``where`` (file and line of the declaration).
+    """
+
+    __slots__ = (
+        "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
+        "name", "operands", "params", "primitive", "rule", "samples", "signature", "ulp", "variadic", "where",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        primitive: bool,
+        kind: str,
+        rule: Rule,
+        samples: Callable[..., Iterable[Any]],
+        ulp: float | str,
+        errors: Sequence[Any] = (),
+        bind: Callable[..., Any] | None = None,
+        leading: bool = False,
+        data_dependent: bool = False,
+        batch: Callable[..., Any] | None = None,
+        diagnose: Callable[..., None] | None = None,
+        params: tuple[str, ...] | None = None,
+        jvp: Callable[..., Any] | None = None,
+        **derivative: Any,
+    ) -> None:
+        self.name = fn.__name__.rstrip("_")
+        self.primitive, self.kind, self.rule, self.samples, self.ulp = primitive, kind, rule, samples, ulp
+        self.leading, self.data_dependent, self.batch = leading or kind == "elementwise", data_dependent, batch
+        self.diagnose = diagnose
+        self.body = None if primitive else fn
+        self.fn: Any = None
+        self.doc = inspect.getdoc(fn) or ""
+        code = fn.__code__
+        self.where = f"{code.co_filename}:{code.co_firstlineno}"
+        self.signature = inspect.signature(fn)
+        self.operands, self.variadic, self.params, self.device_param = _split(self.signature)
+        self.params = params or self.params  # of a primitive with a bind= of its own, whose kernels get other parameters
+        self.bind = bind or _make_bind(self)
+        self.errors = list(errors)
+        self.check()
+        given = {k: v for k, v in derivative.items() if v is not None}
+        if len(given) > 1 or not given.keys() <= {"d", "linear", "bilinear", "vjp", "nondiff"}:
+            raise DeclarationError(f"{self.name}: exactly one derivative kind is needed, got {sorted(derivative)}")
+        if not given:
+            if primitive:
+                raise DeclarationError(f"{self.name}: a primitive needs one of d=, linear=, bilinear=, vjp= or nondiff=")
+            self.derivative = Derivative(self, "body", None)
+        else:
+            ((how, value),) = given.items()
+            if how == "vjp" and primitive and jvp is None:
+                raise DeclarationError(f"{self.name}: vjp= of a primitive comes with jvp=")
+            self.derivative = Derivative(self, how, value, jvp)
+        if self.name in BY_NAME:
+            raise DeclarationError(f"{self.name} is declared twice: {BY_NAME[self.name].where} and {self.where}")
+        self.index = len(OPS)
+        OPS.append(self)
+        BY_NAME[self.name] = self
+
+    def check(self) -> None:
+        """Raise DeclarationError for a missing or inconsistent piece."""
+        if self.kind not in KINDS:
+            raise DeclarationError(f"{self.name}: kind={self.kind!r} is not one of {', '.join(KINDS)}")
+        if not self.doc:
+            raise DeclarationError(f"{self.name}: a docstring is needed")
+        if not isinstance(self.rule, Rule):
+            raise DeclarationError(f"{self.name}: rule= must be a Rule, got {self.rule!r}")
+        if not callable(self.samples):
+            raise DeclarationError(f"{self.name}: samples= must be a generator of samples, got {self.samples!r}")
+        if not isinstance(self.ulp, int | float) and self.ulp != SUM_BOUND:
+            raise DeclarationError(f"{self.name}: ulp= must be a number or SUM_BOUND, got {self.ulp!r}")
+
+    def operand_name(self, position: int) -> str:
+        """The name of the operand at a position of the flat list that a kernel receives."""
+        slot = self.slot(position)
+        name = self.operands[slot]
+        return f"{name}[{position - slot}]" if self.variadic and slot == len(self.operands) - 1 else name
+
+    def slot(self, position: int) -> int:
+        """Which declared operand a position of the flat operand list belongs to."""
+        return min(position, len(self.operands) - 1)
+
+    def regroup(self, flat: Sequence[Any]) -> list[Any]:
+        """The positional arguments of ``fn`` and ``body`` from the flat list of operands."""
+        if not self.variadic or self.signature.parameters[self.operands[-1]].kind is inspect.Parameter.VAR_POSITIONAL:
+            return list(flat)
+        n = len(self.operands) - 1
+        return [*flat[:n], tuple(flat[n:])]
+
+    def __repr__(self) -> str:
+        return f"<{'primitive' if self.primitive else 'composite'} {self.name}{self.signature}>"
+
+
+class Derivative:
+    """The derivative rules of one op and what each of them reads. ``kind``: d, linear, bilinear, vjp, nondiff or body.
+
+    ``rules[slot]`` belongs to the operand of that slot (for vjp there is one rule for all), and ``reads[slot]`` lists its parameters as
+    ``(name, how, position)``: how is "g", "y", "param", "value" or "spec" (the last two of the operand at position).
+    """
+
+    __slots__ = ("_keep", "jvp", "kind", "reads", "reason", "rules")
+
+    def __init__(self, op: Op, kind: str, value: Any, jvp: Callable[..., Any] | None = None) -> None:
+        self.kind, self.jvp, self.reason = kind, jvp, value if kind == "nondiff" else None
+        self.rules: tuple[Any, ...] = ()
+        if kind not in ("nondiff", "body"):
+            self.rules = value if isinstance(value, tuple) else (value,)
+            if kind != "vjp" and len(self.rules) != len(op.operands):
+                raise DeclarationError(f"{op.name}: {kind}= has {len(self.rules)} rules for the operands {', '.join(op.operands)}")
+        self.reads = tuple(self._read(op, slot, rule) for slot, rule in enumerate(self.rules))
+        if jvp is not None:
+            _check_names(op, "jvp", jvp, {*op.operands, *op.params, "y", *(f"d{name}" for name in op.operands)})
+        self._keep: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
+
+    def _read(self, op: Op, slot: int, rule: Any) -> tuple[tuple[str, str, int], ...]:
+        if rule is None or isinstance(rule, int | float):
+            return ()
+        how = {"g": ("g", -1), "y": ("y", -1), **dict.fromkeys(op.params, ("param", -1))}
+        for position, name in enumerate(op.operands):
+            as_spec = self.kind == "linear" and self.rules[position] is not None
+            as_spec = as_spec or (self.kind == "bilinear" and position == slot)
+            how[name] = ("spec" if as_spec else "value", position)
+        return tuple((name, *how[name]) for name in _check_names(op, self.kind, rule, set(how)))
+
+    def keep(self, op: Op, tracked: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
+        """Which operands of the flat list, and whether the result, must be kept when those ``tracked`` have gradients."""
+        found = self._keep.get(tracked)
+        if found is None:
+            last = len(op.operands) - 1
+            active = {min(p, last) for p, t in enumerate(tracked) if t}
+            slots: set[int] = set()
+            result = False
+            for slot, reads in enumerate(self.reads):
+                if self.kind == "vjp" or slot in active:
+                    slots.update(position for _, how, position in reads if how == "value")
+                    result = result or any(how == "y" for _, how, _ in reads)
+            if self.kind == "vjp" and self.jvp is not None:
+                names = inspect.signature(self.jvp).parameters
+                slots.update(p for p, name in enumerate(op.operands) if name in names)
+                result = result or "y" in names
+            found = self._keep[tracked] = (tuple(min(p, last) in slots for p in range(len(tracked))), result)
+        return found
+
+
+def _check_names(op: Op, kind: str, rule: Any, known: set[str]) -> tuple[str, ...]:
+    if not callable(rule):
+        raise DeclarationError(f"{op.name}: {kind}= must hold functions, numbers or None, got {rule!r}")
+    names = tuple(inspect.signature(rule).parameters)
+    for name in names:
+        if name not in known:
+            raise DeclarationError(f"{op.name}: the {kind} rule reads {name!r}, which is none of {', '.join(sorted(known))}")
+    return names
+
+
+def _split(signature: inspect.Signature) -> tuple[tuple[str, ...], bool, tuple[str, ...], str | None]:
+    """Operands (and whether the last is variadic), kernel parameters and the device parameter of a signature."""
+    operands, params, variadic, device = [], [], False, None
+    for name, p in signature.parameters.items():
+        annotation = str(p.annotation)
+        if annotation.startswith(("Tensor", "Array", "Sequence[Tensor")):
+            if variadic:
+                raise DeclarationError(f"operand {name} after a variadic one")
+            operands.append(name)
+            variadic = annotation.startswith("Sequence") or p.kind is p.VAR_POSITIONAL
+        elif annotation.startswith("Device"):
+            device = name
+        elif not annotation.startswith(DROPPED):
+            params.append(name)
+    return tuple(operands), variadic, tuple(params), device
+
+
+def _make_bind(op: Op) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+    """A function with the op's own signature that returns ``(flat operands, canonical parameters)``.
+
+    Its source is generated, so that Python itself checks the call and no keyword is merged at run time.
+    """
+    source, first = [], "None"
+    scope: dict[str, Any] = {"_op": op}
+    for name, p in op.signature.parameters.items():
+        if name in op.operands:
+            variadic = op.variadic and name == op.operands[-1]
+            source.append(f"*{name}" if variadic else name)
+            if first == "None":
+                first = f"({name}[0] if {name} else None)" if variadic else name
+        scope[f"_d_{name}"] = p.default
+    canonical = []
+    for name in (*op.params, *([op.device_param] if op.device_param else [])):
+        convert = CANONICAL.get(str(op.signature.parameters[name].annotation).removesuffix(" | None"))
+        if convert is None:
+            canonical.append(f"{name!r}: {name}")
+        else:
+            scope[f"_c_{name}"] = convert
+            canonical.append(f"{name!r}: _c_{name}(_op, {name!r}, {name}, {first})")
+    text = f"def {op.name}{_plain(op.signature)}:\n    return ({''.join(s + ', ' for s in source)}), {{{', '.join(canonical)}}}\n"
+    exec(compile(text, f"<bind {op.name}>", "exec"), scope)
+    return scope[op.name]
+
+
+def _plain(signature: inspect.Signature) -> str:
+    """The signature as source text without annotations, its defaults named ``_d_name``."""
+    text, marked = [], False
+    parameters = list(signature.parameters.values())
+    for i, p in enumerate(parameters):
+        if p.kind is p.KEYWORD_ONLY and not marked:
+            if not any(q.kind is q.VAR_POSITIONAL for q in parameters):
+                text.append("*")
+            marked = True
+        star = "*" if p.kind is p.VAR_POSITIONAL else ""
+        text.append(star + p.name + ("" if p.default is p.empty else f"=_d_{p.name}"))
+        if p.kind is p.POSITIONAL_ONLY and (i + 1 == len(parameters) or parameters[i + 1].kind is not p.POSITIONAL_ONLY):
+            text.append("/")
+    return f"({', '.join(text)})"

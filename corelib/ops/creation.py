@@ -1,0 +1,340 @@
+"""Creation: tensors from shapes, ranges, Python and NumPy data, other libraries' arrays, and other devices.
+
+``device=`` takes a device string, or nothing: then the active transformation or the selected backend creates. Op bodies and derivative rules
+pass ``device=x._backend``, which creates exactly there, at that level.
+"""
+
+from __future__ import annotations
+
+import array as array_module
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import dtypes
+from ..dispatch import primitive
+from ..dtypes import NUMERIC, DType, as_dtype
+from ..errors import BackendError, DTypeError, ShapeError
+from ..op import calls
+from ..params import as_shape
+from ..registry import registry
+from ..rules import Spec, custom
+from ..samples import Sample, calls_
+from ..tape import Node, _Pseudo
+from ..tensor import Tensor, wrap
+
+if TYPE_CHECKING:
+    from ..params import Device, DTypeLike, Scalar, Shape
+
+CONSTANT = "it has no operand"
+
+
+def _scalar_dtype(op: Any, value: Any, dtype: Any) -> DType:
+    if dtype is not None:
+        return as_dtype(dtype)
+    if isinstance(value, bool | int | float):
+        return dtypes.as_dtype(bool if isinstance(value, bool) else int if isinstance(value, int) else float)
+    raise DTypeError(f"{op}: fill_value must be a Python scalar, got {value!r}")
+
+
+def _bind_full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> tuple[tuple[()], dict[str, Any]]:
+    if hasattr(fill_value, "item"):
+        fill_value = fill_value.item()
+    dtype = _scalar_dtype("full", fill_value, dtype)
+    kind = dtype.kind
+    if kind == "float":
+        fill_value = float(fill_value)
+    elif kind == "bool":
+        fill_value = bool(fill_value)
+    elif isinstance(fill_value, float) and not fill_value.is_integer() or not dtype.min <= fill_value <= dtype.max:
+        raise DTypeError(f"full: {fill_value!r} does not fit {dtype.name}")
+    else:
+        fill_value = int(fill_value)
+    return (), {"shape": as_shape(_FULL, "shape", shape), "fill_value": fill_value, "dtype": dtype, "device": device}
+
+
+class _Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_FULL, _ARANGE = _Named("full"), _Named("arange")
+
+
+@custom(joint=())
+def _shape_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(params["shape"], params["dtype"])
+
+
+@primitive(
+    kind="creation", rule=_shape_rule, nondiff=CONSTANT, bind=_bind_full, ulp=0,
+    samples=calls_(
+        lambda m, d: Sample(((2, 3), m.array((1,), d).data[0]), {"dtype": d}),
+        lambda m, d: Sample(((), m.array((1,), d).data[0]), {"dtype": d}),
+        lambda m, d: Sample(((0, 2), 1), {"dtype": d}),
+    ),
+)  # fmt: skip
+def full(shape: Shape, fill_value: Scalar, *, dtype: DTypeLike | None = None, device: Device = None) -> Tensor:
+    """A tensor of ``shape`` whose elements are all ``fill_value``; dtype by default that of the value's kind."""
+
+
+def _bind_arange(
+    start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None
+) -> tuple[tuple[()], dict[str, Any]]:
+    if stop is None:
+        start, stop = 0, start
+    start, stop, step = (v.item() if hasattr(v, "item") else v for v in (start, stop, step))
+    if step == 0:
+        raise ShapeError("arange: step must not be 0")
+    if dtype is None:
+        dtype = float if any(isinstance(v, float) for v in (start, stop, step)) else int
+    dtype = as_dtype(dtype)
+    exact = all(isinstance(v, int) for v in (start, stop, step))
+    size = max(0, -((start - stop) // step) if exact else math.ceil((stop - start) / step))
+    if dtype.kind == "float":
+        start, step = float(start), float(step)
+    else:
+        start, step = int(start), int(step)
+        if size and not (dtype.min <= start <= dtype.max and dtype.min <= start + (size - 1) * step <= dtype.max):
+            raise DTypeError(f"arange: values from {start} to {start + (size - 1) * step} do not fit {dtype.name}")
+    return (), {"start": start, "step": step, "size": size, "dtype": dtype, "device": device}
+
+
+@custom(NUMERIC, joint=())
+def _range_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec((params["size"],), params["dtype"])
+
+
+@primitive(
+    kind="creation", rule=_range_rule, nondiff=CONSTANT, bind=_bind_arange, ulp=0, params=("start", "step", "size", "dtype"),
+    samples=calls_(
+        lambda m, d: Sample((5,), {"dtype": d}),
+        lambda m, d: Sample((2, 9, 3), {"dtype": d}),
+        lambda m, d: Sample((9, 2, -3) if d.kind != "uint" else (2, 3), {"dtype": d}),
+        lambda m, d: Sample((0, 2, 0.25) if d.kind == "float" else (0,), {"dtype": d}),
+    ),
+)  # fmt: skip
+def arange(start: Scalar, /, stop: Scalar | None = None, step: Scalar = 1, *, dtype: DTypeLike | None = None, device: Device = None) -> Tensor:
+    """Numbers from ``start`` (default 0) to before ``stop`` in steps of ``step``: element i is start + i * step, rounded once."""
+
+
+def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros of ``shape``; dtype float32 unless given."""
+    return full(shape, 0, dtype=dtype or dtypes.float32, device=device)
+
+
+def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones of ``shape``; dtype float32 unless given."""
+    return full(shape, 1, dtype=dtype or dtypes.float32, device=device)
+
+
+def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of ``shape`` whose values are unspecified (here: zeros, so that programs repeat)."""
+    return zeros(shape, dtype=dtype, device=device)
+
+
+def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor of x's shape, and of its dtype and device unless given, filled with ``fill_value``."""
+    return full(x.shape, fill_value, dtype=dtype or x.dtype, device=x._backend if device is None else device)
+
+
+def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Zeros of x's shape, and of its dtype and device unless given."""
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones of x's shape, and of its dtype and device unless given."""
+    return full_like(x, 1, dtype=dtype, device=device)
+
+
+def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """A tensor like x with unspecified values (here: zeros)."""
+    return full_like(x, 0, dtype=dtype, device=device)
+
+
+def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
+    """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``); float32 unless given."""
+    dtype = as_dtype(dtype) if dtype is not None else dtypes.float32
+    if num < 0:
+        raise ShapeError(f"linspace: num must not be negative, got {num}")
+    intervals = num - 1 if endpoint else num
+    step = (stop - start) / intervals if intervals > 0 else 0.0
+    values = [start + i * step for i in range(num)]
+    if endpoint and num > 1:
+        values[-1] = stop
+    if dtype.kind in ("int", "uint"):
+        values = [int(v) for v in values]
+    return asarray([float(v) for v in values] if dtype.kind == "float" else values, dtype=dtype, device=device)
+
+
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+    """Ones on the ``k``-th diagonal of an ``n_rows`` by ``n_cols`` matrix, zeros elsewhere; dtype float32 unless given."""
+    rows = arange(n_rows, device=device)
+    columns = arange(n_rows if n_cols is None else n_cols, device=device)
+    return calls.astype(calls.equal(calls.reshape(rows, (-1, 1)) + k, columns), dtype or dtypes.float32)
+
+
+# -- from data ---------------------------------------------------------------------------------------------------
+
+
+def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Shape and elements of nested sequences of Python scalars (or 0-d tensors), or ShapeError if they are ragged."""
+    if not isinstance(obj, list | tuple):
+        if hasattr(obj, "item"):
+            obj = obj.item()
+        if not isinstance(obj, bool | int | float):
+            raise DTypeError(f"asarray: elements must be bool, int or float, got {type(obj).__name__}")
+        return (), [obj]
+    parts = [_flatten(o) for o in obj]
+    shapes = {shape for shape, _ in parts}
+    if len(shapes) > 1:
+        raise ShapeError(f"asarray: the nested sequences are ragged: parts have shapes {', '.join(map(str, sorted(shapes)))}")
+    return (len(parts), *(shapes.pop() if shapes else ())), [v for _, values in parts for v in values]
+
+
+def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor of ``obj``: a number, nested sequences of numbers, a tensor, a NumPy array, or an array that speaks DLPack.
+
+    dtype: the data's own (bool, int64 or float32 for Python numbers) unless given. device: a tensor's own, else where tensors are being
+    created. Memory is shared where the source's owner could not see a difference; ``copy=True`` never shares.
+
+    Example: ``asarray([[1, 2], [3, 4.5]])``.
+    """
+    if isinstance(obj, Tensor):
+        x = obj if device is None else to(obj, device)
+        return calls.astype(x, dtype) if dtype is not None else x
+    backend = registry.creation(device)
+    if isinstance(obj, bool | int | float | list | tuple):
+        shape, values = _flatten(obj)
+        kind = float if any(isinstance(v, float) for v in values) or not values else bool if all(isinstance(v, bool) for v in values) else int
+        found = as_dtype(dtype) if dtype is not None else as_dtype(kind)
+        return from_buffer(_pack(values, found), shape, found, backend)
+    if hasattr(obj, "__array_interface__") or hasattr(obj, "__array__"):
+        x = _from_numpy(obj, backend)
+    elif hasattr(obj, "__dlpack__"):
+        x = from_dlpack(obj, device=backend)
+    elif isinstance(obj, memoryview | bytes | bytearray | array_module.array):
+        import numpy
+
+        x = _from_numpy(numpy.asarray(obj), backend)
+    else:
+        raise DTypeError(f"asarray cannot make a tensor of {type(obj).__name__}: give numbers, nested lists, or an array")
+    return calls.astype(x, dtype) if dtype is not None else x
+
+
+def _pack(values: list[Any], dtype: DType) -> Any:
+    if dtype.kind == "float":
+        return array_module.array(dtype.format, [_to_float(v, dtype) for v in values])
+    if dtype.kind == "bool":
+        return bytes(bool(v) for v in values)
+    for v in values:
+        if not dtype.min <= v <= dtype.max or v != int(v):
+            raise DTypeError(f"asarray: {v!r} does not fit {dtype.name} ({dtype.min} to {dtype.max})")
+    return array_module.array(dtype.format, [int(v) for v in values])
+
+
+def _to_float(v: Any, dtype: DType) -> float:
+    try:
+        v = float(v)
+    except OverflowError:
+        v = math.copysign(math.inf, v)
+    return v if dtype.bits == 64 or abs(v) <= dtype.max else _narrow(v)
+
+
+def _narrow(v: float) -> float:
+    """A double beyond float32's largest number, as float32 rounds it: the largest number or infinity."""
+    limit = dtypes.float32.max * (1 + 2.0**-25)
+    return v if v != v else math.copysign(math.inf if abs(v) >= limit else dtypes.float32.max, v)
+
+
+def _from_numpy(obj: Any, backend: Any) -> Tensor:
+    import numpy
+
+    array = numpy.asarray(obj)
+    if array.dtype == object:
+        raise DTypeError("asarray: a NumPy array of objects cannot be a tensor: convert it with .astype(float) first")
+    dtype = as_dtype(array.dtype)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return from_buffer(numpy.ascontiguousarray(array), array.shape, dtype, backend)
+
+
+def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) -> Tensor:
+    """A tensor from a C-contiguous buffer in native byte order, which is copied."""
+    backend = registry.creation(device)
+    return wrap(backend.from_host(buffer, tuple(shape), dtype), backend)
+
+
+def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
+    """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a copy."""
+    if isinstance(x, Tensor):
+        return x if device is None else to(x, device)
+    backend = registry.creation(device)
+    data = backend.from_dlpack(x) if copy is not True else None
+    if data is not None:
+        return wrap(data, backend)
+    import numpy
+
+    return _from_numpy(numpy.from_dlpack(x), backend)
+
+
+# -- between devices and dtypes ----------------------------------------------------------------------------------
+
+_TRANSFER = _Pseudo(
+    "to",
+    lambda node, g, record: (to(g, node.params),),
+    lambda node, tangents, record: to(tangents[0], node.backend),
+)
+
+
+def to(x: Tensor, target: Any) -> Tensor:
+    """``x`` on another device ("cuda:1") or in another dtype; ``x`` itself when nothing changes. Differentiable."""
+    try:
+        backend = registry.get(target) if not isinstance(target, DType) else None
+    except BackendError:
+        try:
+            as_dtype(target)
+        except DTypeError:
+            backend = None
+        else:
+            return calls.astype(x, target)
+        raise
+    if backend is None:
+        return calls.astype(x, target)
+    source = x._backend
+    if source is backend:
+        return x
+    if source.level:
+        raise BackendError(f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before")
+    data = registry.manager.hook.transfer(array=x._data, source=source, target=backend)
+    node = None
+    if x._node is not None:
+        from ..tape import paused
+
+        if not paused.get():
+            node = Node(_TRANSFER, backend, (x._node,), (), source, None, data.shape, data.dtype)
+    return wrap(data, backend, node)
+
+
+calls.to, calls.from_buffer = to, from_buffer
+
+# -- grids and triangles -----------------------------------------------------------------------------------------
+
+
+def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
+    """Coordinate tensors of the grid that the one-dimensional ``arrays`` span, in "xy" or "ij" order."""
+    if indexing not in ("xy", "ij"):
+        raise ShapeError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    n = len(arrays)
+    order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
+    shape = tuple(arrays[i].size for i in order)
+    place = {axis: p for p, axis in enumerate(order)}
+    views = [calls.reshape(a, tuple(a.size if p == place[i] else 1 for p in range(n))) for i, a in enumerate(arrays)]
+    return [calls.broadcast_to(v, shape) for v in views]
+
+
+__all__: Sequence[str] = (
+    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid", "ones",
+    "ones_like", "zeros", "zeros_like",
+)  # fmt: skip

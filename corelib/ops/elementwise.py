@@ -1,0 +1,450 @@
+"""Element-wise arithmetic and mathematics: each element of the result depends on one element of each operand.
+
+Partials follow the textbook; at a kink the value is declared here (abs and sign at 0: 0; maximum and minimum of equal operands: half
+each). Special values follow the array API standard and IEEE 754.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..dispatch import composite, primitive
+from ..dtypes import ALL, BOOLEAN, FLOATING, INTEGER, NUMERIC, float32
+from ..dtypes import bool as bool_
+from ..errors import DTypeError
+from ..rules import Spec, binary, custom, selection, unary
+from ..samples import ErrorSample, Sample, calls_, pairs, reals
+from .compare import equal, less
+
+if TYPE_CHECKING:
+    from ..params import Copy, DTypeLike, Scalar
+    from ..tensor import Tensor
+
+    Array = Tensor | Scalar
+
+LN2, LN10, TWO_OVER_SQRT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
+
+# -- arithmetic --------------------------------------------------------------------------------------------------
+
+
+@primitive(rule=binary(NUMERIC), d=(1, 1), samples=pairs(-3, 3), ulp=0.5)
+def add(x1: Array, x2: Array, /) -> Tensor:
+    """x1 + x2. Integers wrap."""
+
+
+@primitive(rule=binary(NUMERIC), d=(1, -1), samples=pairs(-3, 3), ulp=0.5)
+def subtract(x1: Array, x2: Array, /) -> Tensor:
+    """x1 - x2. Integers wrap."""
+
+
+@primitive(rule=binary(NUMERIC), d=(lambda x2: x2, lambda x1: x1), samples=pairs(-3, 3), ulp=0.5)
+def multiply(x1: Array, x2: Array, /) -> Tensor:
+    """x1 * x2. Integers wrap."""
+
+
+@primitive(
+    rule=binary(FLOATING, integers="float"),
+    d=(lambda x2: _inverse(x2), lambda y, x2: negative(divide(y, x2))),
+    samples=pairs(-3, 3, (0.5, 3)),
+    ulp=0.5,
+)
+def divide(x1: Array, x2: Array, /) -> Tensor:
+    """x1 / x2 as IEEE 754 divides. Integers and booleans are divided in the default floating dtype."""
+
+
+def _inverse(x2: Array) -> Array:
+    """1 / x2, also for a Python scalar."""
+    return divide(1, x2) if _tensor(x2) else 1 / x2 if x2 else math.copysign(math.inf, x2)
+
+
+@primitive(
+    rule=binary(NUMERIC),
+    nondiff="floor_divide is piecewise constant",
+    samples=pairs(-9, 9, (1, 4)),
+    ulp=0,
+)
+def floor_divide(x1: Array, x2: Array, /) -> Tensor:
+    """The largest integer not greater than x1 / x2, as Python's ``//``; an integer divided by zero gives 0."""
+
+
+@primitive(
+    rule=binary(NUMERIC),
+    d=(1, lambda x1, x2: negative(floor_divide(x1, x2))),
+    samples=pairs(-9, 9, (1.25, 4)),
+    ulp=0,
+)
+def remainder(x1: Array, x2: Array, /) -> Tensor:
+    """x1 - floor_divide(x1, x2) * x2, with the sign of x2, as Python's ``%``; an integer modulo zero gives 0."""
+
+
+def _pow_base(x1: Array, x2: Array) -> Tensor:
+    """x2 x1**(x2 - 1), and 0 where x2 is 0, also at x1 = 0."""
+    if not _tensor(x2):
+        return multiply(x2, pow(x1, x2 - 1)) if x2 else 0
+    zero = equal(x2, 0)
+    return where(zero, 0, multiply(x2, pow(x1, where(zero, 1, subtract(x2, 1)))))
+
+
+def _pow_exponent(y: Tensor, x1: Array) -> Tensor:
+    """y log(x1), and 0 where x1 is 0 (there 0**x2 is constant for x2 > 0)."""
+    if not hasattr(x1, "_data"):
+        return multiply(y, math.log(x1) if x1 > 0 else 0 if x1 == 0 else math.nan)
+    zero = equal(x1, 0)
+    return where(zero, 0, multiply(y, log(where(zero, 1, x1))))
+
+
+@primitive(rule=binary(NUMERIC), d=(_pow_base, _pow_exponent), samples=pairs(0.5, 3, (1, 3)), ulp=4)
+def pow(x1: Array, x2: Array, /) -> Tensor:
+    """x1 to the power x2. Integers wrap; a negative integer exponent truncates the exact result."""
+
+
+@primitive(rule=unary(NUMERIC), d=-1, samples=reals(-3, 3), ulp=0)
+def negative(x: Tensor, /) -> Tensor:
+    """-x. The smallest integer wraps to itself, unsigned integers wrap."""
+
+
+@primitive(rule=unary(NUMERIC), d=lambda x: sign(x), samples=reals(0.5, 3), ulp=0)
+def abs(x: Tensor, /) -> Tensor:
+    """|x|. The smallest integer wraps to itself."""
+
+
+@primitive(rule=unary(NUMERIC), nondiff="sign is piecewise constant", samples=reals(-3, 3), ulp=0)
+def sign(x: Tensor, /) -> Tensor:
+    """-1, 0 or 1; 0 for either zero, NaN for NaN."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda y: divide(0.5, y), samples=reals(0.1, 9), ulp=0.5)
+def sqrt(x: Tensor, /) -> Tensor:
+    """Square root, correctly rounded; NaN below zero."""
+
+
+@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0.5)
+def square(x: Tensor, /) -> Tensor:
+    """x * x."""
+    return multiply(x, x)
+
+
+@composite(rule=unary(FLOATING), samples=reals(0.5, 3), ulp=0.5)
+def reciprocal(x: Tensor, /) -> Tensor:
+    """1 / x."""
+    return divide(1.0, x)
+
+
+@composite(rule=unary(FLOATING), samples=reals(0.1, 9), ulp=1.5)
+def rsqrt(x: Tensor, /) -> Tensor:
+    """1 / sqrt(x)."""
+    return divide(1.0, sqrt(x))
+
+
+@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0)
+def positive(x: Tensor, /) -> Tensor:
+    """x itself."""
+    return x
+
+
+# -- exponentials and logarithms ---------------------------------------------------------------------------------
+
+
+@primitive(rule=unary(FLOATING), d=lambda y: y, samples=reals(-3, 3), ulp=2)
+def exp(x: Tensor, /) -> Tensor:
+    """Natural exponential of each element."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda y: add(y, 1), samples=reals(-3, 3), ulp=2)
+def expm1(x: Tensor, /) -> Tensor:
+    """exp(x) - 1, accurate near 0."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, x), samples=reals(0.1, 9), ulp=2)
+def log(x: Tensor, /) -> Tensor:
+    """Natural logarithm; -inf at 0, NaN below."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, add(x, 1)), samples=reals(-0.9, 9), ulp=2)
+def log1p(x: Tensor, /) -> Tensor:
+    """log(1 + x), accurate near 0."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1 / LN2, x), samples=reals(0.1, 9), ulp=2)
+def log2(x: Tensor, /) -> Tensor:
+    """Logarithm to base 2."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1 / LN10, x), samples=reals(0.1, 9), ulp=2)
+def log10(x: Tensor, /) -> Tensor:
+    """Logarithm to base 10."""
+
+
+@composite(rule=binary(FLOATING), samples=pairs(-3, 3), ulp=8)
+def logaddexp(x1: Array, x2: Array, /) -> Tensor:
+    """log(exp(x1) + exp(x2)) without overflow; the budget is relative to max(|x1|, |x2|, |result|)."""
+    low, high = minimum(x1, x2), maximum(x1, x2)
+    gap = where(equal(low, high), 0, subtract(low, high))  # equal infinities: 0, not NaN
+    return add(high, log1p(exp(gap)))
+
+
+# -- trigonometric and hyperbolic --------------------------------------------------------------------------------
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: cos(x), samples=reals(-9, 9), ulp=2)
+def sin(x: Tensor, /) -> Tensor:
+    """Sine of x in radians, with full range reduction."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: negative(sin(x)), samples=reals(-9, 9), ulp=2)
+def cos(x: Tensor, /) -> Tensor:
+    """Cosine of x in radians, with full range reduction."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda y: add(multiply(y, y), 1), samples=reals(-1.3, 1.3), ulp=2)
+def tan(x: Tensor, /) -> Tensor:
+    """Tangent of x in radians."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2)
+def asin(x: Tensor, /) -> Tensor:
+    """Inverse sine in [-pi/2, pi/2]; NaN outside [-1, 1]."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(-1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2)
+def acos(x: Tensor, /) -> Tensor:
+    """Inverse cosine in [0, pi]; NaN outside [-1, 1]."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, add(multiply(x, x), 1)), samples=reals(-3, 3), ulp=2)
+def atan(x: Tensor, /) -> Tensor:
+    """Inverse tangent in [-pi/2, pi/2]."""
+
+
+@primitive(
+    rule=binary(FLOATING),
+    d=(lambda x1, x2: divide(x2, _sum_of_squares(x1, x2)), lambda x1, x2: divide(negative(x1) if _tensor(x1) else -x1, _sum_of_squares(x1, x2))),
+    samples=pairs(0.5, 3),
+    ulp=2,
+)  # fmt: skip
+def atan2(x1: Array, x2: Array, /) -> Tensor:
+    """The angle of the point (x2, x1) in [-pi, pi], by quadrant and sign of zero."""
+
+
+@primitive(
+    rule=binary(FLOATING), d=(lambda y, x1: divide(x1, y), lambda y, x2: divide(x2, y)), samples=pairs(0.5, 3), ulp=2
+)
+def hypot(x1: Array, x2: Array, /) -> Tensor:
+    """sqrt(x1**2 + x2**2) without overflow or underflow."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: cosh(x), samples=reals(-3, 3), ulp=2)
+def sinh(x: Tensor, /) -> Tensor:
+    """Hyperbolic sine."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: sinh(x), samples=reals(-3, 3), ulp=2)
+def cosh(x: Tensor, /) -> Tensor:
+    """Hyperbolic cosine."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda y: _one_minus_square(y), samples=reals(-3, 3), ulp=2)
+def tanh(x: Tensor, /) -> Tensor:
+    """Hyperbolic tangent."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, sqrt(add(multiply(x, x), 1))), samples=reals(-3, 3), ulp=2)
+def asinh(x: Tensor, /) -> Tensor:
+    """Inverse hyperbolic sine."""
+
+
+@primitive(
+    rule=unary(FLOATING), d=lambda x: divide(1, multiply(sqrt(subtract(x, 1)), sqrt(add(x, 1)))), samples=reals(1.5, 9), ulp=2
+)
+def acosh(x: Tensor, /) -> Tensor:
+    """Inverse hyperbolic cosine; NaN below 1."""
+
+
+@primitive(rule=unary(FLOATING), d=lambda x: divide(1, _one_minus_square(x)), samples=reals(-0.9, 0.9), ulp=2)
+def atanh(x: Tensor, /) -> Tensor:
+    """Inverse hyperbolic tangent; NaN outside [-1, 1]."""
+
+
+@primitive(
+    rule=unary(FLOATING),
+    d=lambda x: multiply(TWO_OVER_SQRT_PI, exp(negative(multiply(x, x)))),
+    samples=reals(-3, 3),
+    ulp=4,
+)
+def erf(x: Tensor, /) -> Tensor:
+    """The error function, 2/sqrt(pi) times the integral of exp(-t**2) from 0 to x."""
+
+
+def _one_minus_square(x: Tensor) -> Tensor:
+    """1 - x**2 as (1 - x)(1 + x): no cancellation near 1."""
+    return multiply(subtract(1, x), add(1, x))
+
+
+def _sum_of_squares(x1: Array, x2: Array) -> Tensor:
+    return add(square(x1) if _tensor(x1) else x1 * x1, square(x2) if _tensor(x2) else x2 * x2)
+
+
+def _tensor(x: object) -> bool:
+    return hasattr(x, "_data")
+
+
+# -- rounding ----------------------------------------------------------------------------------------------------
+
+
+@primitive(rule=unary(NUMERIC), nondiff="floor is piecewise constant", samples=reals(-3, 3), ulp=0)
+def floor(x: Tensor, /) -> Tensor:
+    """The largest integer not greater than x, in x's dtype."""
+
+
+@primitive(rule=unary(NUMERIC), nondiff="ceil is piecewise constant", samples=reals(-3, 3), ulp=0)
+def ceil(x: Tensor, /) -> Tensor:
+    """The smallest integer not less than x, in x's dtype."""
+
+
+@primitive(rule=unary(NUMERIC), nondiff="round is piecewise constant", samples=reals(-3, 3), ulp=0)
+def round(x: Tensor, /) -> Tensor:
+    """The nearest integer, ties to even, in x's dtype."""
+
+
+@primitive(rule=unary(NUMERIC), nondiff="trunc is piecewise constant", samples=reals(-3, 3), ulp=0)
+def trunc(x: Tensor, /) -> Tensor:
+    """x without its fraction, in x's dtype."""
+
+
+@primitive(rule=binary(FLOATING), d=(lambda x1, x2: _same_sign(x1, x2), None), samples=pairs(0.5, 3), ulp=0)
+def copysign(x1: Array, x2: Array, /) -> Tensor:
+    """The magnitude of x1 with the sign of x2 (of zeros and NaN, too)."""
+
+
+def _same_sign(x1: Array, x2: Array) -> Tensor:
+    if not _tensor(x2):
+        return multiply(sign(x1), math.copysign(1.0, x2))
+    return copysign(1.0, x2) if not _tensor(x1) else multiply(sign(x1), copysign(1.0, x2))
+
+
+@primitive(rule=binary(FLOATING), nondiff="nextafter steps between floating-point numbers", samples=pairs(-3, 3), ulp=0)
+def nextafter(x1: Array, x2: Array, /) -> Tensor:
+    """The next floating-point number after x1 in the direction of x2."""
+
+
+@composite(rule=unary(FLOATING, bool_), nondiff="signbit is piecewise constant", samples=reals(-3, 3), ulp=0)
+def signbit(x: Tensor, /) -> Tensor:
+    """Whether the sign bit is set: True for -0.0 and for NaN with that bit."""
+    return less(copysign(1.0, x), 0)
+
+
+# -- extremes and selection --------------------------------------------------------------------------------------
+
+
+def _share(x: Array, y: Tensor, other: Array) -> Tensor:
+    """1 where x is the result, 1/2 where both operands are, 0 elsewhere."""
+    return where(equal(x, y), where(equal(other, y), 0.5, _ones(y)), 0.0)
+
+
+def _ones(y: Tensor) -> Tensor:
+    return where(equal(y, y), 1.0, y)  # 1, and NaN where the result is
+
+
+@primitive(rule=binary(ALL), d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)), samples=pairs(-3, 3), ulp=0)
+def maximum(x1: Array, x2: Array, /) -> Tensor:
+    """The larger of two elements; NaN if either is NaN, and +0 is larger than -0 (IEEE 754-2019 maximum)."""
+
+
+@primitive(rule=binary(ALL), d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)), samples=pairs(-3, 3), ulp=0)
+def minimum(x1: Array, x2: Array, /) -> Tensor:
+    """The smaller of two elements; NaN if either is NaN, and -0 is smaller than +0 (IEEE 754-2019 minimum)."""
+
+
+@primitive(
+    rule=selection(ALL),
+    linear=(None, lambda g, condition, x1: _unbroadcast(where(condition, g, 0), x1),
+            lambda g, condition, x2: _unbroadcast(where(condition, 0, g), x2)),
+    samples=calls_(
+        lambda m, d: Sample((m.array((2, 3), bool_), m.array((2, 3), d), m.array((3,), d))),
+        lambda m, d: Sample((m.array((), bool_), m.array((3,), d), m.array((2, 1), d))),
+        lambda m, d: Sample((m.array((4, 1), bool_), m.array((3,), d), m.array((1,), d).data[0])),
+        lambda m, d: Sample((m.array((0,), bool_), m.array((1,), d).data[0], m.array((1,), d))),
+    ),
+    ulp=0,
+)  # fmt: skip
+def where(condition: Tensor, x1: Array, x2: Array, /) -> Tensor:
+    """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither result nor gradient."""
+
+
+def _unbroadcast(g: Tensor, spec: object) -> Tensor:
+    from ..tape import unbroadcast
+
+    return unbroadcast(g, tuple(spec.shape))  # type: ignore[attr-defined]
+
+
+@composite(
+    rule=binary(ALL), samples=calls_(
+        lambda m, d: Sample((m.array((2, 3), d), *sorted(m.array((2,), d).data))),
+        lambda m, d: Sample((m.array((5,), d), m.array((5,), d, -3, -1), m.array((1,), d, 1, 3))),
+        lambda m, d: Sample((m.array((5,), d), None, m.array((1,), d).data[0])),
+    ), ulp=0,
+)  # fmt: skip
+def clip(x: Tensor, /, min: Array | None = None, max: Array | None = None) -> Tensor:
+    """x limited to [min, max]; a limit of None does not bind. NaN stays, in x and in a limit."""
+    if min is not None:
+        x = maximum(x, min)
+    return x if max is None else minimum(x, max)
+
+
+# -- bits --------------------------------------------------------------------------------------------------------
+
+BITS = (*BOOLEAN, *INTEGER)
+
+
+@primitive(rule=binary(BITS), nondiff="defined on integers and booleans", samples=pairs(-9, 9), ulp=0)
+def bitwise_and(x1: Array, x2: Array, /) -> Tensor:
+    """The bits set in both operands."""
+
+
+@primitive(rule=binary(BITS), nondiff="defined on integers and booleans", samples=pairs(-9, 9), ulp=0)
+def bitwise_or(x1: Array, x2: Array, /) -> Tensor:
+    """The bits set in either operand."""
+
+
+@primitive(rule=binary(BITS), nondiff="defined on integers and booleans", samples=pairs(-9, 9), ulp=0)
+def bitwise_xor(x1: Array, x2: Array, /) -> Tensor:
+    """The bits set in one operand alone."""
+
+
+@primitive(rule=unary(BITS), nondiff="defined on integers and booleans", samples=reals(-9, 9), ulp=0)
+def bitwise_invert(x: Tensor, /) -> Tensor:
+    """Every bit inverted; for bool, logical not."""
+
+
+@primitive(rule=binary(INTEGER), nondiff="defined on integers", samples=pairs(-9, 9, (0, 6)), ulp=0)
+def bitwise_left_shift(x1: Array, x2: Array, /) -> Tensor:
+    """x1 shifted left by x2 bits; 0 when x2 is negative or at least the width."""
+
+
+@primitive(rule=binary(INTEGER), nondiff="defined on integers", samples=pairs(-9, 9, (0, 6)), ulp=0)
+def bitwise_right_shift(x1: Array, x2: Array, /) -> Tensor:
+    """x1 shifted right by x2 bits, filling with the sign; only the sign is left when x2 is negative or at least the width."""
+
+
+@custom()
+def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(specs[0].shape, params["dtype"])
+
+
+@primitive(
+    rule=_cast_rule,
+    linear=lambda g, x: astype(g, x.dtype),
+    samples=calls_(*[lambda m, d, t=t, s=s: Sample((m.array(s, d, 0, 3), t)) for t in ALL for s in ((), (2, 3), (0,))]),
+    errors=[ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty")))],
+    ulp=0.5,
+)
+def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Copy = None) -> Tensor:
+    """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones wrap; to bool: x != 0."""
+
+
+@composite(rule=unary(ALL), nondiff="stop_gradient ends differentiation", samples=reals(-3, 3), ulp=0)
+def stop_gradient(x: Tensor, /) -> Tensor:
+    """x as a constant: nothing behind it is differentiated."""
+    return x
+

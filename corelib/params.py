@@ -1,0 +1,125 @@
+"""Canonical parameters: what a parameter's annotation in an op's signature means, and the one form in which kernels get it.
+
+Kernels, tracers and batching rules see hashable parameters in one form only: axes as negative integers (a leading batch axis then
+changes nothing), shapes without -1, dtypes as DType objects, ``keepdims`` as bool. The annotation chooses the converter, so that the
+signature of the ``def`` says all. This module knows operands only by their ``ndim``, ``size`` and ``dtype``.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from . import dtypes
+from .dtypes import as_dtype
+from .errors import DTypeError, ShapeError
+
+# Annotations with a meaning. `Axis` one axis; `Axes` an axis, several, or None for all; `Shape` a shape;
+# `NewShape` a shape for as many elements as x has, one -1 allowed; `Permutation` all axes in a new order;
+# `DTypeLike` anything that names a dtype; `Accumulator` the dtype a sum is accumulated in (None: the standard's default).
+# `Device` selects the backend and `Copy` is accepted for the standard's sake (tensors are values): neither reaches kernels.
+Axis = Axes = Shape = NewShape = Permutation = DTypeLike = Accumulator = Device = Copy = Any
+Scalar = bool | int | float
+DROPPED = ("Copy", "Device")
+
+
+def _tensor(op: Any, x: Any) -> Any:
+    if not hasattr(x, "_backend"):
+        raise DTypeError(not_a_tensor(op, op.operands[0] if op.operands else "x", x))
+    return x
+
+
+def not_a_tensor(op: Any, name: str, x: Any) -> str:
+    """The sentence for an operand that is neither a tensor nor a Python scalar."""
+    return f"{op.name}: {name} must be a Tensor, got {type(x).__module__}.{type(x).__qualname__}: call corelib.asarray(...)"
+
+
+def _integer(op: Any, name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise DTypeError(f"{op.name}: {name} must be an integer, got {value!r}") from None
+
+
+def normalize_axis(op: Any, name: str, value: Any, ndim: int) -> int:
+    """``value`` as a negative axis of ``ndim`` axes, or ShapeError."""
+    axis = _integer(op, name, value)
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"{op.name}: {name} {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
+    return axis if axis < 0 else axis - ndim
+
+
+def _axis(op: Any, name: str, value: Any, x: Any) -> int | None:
+    return None if value is None else normalize_axis(op, name, value, _tensor(op, x).ndim)
+
+
+def _axes(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
+    ndim = _tensor(op, x).ndim
+    if value is None:
+        return tuple(range(-ndim, 0))
+    if not isinstance(value, tuple | list):
+        return (normalize_axis(op, name, value, ndim),)
+    axes = tuple(sorted(normalize_axis(op, name, v, ndim) for v in value))
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"{op.name}: {name} {tuple(value)} names an axis twice")
+    return axes
+
+
+def as_shape(op: Any, name: str, value: Any, x: Any = None) -> tuple[int, ...]:
+    """A shape as a tuple of non-negative integers, or ShapeError."""
+    shape = tuple(_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
+    for size in shape:
+        if size < 0:
+            raise ShapeError(f"{op.name}: {name} {shape} has a negative size")
+    return shape
+
+
+def _new_shape(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
+    shape = tuple(_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
+    old, size = _tensor(op, x).shape, math.prod(x.shape)
+    if -1 in shape:
+        known = -math.prod(shape) if shape.count(-1) == 1 else 0
+        if known > 0 and size % known == 0:
+            shape = tuple(size // known if s == -1 else s for s in shape)
+    if min(shape, default=0) < 0 or math.prod(shape) != size:
+        raise ShapeError(f"{op.name}: shape {shape} does not fit x of shape {old} with {size} element{'s' * (size != 1)}")
+    return shape
+
+
+def _permutation(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
+    ndim = _tensor(op, x).ndim
+    axes = tuple(normalize_axis(op, name, v, ndim) for v in value)
+    if sorted(axes) != list(range(-ndim, 0)):
+        raise ShapeError(f"{op.name}: {name} {tuple(value)} is not a permutation of the {ndim} axes of x")
+    return axes
+
+
+def _dtype(op: Any, name: str, value: Any, x: Any) -> Any:
+    return None if value is None else as_dtype(value)
+
+
+def _accumulator(op: Any, name: str, value: Any, x: Any) -> Any:
+    if value is not None:
+        return as_dtype(value)
+    dtype = _tensor(op, x).dtype
+    return dtypes.default_dtype({"bool": "int"}.get(dtype.kind, dtype.kind)) if dtype.kind in ("bool", "int", "uint") else dtype
+
+
+def _bool(op: Any, name: str, value: Any, x: Any) -> bool:
+    return bool(value)
+
+
+def _int(op: Any, name: str, value: Any, x: Any) -> int | None:
+    return None if value is None else _integer(op, name, value)
+
+
+def _float(op: Any, name: str, value: Any, x: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+CANONICAL: dict[str, Callable[[Any, str, Any, Any], Any]] = {
+    "Axis": _axis, "Axes": _axes, "Shape": as_shape, "NewShape": _new_shape, "Permutation": _permutation,
+    "DTypeLike": _dtype, "Accumulator": _accumulator, "bool": _bool, "int": _int, "float": _float,
+}  # fmt: skip

@@ -1,0 +1,20 @@
+"""Everything that a backend or another plugin imports from corelib: the public plugin API, version :data:`API`.
+
+``docs/writing-a-backend.md`` walks through a whole backend.
+"""
+
+from __future__ import annotations
+
+from . import dtypes, errors, ops
+from .backend import API, Backend, BackendInfo, KernelSet, Overlay
+from .dispatch import composite, primitive
+from .hookspecs import hookimpl
+from .registry import activate, registry
+from .tensor import Tensor
+
+attach = registry.attach
+
+__all__ = [
+    "API", "Backend", "BackendInfo", "KernelSet", "Overlay", "Tensor", "activate", "attach", "composite", "dtypes", "errors", "hookimpl",
+    "ops", "primitive",
+]  # fmt: skip

@@ -1,0 +1,479 @@
+"""The registry: discovery of plugins, selection of a backend, and the binding of kernels.
+
+No backend is named here. Plugins are found through the entry-point group ``corelib.plugins``, at first need, each under its own guard: a
+broken one is listed with its reason and breaks nothing. Kernels are looked up through the hook ``find_kernel`` once per op, dtype and
+backend, and stored in the backend's tables, which the hot path indexes; registering or unregistering a plugin empties the tables in
+place and bumps ``generation``. This module knows nothing of individual ops.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .backend import API, Backend, BackendInfo, Overlay
+from .dtypes import DType, as_dtype
+from .errors import BackendError, BackendNotFoundError, CorelibError, PluginError, UnsupportedError, nearest
+from .hookspecs import hookimpl
+from .op import OPS, Op
+from .tensor import wrap
+
+GROUP = "corelib.plugins"
+log = logging.getLogger("corelib")
+
+_selected: ContextVar[str | None] = ContextVar("corelib_backend", default=None)
+_active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=())
+
+
+class Table(list):  # type: ignore[type-arg]
+    """The kernels of one backend for one dtype, by ``op.index``; an unbound slot holds a binder."""
+
+    __slots__ = ("dtype", "floating")
+
+    def __init__(self, dtype: DType) -> None:
+        self.dtype, self.floating = dtype, dtype.kind == "float"
+
+
+class Tables(dict):  # type: ignore[type-arg]
+    """Tables by the dtype objects that a backend's arrays carry (and by the DType they stand for)."""
+
+    __slots__ = ("backend",)
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = weakref.proxy(backend)
+
+    def __missing__(self, native: Any) -> Table:
+        dtype = as_dtype(native)
+        with registry.lock:
+            table: Table | None = dict.get(self, dtype)
+            if table is None:
+                table = Table(dtype)
+                self.fill(table)
+                dict.__setitem__(self, dtype, table)
+            dict.__setitem__(self, native, table)
+        return table
+
+    def distinct(self) -> list[Table]:
+        """Each table once, however many dtype objects name it."""
+        return list({id(t): t for t in self.values()}.values())
+
+    def fill(self, table: Table) -> None:
+        """Put a binder into every slot."""
+        table[:] = [partial(_bind_and_call, self, table, op) for op in OPS]
+
+
+def _bind_and_call(tables: Tables, table: Table, op: Op, *operands: Any, **params: Any) -> Any:
+    with registry.lock:
+        kernel = registry.bind(op, table.dtype, tables.backend)
+        table[op.index] = kernel
+    return kernel(*operands, **params)
+
+
+@dataclass
+class BackendStatus:
+    """What ``backends()`` tells of one backend: three levels, and the reason where a level is not reached.
+
+    ``importable``: its code loads. ``usable``: it can run here. ``native`` and ``ops``: how many ops have a kernel of its own, out of how many.
+    """
+
+    name: str
+    summary: str = ""
+    plugin: str = ""
+    importable: bool = False
+    usable: bool = False
+    reason: str = ""
+    devices: list[str] = field(default_factory=list)
+    description: str = ""
+    native: int = 0
+    ops: int = 0
+
+
+class _Core:
+    """The core's own answers to the hooks, asked last."""
+
+    @hookimpl(trylast=True)
+    def find_kernel(self, op: Op, dtype: DType | None, backend: Backend) -> Any:
+        return backend.find(op, dtype) or decomposed(op, backend)
+
+    @hookimpl(trylast=True)
+    def transfer(self, array: Any, source: Backend, target: Backend) -> Any:
+        exported = source.dlpack(array)
+        imported = target.from_dlpack(exported) if exported is not None else None
+        if imported is not None:
+            return imported
+        return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
+
+
+_SCALARS = (bool, int, float, type(None))
+
+
+def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
+    """A kernel that runs a composite's body on ``backend``'s arrays; None for a primitive."""
+    if op.body is None:
+        return None
+    body, regroup, device = op.body, op.regroup, weakref.proxy(backend) if backend.level else backend
+
+    def compose(*operands: Any, **params: Any) -> Any:
+        tensors = [o if isinstance(o, _SCALARS) else wrap(o, device) for o in operands]
+        result = body(*regroup(tensors), **params)
+        return tuple(r._data for r in result) if isinstance(result, tuple | list) else result._data
+
+    compose.__name__ = compose.__qualname__ = f"{op.name}.body"
+    compose.composed = True  # type: ignore[attr-defined]
+    return compose
+
+
+class Registry:
+    """All plugins and backends of the process; one instance, :data:`registry`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.generation = 0
+        self.errors: dict[str, str] = {}
+        self.infos: dict[str, BackendInfo] = {}
+        self.origin: dict[str, str] = {}
+        self._classes: dict[str, type[Backend]] = {}
+        self._instances: dict[str, Backend] = {}
+        self._attached: weakref.WeakSet[Backend] = weakref.WeakSet()
+        self._default: str | None = None
+        self._discovered = False
+        self.manager = pluggy.PluginManager("corelib")
+        self.manager.add_hookspecs(hookspecs)
+        self.manager.register(_Core(), "corelib.core")
+
+    # -- plugins ---------------------------------------------------------------------------------------------
+
+    def discover(self) -> None:
+        """Load the installed plugins, once. ``CORELIB_PLUGINS`` names the ones to load, or with ``-name`` the ones not to."""
+        with self.lock:
+            if self._discovered:
+                return
+            self._discovered = True
+            from importlib.metadata import entry_points
+
+            wanted = [n.strip() for n in os.environ.get("CORELIB_PLUGINS", "").split(",") if n.strip()]
+            only = {n for n in wanted if not n.startswith("-")}
+            without = {n[1:] for n in wanted if n.startswith("-")}
+            points = sorted(entry_points(group=GROUP), key=lambda p: p.name)
+            for missing in sorted(only - {p.name for p in points}):
+                self.errors[missing] = f"CORELIB_PLUGINS names {missing!r}, but no such plugin is installed"
+            for point in points:
+                if (only and point.name not in only) or point.name in without:
+                    continue
+                try:
+                    self.register(point.load(), point.name)
+                except CorelibError as error:
+                    self._refuse(point.name, str(error))
+                except Exception as error:  # a plugin may fail in any way: it is listed, and the others go on
+                    self._refuse(point.name, f"loading {point.value} raised {type(error).__name__}: {error}")
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.errors[name] = reason
+        log.warning("plugin %s is not used: %s", name, reason)
+
+    def register(self, plugin: Any, name: str | None = None) -> str:
+        """Register a plugin (a module or an object with hook implementations) and the backends and ops it declares."""
+        with self.lock:
+            name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
+            if self.manager.has_plugin(name) or self.manager.is_registered(plugin):
+                raise PluginError(f"plugin {name!r} is registered already: unregister it first, or give another name")
+            self._check_hooks(plugin, name)
+            try:
+                self.manager.register(plugin, name)
+            except (pluggy.PluginValidationError, ValueError) as error:
+                raise PluginError(f"plugin {name!r}: {error}") from None
+            added: list[str] = []
+            try:
+                if hasattr(plugin, "declare_ops"):
+                    plugin.declare_ops()
+                for info in self._declared(plugin, name):
+                    self._add(info, name)
+                    added.append(info.name)
+            except BaseException:
+                self.manager.unregister(plugin)
+                for backend in added:
+                    self._forget(backend)
+                raise
+            self.errors.pop(name, None)
+            self._changed()
+            return name
+
+    def unregister(self, plugin: Any) -> None:
+        """Take a plugin (or the plugin of that name) out. Tensors on its backends live on; new ones cannot be made there."""
+        with self.lock:
+            name = plugin if isinstance(plugin, str) else self.manager.get_name(plugin)
+            if name is None or not self.manager.has_plugin(name):
+                known = [n for n, _ in self.manager.list_name_plugin()]
+                raise PluginError(f"no plugin {name or plugin!r} is registered{nearest(str(name), known)}")
+            self.manager.unregister(name=name)
+            for backend in [b for b, origin in self.origin.items() if origin == name]:
+                self._forget(backend)
+            self._changed()
+
+    def _check_hooks(self, plugin: Any, name: str) -> None:
+        hooks = [h for h in dir(hookspecs) if hasattr(getattr(hookspecs, h), "corelib_spec")]
+        for attribute in dir(plugin):
+            method = getattr(plugin, attribute, None)
+            if hasattr(method, "corelib_impl") and attribute not in hooks and not method.corelib_impl.get("specname"):
+                raise PluginError(f"plugin {name!r} implements an unknown hook {attribute!r}{nearest(attribute, hooks)}")
+
+    def _declared(self, plugin: Any, name: str) -> list[BackendInfo]:
+        if not hasattr(plugin, "declare_backend"):
+            return []
+        declared = plugin.declare_backend()
+        infos = declared if isinstance(declared, list | tuple) else [declared]
+        for info in infos:
+            if not isinstance(info, BackendInfo):
+                raise PluginError(f"plugin {name!r}: declare_backend() must return BackendInfo, got {info!r}")
+        return list(infos)
+
+    def _add(self, info: BackendInfo, plugin: str) -> None:
+        if info.api > API:
+            raise PluginError(
+                f"backend {info.name!r} needs version {info.api} of the plugin API, this corelib has {API}: upgrade corelib"
+            )
+        if info.name in self.infos:
+            raise PluginError(f"backend {info.name!r} is declared twice: by {self.origin[info.name]!r} and by {plugin!r}")
+        self.infos[info.name], self.origin[info.name] = info, plugin
+
+    def _forget(self, backend: str) -> None:
+        for key in [k for k, b in self._instances.items() if b.name == backend]:
+            del self._instances[key]
+        self._classes.pop(backend, None)
+        self.infos.pop(backend, None)
+        self.origin.pop(backend, None)
+        if self._default is not None and self._default.split(":")[0] == backend:
+            self._default = None
+
+    def _changed(self) -> None:
+        self.generation += 1
+        for backend in list(self._attached):
+            for table in backend.tables.distinct():
+                backend.tables.fill(table)
+
+    def op_added(self) -> None:
+        """Give every table a slot for an op that was declared after it."""
+        with self.lock:
+            for backend in list(self._attached):
+                for table in backend.tables.distinct():
+                    table += [partial(_bind_and_call, backend.tables, table, op) for op in OPS[len(table) :]]
+
+    # -- backends --------------------------------------------------------------------------------------------
+
+    def attach(self, backend: Backend) -> Backend:
+        """Give a backend its tables; wrapping backends are attached by whoever makes them."""
+        backend.tables = Tables(backend)
+        with self.lock:
+            self._attached.add(backend)
+        return backend
+
+    def load(self, name: str) -> type[Backend]:
+        """The class of a backend, or BackendNotFoundError with the reason and what to do."""
+        self.discover()
+        with self.lock:
+            if name in self._classes:
+                return self._classes[name]
+            info = self.infos.get(name)
+            if info is None:
+                known = ", ".join(self.infos) or "none"
+                reason = f": its plugin failed: {self.errors[name]}" if name in self.errors else nearest(name, self.infos)
+                raise BackendNotFoundError(
+                    f"no backend {name!r}{reason} (registered: {known}; see `python -m corelib backends`, and install a plugin with pip for more)"
+                )
+            for module in info.requires:
+                if importlib.util.find_spec(module) is None:
+                    raise BackendNotFoundError(f"backend {name!r} needs {module}, which is not installed. {info.install_hint}".rstrip())
+            path, _, attribute = info.load.partition(":")
+            try:
+                found = getattr(importlib.import_module(path), attribute)
+            except Exception as error:
+                raise BackendNotFoundError(f"backend {name!r}: importing {info.load} raised {type(error).__name__}: {error}") from error
+            if not (isinstance(found, type) and issubclass(found, Backend)):
+                raise PluginError(f"backend {name!r}: {info.load} is not a subclass of corelib.plugin_api.Backend")
+            self._classes[name] = found
+            return found
+
+    def get(self, device: str | Backend) -> Backend:
+        """The backend instance of a device string."""
+        if isinstance(device, Backend):
+            return device
+        found = self._instances.get(device)
+        if found is not None:
+            return found
+        if not isinstance(device, str):
+            raise BackendError(f"a device is a string such as 'cpu' or 'cuda:1', got {device!r}")
+        name, _, suffix = device.partition(":")
+        with self.lock:
+            cls = self.load(name)
+            reason = cls.probe()
+            if reason is not None:
+                raise BackendNotFoundError(f"backend {name!r} cannot be used here: {reason}")
+            if suffix and not suffix.isdigit():
+                raise BackendNotFoundError(f"device {device!r}: the part behind the colon must be a number")
+            index = int(suffix or 0)
+            devices = cls.devices() or [name]
+            if index and f"{name}:{index}" not in devices:
+                raise BackendNotFoundError(f"no device {device!r}: backend {name!r} has {', '.join(devices)}")
+            info = self.infos[name]
+            backend = cls(name, index)
+            backend.info = info
+            if info.base is not None:
+                backend.base = self.get(info.base)  # type: ignore[attr-defined]
+            return self._instances.setdefault(backend.device, self.attach(backend))
+
+    def bind(self, op: Op, dtype: DType, backend: Backend) -> Callable[..., Any]:
+        """The kernel for an op and dtype on a backend; UnsupportedError or DTypeError when there is none."""
+        takes_operands = op.rule.joint != () and op.operands
+        if takes_operands:
+            op.rule.check(op, dtype)
+            if dtype not in op.rule.accepts:
+                return _casting(op, backend, as_dtype("float32"))
+        kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
+        if kernel is None:
+            raise UnsupportedError(
+                f"backend {backend.device!r} has no kernel for {op.name} on {dtype.name}: use x.to(another device), or add one to the plugin"
+            )
+        return kernel
+
+    def status(self) -> list[BackendStatus]:
+        """The state of every declared backend and failed plugin, by name."""
+        self.discover()
+        found = []
+        for name, info in sorted(self.infos.items()):
+            status = BackendStatus(name, info.summary, self.origin[name], ops=len(OPS))
+            found.append(status)
+            try:
+                cls = self.load(name)
+                status.importable = True
+                status.native = sum(cls.kernels.has(op) for op in OPS)
+                backend = self.get(name)
+                status.usable, status.description = True, backend.describe()
+                status.devices = cls.devices() or [name]
+            except CorelibError as error:
+                text = str(error)
+                status.reason = text.partition("cannot be used here: ")[2] or text
+        known = {s.name for s in found}
+        found += [BackendStatus(n, plugin=n, reason=r) for n, r in sorted(self.errors.items()) if n not in known]
+        return found
+
+    # -- selection -------------------------------------------------------------------------------------------
+
+    def current(self) -> Backend:
+        """The backend that creation functions use when no device is given."""
+        return self.get(_selected.get() or self._default or self._choose())
+
+    def _choose(self) -> str:
+        chosen = os.environ.get("CORELIB_BACKEND")
+        if not chosen:
+            self.discover()
+            reasons = []
+            for name in sorted(self.infos, key=lambda n: (-self.infos[n].priority, n)):
+                try:
+                    self.get(name)
+                except CorelibError as error:
+                    reasons.append(str(error))
+                    continue
+                chosen = name
+                break
+            else:
+                raise BackendNotFoundError("no backend can be used here: " + ("; ".join(reasons) or "no plugin declares one"))
+        self.get(chosen)
+        self._default = chosen
+        return chosen
+
+    def creation(self, device: Any) -> Backend:
+        """Where a creation function creates: exactly on a Backend instance, else under the active transformation."""
+        if isinstance(device, Backend):
+            return device
+        active = _active.get()
+        if active:
+            return active[-1] if device is None else active[-1].on_device(device)
+        return self.current() if device is None else self.get(device)
+
+
+def _casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
+    """A kernel for integers and booleans of an op that computes in a floating dtype."""
+    tables = backend.tables
+
+    def cast_and_call(*operands: Any, **params: Any) -> Any:
+        from .op import calls
+
+        cast = calls.astype.op.index
+        arrays = [float(o) if isinstance(o, bool | int | float) else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
+        return tables[dtype][op.index](*arrays, **params)
+
+    return cast_and_call
+
+
+registry = Registry()
+
+
+# -- the public functions ----------------------------------------------------------------------------------------
+
+
+def set_backend(device: str) -> None:
+    """Create tensors on ``device`` ("cpu", "cuda", "cuda:1") from now on, in the whole process.
+
+    Ops follow their operands: tensors that exist stay where they are. Raises BackendNotFoundError with the reason when the device cannot
+    be used. A ``use_backend`` block that is in force keeps precedence.
+    """
+    registry.get(device)
+    registry._default = str(device)
+
+
+def get_backend() -> str:
+    """The device string on which tensors are created now."""
+    return registry.current().device
+
+
+@contextmanager
+def use_backend(device: str) -> Iterator[str]:
+    """Create tensors on ``device`` inside a ``with`` block: in this thread and context only."""
+    registry.get(device)
+    token = _selected.set(str(device))
+    try:
+        yield str(device)
+    finally:
+        _selected.reset(token)
+
+
+@contextmanager
+def activate(backend: Backend) -> Iterator[Backend]:
+    """Make a wrapping backend the one on which creation functions create, inside a ``with`` block."""
+    token = _active.set((*_active.get(), backend))
+    try:
+        yield backend
+    finally:
+        _active.reset(token)
+
+
+def backends() -> list[BackendStatus]:
+    """Every backend that is declared or failed to be: importable, usable, supported, each with its reason."""
+    return registry.status()
+
+
+def register(plugin: Any, name: str | None = None) -> str:
+    """Register a plugin by hand: a module or object with hook implementations. Returns its name."""
+    registry.discover()
+    return registry.register(plugin, name)
+
+
+def unregister(plugin: Any) -> None:
+    """Take a plugin out again."""
+    registry.unregister(plugin)
+
+
+__all__ = ["BackendStatus", "Overlay", "activate", "backends", "get_backend", "register", "registry", "set_backend", "unregister", "use_backend"]

@@ -1,0 +1,369 @@
+"""The tape: what an op leaves behind so that its derivative can be computed, and the walks over it.
+
+A :class:`Node` stands for one result of one op. It holds the nodes of the op's operands, and of the data only what the derivative rule
+reads; it never refers to a tensor, so that a graph has no reference cycle and is freed with its last result. Backward is one walk in
+reverse topological order; forward mode is one walk in topological order. Rules are evaluated with public ops on tensors: with
+``record=True`` these carry their nodes, so that the walk is itself differentiable, to any order and at any level. Without it they carry
+none, and nothing is recorded at this level, while the tensors of a wrapped backend inside them go on recording at theirs: the flag
+belongs to a level because it is the presence of a node, not a global switch. ``no_grad`` alone is a switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from .dtypes import as_dtype
+from .errors import GradientError
+from .op import Op, calls
+from .rules import Spec
+from .tensor import Tensor, wrap
+
+paused: ContextVar[bool] = ContextVar("corelib_no_grad", default=False)
+
+
+class Node:
+    """One result of one op on the tape.
+
+    ``op`` (anything with ``name`` and ``pullback(node, g, record)``), ``backend``, ``parents`` (a node or None per operand), ``saved`` (per
+    operand: its array, a Python scalar, a Spec, or None), ``params``, ``result`` (the op's result, if a rule reads it), ``shape`` and
+    ``dtype`` of the result.
+    """
+
+    __slots__ = ("__weakref__", "backend", "dtype", "op", "params", "parents", "result", "saved", "shape")
+
+    def __init__(self, op: Any, backend: Any, parents: tuple[Any, ...], saved: Any, params: Any, result: Any, shape: Any, dtype: Any):
+        self.op, self.backend, self.parents, self.saved = op, backend, parents, saved
+        self.params, self.result, self.shape, self.dtype = params, result, shape, dtype
+
+    def spec(self) -> Spec:
+        """Shape and dtype of the result."""
+        return Spec(self.shape, as_dtype(self.dtype))
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name} {tuple(self.shape)}>"
+
+
+class _Pseudo:
+    """An op of the tape's own: it has a name and knows how to pull a cotangent back."""
+
+    __slots__ = ("name", "pullback", "pushforward")
+
+    def __init__(self, name: str, pullback: Any, pushforward: Any = None) -> None:
+        self.name, self.pullback, self.pushforward = name, pullback, pushforward
+
+
+LEAF = _Pseudo("leaf", lambda node, g, record: ())
+ALIAS = _Pseudo("alias", lambda node, g, record: (g,), lambda node, tangents, record: tangents[0])
+PICK = _Pseudo("pick", None)
+
+
+class Leaf(Node):
+    """The node of a tensor that collects a gradient. ``grad`` is that gradient; ``hooks`` are called with each new one."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(LEAF, tensor._backend, (), (), {}, None, tensor._data.shape, tensor._data.dtype)
+        self.grad: Tensor | None = None
+
+
+def alias(x: Tensor) -> Tensor:
+    """``x`` under a node of its own, connected to x's: the variable of a functional derivative."""
+    parents = () if x._node is None else (x._node,)
+    return Tensor(x._data, x._backend, Node(ALIAS, x._backend, parents, (), {}, None, x._data.shape, x._data.dtype))
+
+
+def pick(node: Node, data: Any, index: int) -> Node:
+    """The node of output ``index`` of an op with several results."""
+    return Node(PICK, node.backend, (node,), (), index, None, data.shape, data.dtype)
+
+
+# -- recording ---------------------------------------------------------------------------------------------------
+
+
+def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any], data: Any) -> Any:
+    """The node (or nodes, for several results) of ``op``, or None when there is nothing to record."""
+    if paused.get():
+        return None
+    parents = tuple([t._node if isinstance(t, Tensor) else None for t in operands])
+    if not isinstance(data, tuple) and as_dtype(data.dtype).kind not in ("float", "complex"):
+        return None  # an integer or bool result has no derivative
+    tracked = tuple([p is not None for p in parents])
+    keep, keep_result = op.derivative.keep(op, tracked)
+    saved = []
+    for operand, parent, wanted in zip(operands, parents, keep, strict=True):
+        if not isinstance(operand, Tensor):
+            saved.append(operand)
+        elif wanted:
+            saved.append(operand._data)
+        elif parent is None:
+            saved.append(Spec(operand._data.shape, as_dtype(operand._data.dtype)))
+        else:
+            saved.append(None)
+    if isinstance(data, tuple):
+        node = Node(op, backend, parents, tuple(saved), params, data if keep_result else None, None, None)
+        node.shape, node.dtype = tuple(d.shape for d in data), tuple(d.dtype for d in data)
+        return tuple(pick(node, d, i) for i, d in enumerate(data))
+    return Node(op, backend, parents, tuple(saved), params, data if keep_result else None, data.shape, data.dtype)
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
+
+FREED = object()
+
+
+def _operand(node: Node, position: int, how: str, record: bool) -> Any:
+    """Operand ``position`` as a rule sees it."""
+    saved, parent = node.saved[position], node.parents[position]
+    if how == "spec":
+        return parent.spec() if parent is not None else saved
+    if saved is None or isinstance(saved, bool | int | float | Spec):
+        return saved
+    return wrap(saved, node.backend, parent if record else None)
+
+
+def _arguments(op: Op, node: Node, reads: Any, g: Any, record: bool) -> list[Any]:
+    """The arguments of a rule, in the order in which it names them."""
+    args = []
+    for name, how, slot in reads:
+        if how == "g":
+            args.append(g)
+        elif how == "param":
+            args.append(node.params[name])
+        elif how == "y":
+            if isinstance(node.result, tuple):
+                args.append(tuple(wrap(r, node.backend, pick(node, r, i) if record else None) for i, r in enumerate(node.result)))
+            else:
+                args.append(wrap(node.result, node.backend, node if record else None))
+        elif op.variadic and slot == len(op.operands) - 1:
+            args.append(tuple(_operand(node, p, how, record) for p in range(slot, len(node.parents))))
+        else:
+            args.append(_operand(node, slot, how, record))
+    return args
+
+
+def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``g`` summed over the axes along which an operand of ``shape`` was broadcast: the transpose of broadcasting."""
+    if g._data.shape == shape:
+        return g
+    extra = len(g.shape) - len(shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+    return calls.reshape(calls.sum(g, axis=axes), shape) if axes else calls.reshape(g, shape)
+
+
+def _times(g: Tensor, partial: Any) -> Tensor:
+    if partial.__class__ is int or partial.__class__ is float:
+        return g if partial == 1 else calls.negative(g) if partial == -1 else calls.multiply(g, partial)
+    return calls.multiply(g, partial)
+
+
+def pullback(op: Op, node: Node, g: Any, record: bool) -> list[Any]:
+    """The cotangents of the operands of ``node``, given the cotangent ``g`` of its result."""
+    derivative = op.derivative
+    count = len(node.parents)
+    if derivative.kind == "vjp":
+        result = derivative.rules[0](*_arguments(op, node, derivative.reads[0], g, record))
+        result = result if isinstance(result, tuple | list) else (result,)
+        return _flatten(op, result, count)
+    grads: list[Any] = [None] * count
+    last = len(op.operands) - 1
+    for slot, rule in enumerate(derivative.rules):
+        positions = range(slot, count) if op.variadic and slot == last else (slot,)
+        if rule is None or not any(node.parents[p] is not None for p in positions):
+            continue
+        if derivative.kind == "d":
+            partial = rule if isinstance(rule, int | float) else rule(*_arguments(op, node, derivative.reads[slot], None, record))
+            grads[slot] = None if partial is None else unbroadcast(_times(g, partial), node.parents[slot].shape)
+            continue
+        result = rule(*_arguments(op, node, derivative.reads[slot], g, record))
+        if len(positions) == 1 and not (op.variadic and slot == last):
+            grads[slot] = result
+        else:
+            grads[slot:] = result
+    return grads
+
+
+def pull(node: Node, g: Any, record: bool) -> Sequence[Any]:
+    """The cotangents of a node's operands, whatever kind of op it is of."""
+    return pullback(node.op, node, g, record) if node.op.__class__ is Op else node.op.pullback(node, g, record)
+
+
+def _flatten(op: Op, result: Sequence[Any], count: int) -> list[Any]:
+    if op.variadic and len(result) == len(op.operands) and isinstance(result[-1], tuple | list):
+        result = [*result[:-1], *result[-1]]
+    return [*result, *[None] * (count - len(result))]
+
+
+def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: bool) -> Any:
+    """The tangent of the result of ``node``, given the tangents of its operands (None: zero)."""
+    derivative = op.derivative
+    if derivative.kind == "d":
+        total = None
+        for slot, tangent in enumerate(tangents):
+            rule = derivative.rules[slot]
+            if tangent is None or rule is None:
+                continue
+            partial = rule if isinstance(rule, int | float) else rule(*_arguments(op, node, derivative.reads[slot], None, record))
+            term = _times(tangent, partial)
+            total = term if total is None else calls.add(total, term)
+        return None if total is None else calls.broadcast_to(total, tuple(node.shape))
+    if derivative.jvp is not None:
+        return _jvp_rule(op, node, tangents, record)
+    if derivative.kind == "bilinear":
+        terms = []
+        for slot, tangent in enumerate(tangents):
+            if tangent is not None:
+                other = _operand(node, 1 - slot, "value", record)
+                terms.append(op.fn(tangent, other, **node.params) if slot == 0 else op.fn(other, tangent, **node.params))
+        return terms[0] if len(terms) == 1 else calls.add(terms[0], terms[1])
+    return _transposed_twice(op, node, tangents)
+
+
+def _jvp_rule(op: Op, node: Node, tangents: Sequence[Any], record: bool) -> Any:
+    import inspect
+
+    args = []
+    for name in inspect.signature(op.derivative.jvp).parameters:  # type: ignore[arg-type]
+        if name.startswith("d") and name[1:] in op.operands:
+            slot = op.operands.index(name[1:])
+            tangent = tangents[slot]
+            args.append(_zeros(node.parents[slot].spec() if node.parents[slot] else node.saved[slot], node) if tangent is None else tangent)
+        else:
+            how = "param" if name in op.params else "y" if name == "y" else "value"
+            args += _arguments(op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record)
+    return op.derivative.jvp(*args)  # type: ignore[misc]
+
+
+def _transposed_twice(op: Op, node: Node, tangents: Sequence[Tensor | None]) -> Any:
+    """The tangent through the reverse rule: the pullback is linear in g, and its transpose is the pushforward.
+
+    Correct for every kind; linear rules need no more than this, since their operands' values are not kept.
+    """
+    specs = [node.spec()] if node.shape == () or not isinstance(node.shape[0], tuple) else [Spec(s, as_dtype(d)) for s, d in zip(node.shape, node.dtype, strict=True)]
+    variables = [alias(_zeros(s, node)) for s in specs]
+    grads = pull(node, variables[0] if len(variables) == 1 else tuple(variables), True)
+    roots = [(g, t) for g, t in zip(grads, tangents, strict=True) if t is not None and g is not None and g._node is not None]
+    found = walk([(g._node, t) for g, t in roots], targets=[v._node for v in variables], record=True)
+    results = tuple(_zeros(s, node) if f is None else f for s, f in zip(specs, found, strict=True))
+    return results[0] if len(results) == 1 else results
+
+
+def _zeros(spec: Spec, node: Node) -> Tensor:
+    return full_like(spec, node.backend, 0)
+
+
+def full_like(spec: Spec, backend: Any, value: Any) -> Tensor:
+    """A constant tensor of a spec on a backend."""
+    table = backend.tables[spec.dtype]
+    fill = bool(value) if spec.dtype.kind == "bool" else float(value) if spec.dtype.kind == "float" else value
+    data = table[calls.full.op.index](shape=tuple(spec.shape), fill_value=fill, dtype=spec.dtype)
+    return wrap(data, backend, None)
+
+
+# -- walks -------------------------------------------------------------------------------------------------------
+
+
+def topological(roots: Iterable[Node], targets: Iterable[Node] | None = None) -> list[Node]:
+    """The ancestors of ``roots``, parents before children, in an order that depends on the graph alone.
+
+    With ``targets``, only nodes that lead to one of them; a target's own ancestors are left out.
+    """
+    stops = None if targets is None else set(targets)
+    order: list[Node] = []
+    useful: dict[Node, bool] = {}
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            useful[node] = stops is None or any(p is not None and useful.get(p, False) for p in node.parents)
+            if useful[node]:
+                order.append(node)
+            continue
+        if node in useful:
+            continue
+        if stops is not None and node in stops:
+            useful[node] = True
+            order.append(node)
+            continue
+        useful[node] = False
+        stack.append((node, True))
+        stack.extend((p, False) for p in reversed(node.parents) if p is not None and p not in useful)
+    return order
+
+
+def walk(
+    roots: Sequence[tuple[Node, Tensor]],
+    *,
+    targets: Sequence[Node] | None = None,
+    record: bool = False,
+    free: bool = False,
+    deposit: Callable[[Leaf, Tensor], None] | None = None,
+) -> list[Tensor | None]:
+    """Reverse mode: carry the cotangents of ``roots`` back to ``targets`` and return theirs (None where none arrived).
+
+    ``deposit`` is called for each leaf instead when there are no targets. ``free`` drops what each node has saved once it is used.
+    """
+    order = topological([n for n, _ in roots], targets)
+    wanted = set(targets or ())
+    cotangents: dict[Node, Any] = {}
+    found: dict[Node, Tensor] = {}
+    for node, g in roots:
+        cotangents[node] = g if node not in cotangents else calls.add(cotangents[node], g)
+    while order:
+        node = order.pop()
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if node in wanted:
+            found[node] = g
+            continue
+        if node.op is LEAF:
+            if deposit is not None:
+                deposit(node, g)  # type: ignore[arg-type]
+            continue
+        if node.op is PICK:
+            _gather_pick(cotangents, node, g)
+            continue
+        if node.saved is FREED:
+            raise GradientError(
+                f"the graph of {node.op.name} was freed by an earlier backward pass: call backward(retain_graph=True) the first time"
+            )
+        if isinstance(g, list):
+            g = tuple(_zeros(Spec(s, as_dtype(d)), node) if c is None else c for c, s, d in zip(g, node.shape, node.dtype, strict=True))
+        grads = pull(node, g, record)
+        if free:
+            node.saved, node.result = FREED, None
+        for parent, grad in zip(node.parents, grads, strict=False):
+            if parent is not None and grad is not None:
+                before = cotangents.get(parent)
+                cotangents[parent] = grad if before is None else calls.add(before, grad)
+        del node
+    return [found.get(t) for t in targets or ()]
+
+
+def _gather_pick(cotangents: dict[Node, Any], node: Node, g: Tensor) -> None:
+    (parent,) = node.parents
+    slots = cotangents.setdefault(parent, [None] * len(parent.shape))
+    slots[node.params] = g if slots[node.params] is None else calls.add(slots[node.params], g)
+
+
+def push(inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, record: bool = False) -> list[Any]:
+    """Forward mode: carry the tangents of ``inputs`` to ``outputs`` and return theirs (None: independent of the inputs)."""
+    tangents: dict[Node, Any] = dict(inputs)
+    for node in topological(outputs, [n for n, _ in inputs]):
+        if node in tangents:
+            continue
+        given = [tangents.get(p) if p is not None else None for p in node.parents]
+        if all(t is None for t in given):
+            continue
+        if node.op is PICK:
+            tangents[node] = given[0][node.params]
+        elif isinstance(node.op, Op):
+            tangents[node] = pushforward(node.op, node, given, record)
+        elif node.op.pushforward is not None:
+            tangents[node] = node.op.pushforward(node, given, record)
+        else:
+            tangents[node] = _transposed_twice(node.op, node, given)
+    return [tangents.get(n) for n in outputs]

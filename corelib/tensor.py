@@ -1,0 +1,436 @@
+"""Tensor: an array of some backend, perhaps with a node on the tape.
+
+A tensor is a value: no two tensors can be seen to share memory, and ``x[i] = v`` or ``x += v`` rebind ``x`` to a new value, differentiably.
+Its methods are the public ops of the same name, looked up when called (``op.calls``), so that this module stands below ``ops/``. It knows
+a backend only as the object that its array belongs to. ``_read`` is the one place where values leave a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import dtypes
+from .dtypes import DType, as_dtype
+from .errors import BackendError, DTypeError, GradientError, ShapeError
+from .op import calls
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+_new = object.__new__
+
+
+class Tensor:
+    """A multi-dimensional array with a dtype, on a backend, that can take part in differentiation.
+
+    Made by :func:`corelib.asarray`, by the creation functions and by ops; ``Tensor(data, backend)`` is for authors of backends, with an
+    array of that backend.
+    """
+
+    __slots__ = ("__weakref__", "_backend", "_data", "_node")
+    __array_ufunc__ = None  # NumPy: leave operators to us
+    _data: Any
+    _backend: Backend
+    _node: Any
+
+    def __init__(self, data: Any, backend: Backend, node: Any = None) -> None:
+        self._data, self._backend, self._node = data, backend, node
+
+    # -- attributes ------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        return as_dtype(self._data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self._data.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self._data.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The number of elements times the bytes of each."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def device(self) -> str:
+        """The device string, such as "cpu" or "cuda:1"."""
+        return self._backend.device
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        return calls.matrix_transpose(self)
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose of a matrix; more or fewer axes are refused, use ``mT`` or ``permute_dims``."""
+        if self.ndim != 2:
+            raise ShapeError(f"x.T needs two dimensions, x has shape {self.shape}: use x.mT or permute_dims")
+        return calls.matrix_transpose(self)
+
+    # -- gradients -------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether ops on this tensor are recorded."""
+        return self._node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this tensor is the end of a graph: it has no history, or collects a gradient itself."""
+        return self._node is None or hasattr(self._node, "grad")
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward`` collected, for a tensor on which ``requires_grad_()`` was called."""
+        return getattr(self._node, "grad", None)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not hasattr(self._node, "grad"):
+            raise GradientError("only a tensor on which requires_grad_() was called has a .grad")
+        if value is not None and (value.shape != self.shape or value.dtype is not self.dtype or value._backend is not self._backend):
+            raise ShapeError(
+                f".grad must match the tensor: {self.dtype.name}{list(self.shape)} on {self.device}, "
+                f"got {value.dtype.name}{list(value.shape)} on {value.device}"
+            )
+        self._node.grad = value
+
+    def requires_grad_(self, flag: bool = True) -> Tensor:
+        """Make this tensor a leaf that collects a gradient (or, with False, cut it off); returns itself."""
+        return calls.requires_grad_(self, flag)
+
+    def detach(self) -> Tensor:
+        """The same value without history."""
+        return calls.stop_gradient(self)
+
+    def backward(self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the derivative of this tensor (times the cotangent ``g``) to ``.grad`` of the leaves it depends on.
+
+        ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless ``retain_graph``;
+        ``create_graph`` records the walk, so that the gradients can be differentiated.
+        """
+        calls.backward(self, g, retain_graph=retain_graph or create_graph, create_graph=create_graph)
+
+    # -- values: the one way out -----------------------------------------------------------------------------
+
+    def _read(self, why: str) -> Any:
+        """The elements in C order as a buffer: the only place where values are read."""
+        return self._backend.to_host(self._data)
+
+    def _flat(self, why: str) -> memoryview:
+        buffer = memoryview(self._read(why))
+        if buffer.nbytes == 0:
+            return memoryview(b"")
+        return buffer.cast("B").cast(self.dtype.format)  # type: ignore[call-overload]
+
+    def item(self) -> bool | int | float:
+        """The value of a tensor with one element, as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs one element, the tensor has shape {self.shape}: use tolist()")
+        return self._flat("item")[0]
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers (a number if there is no axis)."""
+        flat = self._flat("tolist").tolist() if self.size else []
+
+        def nest(shape: tuple[int, ...], values: list[Any]) -> Any:
+            if not shape:
+                return values[0]
+            step = len(values) // shape[0] if shape[0] else 0
+            return [nest(shape[1:], values[i * step : (i + 1) * step]) for i in range(shape[0])]
+
+        return nest(self.shape, flat)
+
+    def numpy(self) -> Any:
+        """The values as a NumPy array that is the caller's own."""
+        import numpy
+
+        return numpy.array(self.__array__())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy
+
+        buffer = self._read("numpy")
+        if isinstance(buffer, numpy.ndarray):
+            array = buffer.view()
+        else:
+            array = numpy.frombuffer(buffer, self.dtype.numpy) if self.size else numpy.empty(0, self.dtype.numpy)
+        array = array.reshape(self.shape)
+        array.flags.writeable = False
+        if dtype is not None and numpy.dtype(dtype) != array.dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __bool__(self) -> bool:
+        return bool(self._scalar("bool"))
+
+    def __int__(self) -> int:
+        return int(self._scalar("int"))
+
+    def __float__(self) -> float:
+        return float(self._scalar("float"))
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in ("int", "uint"):
+            raise DTypeError(f"only an integer tensor can be an index, this one is {self.dtype.name}")
+        return int(self._scalar("index"))
+
+    def _scalar(self, why: str) -> Any:
+        if self.size != 1:
+            raise ShapeError(f"{why}() of a tensor needs one element, it has shape {self.shape}: use any(), all() or item()")
+        return self._flat(why)[0]
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise DTypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise DTypeError("iteration over a 0-d tensor")
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(calls.any(calls.equal(self, value)))
+
+    # -- printing --------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        from .printing import tensor_repr
+
+        return tensor_repr(self)
+
+    def _repr_html_(self) -> str:
+        from .printing import tensor_html
+
+        return tensor_html(self)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else repr(self)
+
+    # -- conversion ------------------------------------------------------------------------------------------
+
+    def to(self, target: Any) -> Tensor:
+        """This tensor on another device ("cuda") or in another dtype; itself when nothing changes. Differentiable."""
+        return calls.to(self, target)
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
+        """This tensor on another device; the array API standard's spelling of :meth:`to`."""
+        return calls.to(self, device)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This tensor in another dtype."""
+        return calls.astype(self, dtype)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return sys.modules[__package__]
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        source = self._backend.dlpack(self._data)
+        if source is None:
+            raise BackendError(f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)")
+        return source.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        source = self._backend.dlpack(self._data)
+        if source is None:
+            raise BackendError(f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)")
+        return source.__dlpack_device__()
+
+    def __reduce__(self) -> Any:
+        return _restore, (bytes(memoryview(self._read("pickle"))), self.shape, self.dtype.name, self.device)
+
+    def __copy__(self) -> Tensor:
+        return wrap(self._data, self._backend, self._node)
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        if self._node is not None and not self.is_leaf:
+            raise GradientError("a tensor with history cannot be deep-copied: call x.detach() first")
+        copied = wrap(self._data, self._backend, None)
+        return copied.requires_grad_() if self._node is not None else copied
+
+    # -- rebinding -------------------------------------------------------------------------------------------
+
+    def _rebind(self, value: Tensor) -> Tensor:
+        """Make this tensor stand for ``value`` (same shape, dtype and backend): the one way a tensor changes.
+
+        ``+=``, ``x[i] = v``, optimizers and buffers all come through here. A leaf stays a leaf.
+        """
+        if value._data.shape != self._data.shape or value.dtype is not self.dtype:
+            raise ShapeError(
+                f"a tensor cannot change its shape or dtype in place: {self.dtype.name}{list(self.shape)} "
+                f"would become {value.dtype.name}{list(value.shape)}"
+            )
+        if hasattr(self._node, "grad") and value._node is not None:
+            raise GradientError("a leaf that requires a gradient cannot be changed in place by a recorded op: use no_grad() or detach()")
+        value._backend.rebind(self, value)
+        self._data, self._backend = value._data, value._backend
+        if not hasattr(self._node, "grad"):
+            self._node = value._node
+        return self
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return calls.getitem(self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        calls.setitem(self, key, value)
+
+    __hash__ = object.__hash__
+
+    # -- operators -------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Tensor:
+        return calls.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return calls.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return calls.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return calls.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return calls.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return calls.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return calls.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return calls.divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return calls.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return calls.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return calls.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return calls.remainder(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return calls.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return calls.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return calls.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return calls.matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return calls.negative(self)
+
+    def __pos__(self) -> Tensor:
+        return calls.positive(self)
+
+    def __abs__(self) -> Tensor:
+        return calls.abs(self)
+
+    def __invert__(self) -> Tensor:
+        return calls.bitwise_invert(self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return calls.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Tensor:
+        return calls.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Tensor:
+        return calls.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Tensor:
+        return calls.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return calls.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return calls.bitwise_xor(other, self)
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return calls.bitwise_left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return calls.bitwise_left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return calls.bitwise_right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return calls.bitwise_right_shift(other, self)
+
+    def __eq__(self, other: Any) -> Any:
+        return calls.equal(self, other) if isinstance(other, _OPERAND) or hasattr(other, "__array__") else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return calls.not_equal(self, other) if isinstance(other, _OPERAND) or hasattr(other, "__array__") else NotImplemented
+
+    def __lt__(self, other: Any) -> Tensor:
+        return calls.less(self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return calls.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return calls.greater(self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return calls.greater_equal(self, other)
+
+
+def _in_place(name: str) -> Any:
+    def method(self: Tensor, other: Any) -> Tensor:
+        return self._rebind(getattr(calls, name)(self, other))
+
+    method.__doc__ = f"Rebind this tensor to ``{name}(self, other)``."
+    return method
+
+
+for _dunder, _name in {
+    "__iadd__": "add", "__isub__": "subtract", "__imul__": "multiply", "__itruediv__": "divide", "__ifloordiv__": "floor_divide",
+    "__imod__": "remainder", "__ipow__": "pow", "__imatmul__": "matmul", "__iand__": "bitwise_and", "__ior__": "bitwise_or",
+    "__ixor__": "bitwise_xor", "__ilshift__": "bitwise_left_shift", "__irshift__": "bitwise_right_shift",
+}.items():  # fmt: skip
+    setattr(Tensor, _dunder, _in_place(_name))
+
+_OPERAND = (Tensor, bool, int, float)
+
+
+def wrap(data: Any, backend: Any, node: Any = None) -> Tensor:
+    """A Tensor of a backend's array, as quickly as Python can make one."""
+    t = _new(Tensor)
+    t._data = data
+    t._backend = backend
+    t._node = node
+    return t
+
+
+def _restore(buffer: bytes, shape: tuple[int, ...], dtype: str, device: str) -> Tensor:
+    """Unpickle: on the device it came from if that is usable here, else an error that says how to load it."""
+    return calls.from_buffer(buffer, shape, dtypes.as_dtype(dtype), device)
