@@ -9,8 +9,8 @@ from array import array
 
 import numpy as np
 import pytest
-from corelib.plugin_api import dtypes, ops
 
+from corelib.plugin_api import dtypes, ops
 from corelib_reference.array import RefArray
 from corelib_reference.backend import ReferenceBackend
 from corelib_reference.random import philox4x32

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from corelib.plugin_api import dtypes, ops
 
+from corelib.plugin_api import dtypes, ops
 from corelib_reference.array import RefArray
 from corelib_reference.backend import ReferenceBackend
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from corelib.plugin_api import dtypes, ops
 
+from corelib.plugin_api import dtypes, ops
 from corelib_reference.array import RefArray
 from corelib_reference.backend import ReferenceBackend
 from corelib_reference.rounding import exact, from_exact, to_float32
