@@ -18,7 +18,7 @@ from .op import Op, calls
 from .params import not_a_tensor
 from .registry import registry
 from .rules import Spec
-from .tape import Node, paused, record
+from .tape import Node, note, paused, record
 from .tensor import Tensor, wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,12 +79,14 @@ def _unary(op: Op) -> Callable[..., Any]:
             return execute(op, (x,), {})
         y = _new(Tensor)
         y._data, y._backend = result, backend
-        if records and node is not None and not paused.get():
+        if node is None or not records:
+            y._node = None
+        elif (mode := paused.get()) is None:
             y._node = Node(
                 op, backend, (node,), (data if keep_x else None,), None, result if keep_y else None, result.shape, result.dtype
             )
         else:
-            y._node = None
+            y._node = note(mode, node)
         return y
 
     return call
@@ -130,8 +132,10 @@ def _binary(op: Op) -> Callable[..., Any]:
             return execute(op, (x1, x2), {})
         y = _new(Tensor)
         y._data, y._backend = result, backend
-        if node1 is None and node2 is None or not records or paused.get():
+        if node1 is None and node2 is None or not records:
             y._node = None
+        elif (mode := paused.get()) is not None:
+            y._node = note(mode, node1, node2)
         else:
             keep1, keep2, keep_y = keeps[(node1 is not None) + 2 * (node2 is not None)]
             y._node = Node(
@@ -145,17 +149,18 @@ def _binary(op: Op) -> Callable[..., Any]:
 
 def _general(op: Op) -> Callable[..., Any]:
     bind = op.bind
-    if op.name == "astype":
-        return lambda *args, **kwargs: _astype(op, *bind(*args, **kwargs))
+    unchanged = op.unchanged
+    if unchanged is not None:
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            operands, params = bind(*args, **kwargs)
+            x = operands[0]
+            return x if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
+
+        return call
     if op.device_param is not None or not op.operands:
         return lambda *args, **kwargs: create(op, *bind(*args, **kwargs))
     return lambda *args, **kwargs: execute(op, *bind(*args, **kwargs))
-
-
-def _astype(op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
-    """A cast to the dtype that a tensor has is the tensor itself."""
-    (x,) = operands
-    return x if isinstance(x, Tensor) and x.dtype is params["dtype"] else execute(op, operands, params)
 
 
 def create(op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
@@ -175,8 +180,11 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
     backend, tensors, tracked = _one_backend(op, operands)
     dtype = _promote(op, tensors, params)
-    if tracked and op.derivative.kind == "body" and not paused.get():
-        return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
+    if tracked and op.derivative.kind == "body":
+        mode = paused.get()
+        if mode is None:
+            return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
+        note(mode, *[t._node for t in tensors if isinstance(t, Tensor)])
     try:
         table = backend.tables[dtype]
         result = table[op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)

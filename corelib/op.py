@@ -51,13 +51,13 @@ class Op:
     (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
     from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
     (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
-    show, such as an index out of bounds), ``fn`` (the public
+    show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the result is x itself), ``fn`` (the public
     function), ``doc``, ``where`` (file and line of the declaration).
     """
 
     __slots__ = (
         "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
-        "name", "operands", "params", "primitive", "rule", "samples", "signature", "ulp", "variadic", "where",
+        "name", "operands", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Op:
         data_dependent: bool = False,
         batch: Callable[..., Any] | None = None,
         diagnose: Callable[..., None] | None = None,
+        unchanged: Callable[..., bool] | None = None,
         params: tuple[str, ...] | None = None,
         jvp: Callable[..., Any] | None = None,
         **derivative: Any,
@@ -82,7 +83,7 @@ class Op:
         self.name = fn.__name__.rstrip("_")
         self.primitive, self.kind, self.rule, self.samples, self.ulp = primitive, kind, rule, samples, ulp
         self.leading, self.data_dependent, self.batch = leading or kind == "elementwise", data_dependent, batch
-        self.diagnose = diagnose
+        self.diagnose, self.unchanged = diagnose, unchanged
         self.body = None if primitive else fn
         self.fn: Any = None
         self.doc = inspect.getdoc(fn) or ""

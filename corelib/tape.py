@@ -20,7 +20,14 @@ from .op import Op, calls
 from .rules import Spec
 from .tensor import Tensor, wrap
 
-paused: ContextVar[bool] = ContextVar("corelib_no_grad", default=False)
+# None: ops record. False: they do not. A dictionary: they do not, but note in it the nodes of the tensors they read.
+paused: ContextVar[Any] = ContextVar("corelib_no_grad", default=None)
+
+
+def note(mode: Any, *nodes: Any) -> None:
+    """What an op on tracked tensors does when recording is off."""
+    if mode is not False:
+        mode.update(dict.fromkeys(n for n in nodes if n is not None))
 
 
 class Node:
@@ -85,11 +92,13 @@ def pick(node: Node, data: Any, index: int) -> Node:
 
 def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any], data: Any) -> Any:
     """The node (or nodes, for several results) of ``op``, or None when there is nothing to record."""
-    if paused.get():
-        return None
     parents = tuple([t._node if isinstance(t, Tensor) else None for t in operands])
     if not isinstance(data, tuple) and as_dtype(data.dtype).kind not in ("float", "complex"):
         return None  # an integer or bool result has no derivative
+    mode = paused.get()
+    if mode is not None:
+        note(mode, *parents)
+        return None
     tracked = tuple([p is not None for p in parents])
     keep, keep_result = op.derivative.keep(op, tracked)
     saved = []

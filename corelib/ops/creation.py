@@ -310,9 +310,12 @@ def to(x: Tensor, target: Any) -> Tensor:
     data = registry.manager.hook.transfer(array=x._data, source=source, target=backend)
     node = None
     if x._node is not None:
-        from ..tape import paused
+        from ..tape import note, paused
 
-        if not paused.get():
+        mode = paused.get()
+        if mode is not None:
+            note(mode, x._node)
+        else:
             node = Node(_TRANSFER, backend, (x._node,), (), source, None, data.shape, data.dtype)
     return wrap(data, backend, node)
 

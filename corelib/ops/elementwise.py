@@ -435,6 +435,7 @@ def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 @primitive(
     rule=_cast_rule,
     linear=lambda g, x: astype(g, x.dtype),
+    unchanged=lambda x, dtype: x.dtype is dtype,
     samples=calls_(*[lambda m, d, t=t, s=s: Sample((m.array(s, d, 0, 3), t)) for t in ALL for s in ((), (2, 3), (0,))]),
     errors=[ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty")))],
     ulp=0.5,
