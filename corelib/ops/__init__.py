@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ..op import BY_NAME
-from . import compare, creation, elementwise
+from . import compare, creation, elementwise, index, random
 
-__all__ = sorted({n for m in (compare, creation, elementwise) for n in vars(m) if hasattr(vars(m)[n], "op")} | set(creation.__all__))
+__all__ = sorted({n for m in (compare, creation, elementwise, index, random) for n in vars(m) if hasattr(vars(m)[n], "op")} | set(creation.__all__))
 
 
 def __getattr__(name: str) -> object:

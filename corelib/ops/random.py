@@ -1,0 +1,78 @@
+"""Random numbers as pure functions: bits of a key and a counter, and distributions computed from bits.
+
+Philox4x32-10 (J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a block cipher of a
+counter. Element i depends on the key, the counter and i alone, so each backend gives the same bits on any number of threads. Who draws
+from which counter is decided in ``corelib/random.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import dtypes
+from ..dispatch import primitive
+from ..dtypes import as_dtype, uint32, uint64
+from ..errors import DTypeError, ShapeError
+from ..params import as_shape
+from ..rules import Spec, custom
+from ..samples import ErrorSample, Maker, Sample, Values, calls_
+
+if TYPE_CHECKING:
+    from ..params import DTypeLike, Shape
+    from ..tensor import Tensor
+
+WORDS = (uint32, uint64)
+
+
+class _Named:
+    name = "random_bits"
+
+
+def _bind_bits(key: Any, counter: Any, /, shape: Any, *, dtype: Any = uint32) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (key, counter), {"shape": as_shape(_Named, "shape", shape), "dtype": _word(as_dtype(dtype))}
+
+
+def _word(dtype: dtypes.DType) -> dtypes.DType:
+    if dtype not in WORDS:
+        raise DTypeError(f"random_bits gives uint32 or uint64, got dtype {dtype.name}: use random.uniform or random.integers")
+    return dtype
+
+
+@custom(joint=(), fixed={0: uint32, 1: uint64})
+def _bits_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    key, counter = specs
+    if key.shape != (2,) or counter.shape != ():
+        raise ShapeError(f"{op.name}: key must have shape (2,) and counter (), got {key.shape} and {counter.shape}")
+    return Spec(params["shape"], _word(params["dtype"]))
+
+
+def _drawn(shape: tuple[int, ...], counter: int) -> Any:
+    def build(make: Maker, dtype: Any) -> Sample:
+        key = Values((2,), uint32, (make.random.getrandbits(32), make.random.getrandbits(32)))
+        return Sample((key, Values((), uint64, (counter,)), shape), {"dtype": dtype if dtype in WORDS else uint32})
+
+    return build
+
+
+@primitive(
+    kind="random", rule=_bits_rule, bind=_bind_bits, nondiff="random bits are constants", ulp=0,
+    samples=calls_(
+        _drawn((), 0), _drawn((0,), 0), _drawn((1,), 1), _drawn((7,), 2**32 - 1), _drawn((2, 3), 2**64 - 1), _drawn((3, 0, 2), 5), _drawn((33,), 9),
+    ),
+    errors=[
+        ErrorSample(
+            ShapeError, r"random_bits: key must have shape \(2,\) and counter \(\)",
+            lambda m: Sample((m.array((3,), uint32), m.array((), uint64), (2,)), {"dtype": uint32}),
+        ),
+        ErrorSample(
+            DTypeError, "random_bits gives uint32 or uint64, got dtype float32",
+            lambda m: Sample((m.array((2,), uint32), m.array((), uint64), (2,)), {"dtype": dtypes.float32}),
+        ),
+    ],
+)  # fmt: skip
+def random_bits(key: Tensor, counter: Tensor, /, shape: Shape, *, dtype: DTypeLike = uint32) -> Tensor:
+    """Random bits of ``shape`` for a ``key`` of two uint32 words and a uint64 ``counter``.
+
+    uint32: element i is word i % 4 of the Philox4x32-10 block at ``counter + i // 4`` (modulo 2**64). uint64: element i consists of the
+    words 2i (low) and 2i + 1.
+    """
