@@ -1,6 +1,95 @@
-"""corelib: one tensor library, interchangeable backends, and proof that they agree."""
+"""corelib: one tensor library, interchangeable backends, and proof that they agree.
 
-from . import dtypes, errors
-from .ops.creation import asarray
-from .registry import backends, get_backend, set_backend, use_backend
+The namespace follows the array API standard; :mod:`corelib.nn` and :mod:`corelib.optim` follow PyTorch's names. Importing it loads neither NumPy nor a
+backend: those come at first need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import ops
+from .autograd import (
+    checkpoint,
+    custom_gradient,
+    enable_grad,
+    grad,
+    hessian,
+    is_grad_enabled,
+    jacobian,
+    jvp,
+    no_grad,
+    value_and_grad,
+    vjp,
+)
+from .dtypes import (
+    bool,
+    can_cast,
+    finfo,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from .errors import (
+    BackendError,
+    BackendNotFoundError,
+    CheckpointError,
+    CorelibError,
+    DTypeError,
+    GradientError,
+    IndexOutOfBoundsError,
+    PluginError,
+    ShapeError,
+    UnsupportedError,
+)
+from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
+from .registry import backends, get_backend, register, set_backend, unregister, use_backend
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from . import data, nn, optim, random
+    from .gradcheck import gradcheck, gradgradcheck
+    from .serialize import load, save
+
+__version__ = "0.1.0"
+
+e = 2.718281828459045
+pi = 3.141592653589793
+inf = float("inf")
+nan = float("nan")
+newaxis = None
+
+_LAZY_MODULES = ("conformance", "data", "nn", "optim", "random")
+_LAZY = {"gradcheck": "gradcheck", "gradgradcheck": "gradcheck", "load": "serialize", "save": "serialize", "draw": "draw"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    from .errors import nearest
+
+    raise AttributeError(f"corelib has no attribute {name!r}{nearest(name, globals())}")
+
+
+__all__ = [
+    "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
+    "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bool", "can_cast", "checkpoint", "custom_gradient", "e",
+    "enable_grad", "finfo", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
+    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi",
+    "random", "register", "result_type", "save", "set_backend", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
+    "value_and_grad", "vjp",
+    *ops.__all__,
+]  # fmt: skip

@@ -5,18 +5,34 @@
 
 from __future__ import annotations
 
-from ..op import BY_NAME
-from . import compare, creation, elementwise, index, random
+import importlib
+from types import ModuleType
 
-__all__ = sorted({n for m in (compare, creation, elementwise, index, random) for n in vars(m) if hasattr(vars(m)[n], "op")} | set(creation.__all__))
+from ..op import BY_NAME, Op
+
+FAMILIES = ("compare", "elementwise", "creation", "movement", "reduce", "index", "sort", "contract", "random", "nn")
+
+
+def _public(module: ModuleType) -> list[str]:
+    """The ops a family declares, and the plain functions in its ``__all__``."""
+    declared = [n for n, v in vars(module).items() if isinstance(getattr(v, "op", None), Op) and v.__module__ == module.__name__]
+    return [n for n in dict.fromkeys([*declared, *getattr(module, "__all__", ())]) if not n.startswith("_")]
+
+
+__all__: list[str] = []
+for _name in FAMILIES:
+    try:
+        _family = importlib.import_module(f".{_name}", __name__)
+    except ModuleNotFoundError:
+        continue
+    for _function in _public(_family):
+        globals()[_function] = getattr(_family, _function)
+        __all__.append(_function)
 
 
 def __getattr__(name: str) -> object:
-    op = BY_NAME.get(name)
-    if op is not None:
-        return op.fn
-    if name in creation.__all__:
-        return getattr(creation, name)
+    if name in BY_NAME:
+        return BY_NAME[name].fn
     from ..errors import nearest
 
     raise AttributeError(f"corelib.ops has no op {name!r}{nearest(name, BY_NAME)}")

@@ -1,0 +1,107 @@
+"""Gradient checks: reverse mode against central differences, to first and second order.
+
+The central difference with step h has an error of about h**2/6 |f'''| + u|f|/h; h = u**(1/3) max(1, |x|) balances the two, and Richardson's
+combination of the steps h and h/2, (4 D(h/2) - D(h)) / 3, removes the h**2 term. What is left is rounding, about u**(2/3) |f| / max(1, |x|), and the
+default tolerance is a hundred times that: 4e-9 relative to the largest element in float64. Checks are done in float64, since float32 differences
+would only show three digits.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .autograd import vjp
+from .dtypes import FLOATING, float64
+from .errors import GradientError
+from .op import calls
+from .tensor import Tensor
+from .tree import flatten
+
+
+def _tensor_like(x: Tensor, values: list[float]) -> Tensor:
+    import array
+
+    return calls.from_buffer(array.array("d", values), x.shape, float64, x._backend)
+
+
+def _numbers(x: Tensor) -> list[float]:
+    return [float(v) for v in x._flat("gradcheck")] if x.size else []
+
+
+def gradcheck(
+    fn: Callable[..., Any], args: Sequence[Any], *, tolerance: float | None = None, seed: int = 0, raise_exception: bool = True
+) -> bool:
+    """Compare the gradients of ``fn(*args)`` with central differences.
+
+    Floating tensors in ``args`` are differentiated, as float64; ``fn`` returns a tensor or a tree of tensors. A random cotangent is used, so that errors cannot
+    cancel in a sum. ``tolerance`` is relative to the largest element of each gradient (or 1). Returns True, or raises GradientError with the worst
+    element (returns False with ``raise_exception=False``).
+    """
+    args = [a.astype(float64) if isinstance(a, Tensor) and a.dtype in FLOATING else a for a in args]
+    numbers = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.dtype is float64]
+    draw = random.Random(seed)
+    limit = tolerance if tolerance is not None else 100 * (2.0**-53) ** (2 / 3)
+
+    def along(*variables: Tensor) -> list[Tensor]:
+        full = list(args)
+        for i, v in zip(numbers, variables, strict=True):
+            full[i] = v
+        return [y for y in flatten(fn(*full))[0] if isinstance(y, Tensor) and y.dtype in FLOATING]
+
+    inputs = [args[i] for i in numbers]
+    results, pullback = vjp(along, *inputs)
+    cotangents = [_tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)]) for y in results]
+    weights = [_numbers(c) for c in cotangents]
+    found = [_numbers(g) for g in pullback(cotangents)]
+
+    def value(position: int, values: list[float]) -> float:
+        variables = [_tensor_like(x, values) if k == position else x for k, x in enumerate(inputs)]
+        return math.fsum(w * v for ws, y in zip(weights, along(*variables), strict=True) for w, v in zip(ws, _numbers(y), strict=True))
+
+    for position, x in enumerate(inputs):
+        values, scale = _numbers(x), max(1.0, *map(abs, found[position])) if x.size else 1.0
+        for i, center in enumerate(values):
+            expected = _difference(lambda v, i=i, p=position, vs=values: value(p, [*vs[:i], v, *vs[i + 1 :]]), center)  # type: ignore[misc]
+            if not abs(found[position][i] - expected) <= limit * scale:
+                if not raise_exception:
+                    return False
+                raise GradientError(
+                    f"gradcheck: element {i} of argument {numbers[position]}: reverse mode gives {found[position][i]!r}, "
+                    f"differences give {expected!r} (tolerance {limit * scale:.1e})"
+                )
+    return True
+
+
+def _difference(f: Callable[[float], float], x: float) -> float:
+    h = (2.0**-53) ** (1 / 3) * max(1.0, abs(x)) * 4
+    coarse = (f(x + h) - f(x - h)) / ((x + h) - (x - h))
+    h /= 2
+    fine = (f(x + h) - f(x - h)) / ((x + h) - (x - h))
+    return (4 * fine - coarse) / 3
+
+
+def gradgradcheck(
+    fn: Callable[..., Any], args: Sequence[Any], *, tolerance: float | None = None, seed: int = 0, raise_exception: bool = True
+) -> bool:
+    """:func:`gradcheck` of the gradient of ``fn``: second derivatives, with respect to the arguments and to the cotangent."""
+    args = [a.astype(float64) if isinstance(a, Tensor) and a.dtype in FLOATING else a for a in args]
+    numbers = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.dtype is float64]
+    draw = random.Random(seed)
+    probe = [y for y in flatten(fn(*args))[0] if isinstance(y, Tensor) and y.dtype in FLOATING]
+    cotangents = [_tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)]) for y in probe]
+
+    def gradients(*variables: Tensor) -> list[Tensor]:
+        def inner(*inside: Tensor) -> list[Tensor]:
+            full = list(args)
+            for i, v in zip(numbers, inside, strict=True):
+                full[i] = v
+            return [y for y in flatten(fn(*full))[0] if isinstance(y, Tensor) and y.dtype in FLOATING]
+
+        _, pullback = vjp(inner, *variables[: len(numbers)])
+        return list(pullback(list(variables[len(numbers) :])))
+
+    inputs = [*[args[i] for i in numbers], *cotangents]
+    return gradcheck(gradients, inputs, tolerance=tolerance, seed=seed + 1, raise_exception=raise_exception)
