@@ -45,7 +45,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for the empty environment, one for each set of extras: a stamp is written only when its installation is
-# whole, so that an interrupted one is simply done again.
+# whole, so that an interrupted one is simply done again. COVERS names smaller sets that came with it.
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "corelib needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | tail -n 1)" >&2; \
@@ -56,13 +56,15 @@ $(VENV)/.created:
 $(VENV)/.has-demo: EXTRAS := demo
 $(VENV)/.has-demo: SIZE := 160 MB
 $(VENV)/.has-test: EXTRAS := test,cuda-dev
+$(VENV)/.has-test: COVERS := demo
 $(VENV)/.has-test: SIZE := 260 MB, of which 96 MB are the CUDA compiler and its headers; no GPU is needed
 $(VENV)/.has-check: EXTRAS := check
 $(VENV)/.has-check: SIZE := 120 MB
 $(VENV)/.has-bench: EXTRAS := demo,bench
+$(VENV)/.has-bench: COVERS := demo
 $(VENV)/.has-bench: SIZE := PyTorch, from 200 MB to 3 GB depending on which build the index offers
 
 $(VENV)/.has-%: $(VENV)/.created pyproject.toml
 	@echo "Installing corelib[$(EXTRAS)] into $(VENV), once (download: $(SIZE))"
 	@$(PIP) install --quiet --editable '.[$(EXTRAS)]'
-	@touch $@
+	@touch $@ $(COVERS:%=$(VENV)/.has-%)
