@@ -260,9 +260,8 @@ def _bind_pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_val
         raise ShapeError(f"pad: mode must be 'constant', got {mode!r}")
     if hasattr(constant_values, "item"):
         constant_values = constant_values.item()
-    kind = x.dtype.kind
-    fits = isinstance(constant_values, {"bool": bool, "float": bool | int | float}.get(kind, bool | int))
-    if not fits:
+    fits = isinstance(constant_values, bool | int | float if x.dtype.kind == "float" else bool | int)
+    if not fits or x.dtype.kind == "bool" and constant_values not in (0, 1):
         raise DTypeError(f"pad: constant_values {constant_values!r} does not fit x of dtype {x.dtype.name}")
     return (x,), {"pad_width": widths, "constant_value": as_scalar(op, constant_values, x.dtype)}
 

@@ -1,0 +1,89 @@
+"""Order: sorting, searching, sets. Sorts are stable in both directions, and NaN counts as the largest value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..dispatch import primitive
+from ..dtypes import ALL, float32, int64
+from ..errors import ShapeError
+from ..op import calls
+from ..rules import Spec, custom, same_as
+from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
+
+if TYPE_CHECKING:
+    from ..params import Axis, Copy
+    from ..tensor import Tensor
+
+_BOTH_WAYS = ({}, {"descending": True})
+_ERRORS = [
+    ErrorSample(ShapeError, "axis 2 is out of range for 2 dimensions", lambda m: Sample((m.array((2, 3), float32),), {"axis": 2})),
+    ErrorSample(ShapeError, "axis -1 is out of range for 0 dimensions", lambda m: Sample((m.array((), float32),))),
+]
+
+
+@custom()
+def _positions_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(specs[0].shape, int64)
+
+
+@primitive(
+    kind="opaque", rule=_positions_rule, leading=True, ulp=0, nondiff="a position is an integer", errors=_ERRORS,
+    samples=along(kwargs=_BOTH_WAYS),
+)  # fmt: skip
+def argsort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Copy = True) -> Tensor:
+    """The positions that sort x along ``axis``, int64. Always stable: equal elements keep their order, descending too."""
+
+
+def _unsort(g: Tensor, x: Tensor, axis: int, descending: bool) -> Tensor:
+    order = argsort(x, axis=axis, descending=descending)
+    return calls.take_along_axis(g, argsort(order, axis=axis), axis=axis)
+
+
+@primitive(
+    kind="opaque", rule=same_as(0), leading=True, ulp=0, errors=_ERRORS, samples=along(distinct=True, kwargs=_BOTH_WAYS),
+    vjp=_unsort,
+    jvp=lambda dx, x, axis, descending: calls.take_along_axis(dx, argsort(x, axis=axis, descending=descending), axis=axis),
+)  # fmt: skip
+def sort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Copy = True) -> Tensor:
+    """The elements of x in order along ``axis``. NaN counts as the largest: last, or first if ``descending``."""
+
+
+def _bind_search(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if side not in ("left", "right"):
+        raise ShapeError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+    return (x1 if sorter is None else calls.take(x1, sorter, axis=0), x2), {"side": side}
+
+
+@custom()
+def _search_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    x1, x2 = specs
+    if x1.ndim != 1:
+        raise ShapeError(f"{op.name}: x1 must have one dimension, got shape {x1.shape}")
+    return Spec(x2.shape, int64)
+
+
+def _ordered(make: Maker, n: int, dtype: Any) -> Values:
+    x = make.array((n,), dtype)
+    return Values(x.shape, dtype, tuple(sorted(x.data)))
+
+
+@primitive(
+    kind="opaque", rule=_search_rule, ulp=0, nondiff="a position is an integer", bind=_bind_search, params=("side",),
+    samples=calls_(
+        lambda m, d: Sample((_ordered(m, 7, d), m.array((4,), d))),
+        lambda m, d: Sample((_ordered(m, 7, d), m.array((2, 3), d)), {"side": "right"}),
+        lambda m, d: Sample((_ordered(m, 33, d), m.array((), d)), {"side": "left"}),
+        lambda m, d: Sample((_ordered(m, 0, d), m.array((3,), d)), {"side": "right"}),
+        lambda m, d: Sample((_ordered(m, 7, d), m.array((0, 2), d))),
+    ),
+    errors=[
+        ErrorSample(ShapeError, "x1 must have one dimension", lambda m: Sample((m.array((2, 3), float32), m.array((2,), float32)))),
+        ErrorSample(ShapeError, "side must be", lambda m: Sample((m.array((2,), float32), m.array((2,), float32)), {"side": "middle"})),
+    ],
+)  # fmt: skip
+def searchsorted(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None) -> Tensor:
+    """Where in the sorted one-dimensional x1 each element of x2 belongs, int64, so that x1 stays sorted.
+
+    ``side``: before ("left") or after ("right") elements equal to it. ``sorter``: positions that sort x1, if it is not.
+    """
