@@ -17,7 +17,6 @@ from ..samples import ErrorSample, Sample, shapes
 from ..tape import unbroadcast
 from .elementwise import multiply
 from .movement import permute_dims, reshape
-from .reduce import sum
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

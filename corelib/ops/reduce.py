@@ -250,7 +250,7 @@ def _recurrence(a: Tensor, b: Tensor, axis: int) -> Tensor:
     widths = [(0, 0)] * a.ndim
     while distance < n:
         widths[axis] = (distance, 0)
-        back = lambda t, w=tuple(widths), k=n - distance: pad(narrow(t, axis, 0, k), w)  # noqa: B023
+        back = lambda t, w=tuple(widths), k=n - distance: pad(narrow(t, axis, 0, k), w)
         b = add(b, multiply(a, back(b)))
         distance *= 2
         if distance < n:

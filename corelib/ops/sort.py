@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import primitive
-from ..dtypes import ALL, float32, int64
+from ..dtypes import float32, int64
 from ..errors import ShapeError
 from ..op import calls
 from ..rules import Spec, custom, same_as
