@@ -78,13 +78,15 @@ def _unary(op: Op) -> Callable[..., Any]:
         except Exception:
             return execute(op, (x,), {})
         y = _new(Tensor)
-        y._data, y._backend = result, backend
+        y._data = result
+        y._backend = backend
         if node is None or not records:
             y._node = None
         elif (mode := paused.get()) is None:
-            y._node = Node(
-                op, backend, (node,), (data if keep_x else None,), None, result if keep_y else None, result.shape, result.dtype
-            )
+            y._node = n = _new(Node)  # Node.__init__ costs 80 ns more
+            n.op, n.backend, n.parents, n.params = op, backend, (node,), None
+            n.saved, n.result = (data if keep_x else None,), result if keep_y else None
+            n.shape, n.dtype = result.shape, result.dtype
         else:
             y._node = note(mode, node)
         return y
@@ -100,48 +102,63 @@ def _binary(op: Op) -> Callable[..., Any]:
     keeps = [(*k[0], k[1]) for k in (op.derivative.keep(op, c) for c in combinations)] if records else [(False, False, False)] * 4
 
     def call(x1: Any, x2: Any, /) -> Any:
+        if x2.__class__ is not Tensor or x1.__class__ is not Tensor:
+            return other(x1, x2)
         try:
-            kind = x2.__class__
-            if kind is float or kind is int:
-                b, node2 = x2, None
-                backend, a, node1 = x1._backend, x1._data, x1._node
+            backend, a, b = x1._backend, x1._data, x2._data
+            dtype = a.dtype
+            if x2._backend is not backend or b.dtype is not dtype:
+                return execute(op, (x1, x2), {})
+            result = backend.tables[dtype][index](a, b)
+        except Exception:
+            return execute(op, (x1, x2), {})
+        node1, node2 = x1._node, x2._node
+        if node1 is None and node2 is None:
+            y = _new(Tensor)
+            y._data = result
+            y._backend = backend
+            y._node = None
+            return y
+        return recorded(x1, x2, backend, a, b, result, node1, node2)
+
+    def other(x1: Any, x2: Any) -> Any:
+        """A Python number as one operand of a floating tensor, or a subclass of Tensor."""
+        try:
+            if x2.__class__ is float or x2.__class__ is int:
+                backend, a, b, node1, node2 = x1._backend, x1._data, float(x2), x1._node, None
                 table = backend.tables[a.dtype]
-                if not table.floating or (body and node1 is not None):
-                    return execute(op, (x1, x2), {})
-                if kind is int:
-                    b = float(x2)
+                plain = table.floating
+            elif x1.__class__ is float or x1.__class__ is int:
+                backend, a, b, node1, node2 = x2._backend, float(x1), x2._data, None, x2._node
+                table = backend.tables[b.dtype]
+                plain = table.floating
             else:
-                kind = x1.__class__
-                if kind is float or kind is int:
-                    a, node1 = x1, None
-                    backend, b, node2 = x2._backend, x2._data, x2._node
-                    table = backend.tables[b.dtype]
-                    if not table.floating or (body and node2 is not None):
-                        return execute(op, (x1, x2), {})
-                    if kind is int:
-                        a = float(x1)
-                else:
-                    backend, a, b = x1._backend, x1._data, x2._data
-                    dtype = a.dtype
-                    node1, node2 = x1._node, x2._node
-                    if x2._backend is not backend or b.dtype is not dtype or (body and (node1 is not None or node2 is not None)):
-                        return execute(op, (x1, x2), {})
-                    table = backend.tables[dtype]
+                backend, a, b, node1, node2 = x1._backend, x1._data, x2._data, x1._node, x2._node
+                table = backend.tables[a.dtype]
+                plain = x2._backend is backend and b.dtype is a.dtype
+            if not plain:
+                return execute(op, (x1, x2), {})
             result = table[index](a, b)
         except Exception:
             return execute(op, (x1, x2), {})
+        return recorded(x1, x2, backend, a, b, result, node1, node2)
+
+    def recorded(x1: Any, x2: Any, backend: Any, a: Any, b: Any, result: Any, node1: Any, node2: Any) -> Any:
+        if body and (node1 is not None or node2 is not None):
+            return execute(op, (x1, x2), {})
         y = _new(Tensor)
-        y._data, y._backend = result, backend
-        if node1 is None and node2 is None or not records:
+        y._data = result
+        y._backend = backend
+        if not records or node1 is None and node2 is None:
             y._node = None
-        elif (mode := paused.get()) is not None:
-            y._node = note(mode, node1, node2)
-        else:
+        elif (mode := paused.get()) is None:
             keep1, keep2, keep_y = keeps[(node1 is not None) + 2 * (node2 is not None)]
-            y._node = Node(
-                op, backend, (node1, node2), (a if keep1 else None, b if keep2 else None), None, result if keep_y else None,
-                result.shape, result.dtype,
-            )  # fmt: skip
+            y._node = n = _new(Node)
+            n.op, n.backend, n.parents, n.params = op, backend, (node1, node2), None
+            n.saved, n.result = (a if keep1 else None, b if keep2 else None), result if keep_y else None
+            n.shape, n.dtype = result.shape, result.dtype
+        else:
+            y._node = note(mode, node1, node2)
         return y
 
     return call

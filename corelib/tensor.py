@@ -299,7 +299,7 @@ class Tensor:
         return calls.add(self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return calls.add(other, self)
+        return calls.add(self, other)
 
     def __sub__(self, other: Any) -> Tensor:
         return calls.subtract(self, other)
@@ -311,7 +311,7 @@ class Tensor:
         return calls.multiply(self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return calls.multiply(other, self)
+        return calls.multiply(self, other)
 
     def __truediv__(self, other: Any) -> Tensor:
         return calls.divide(self, other)
