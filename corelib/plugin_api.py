@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from . import dtypes, errors, ops
 from .backend import API, Backend, BackendInfo, KernelSet, Overlay
-from .dispatch import composite, primitive
+from .dispatch import composite, primitive, reissue
 from .hookspecs import hookimpl
-from .registry import activate, registry
+from .registry import activate, decomposed, registry
 from .tensor import Tensor
 
 attach = registry.attach
 
 __all__ = [
-    "API", "Backend", "BackendInfo", "KernelSet", "Overlay", "Tensor", "activate", "attach", "composite", "dtypes", "errors", "hookimpl",
-    "ops", "primitive",
+    "API", "Backend", "BackendInfo", "KernelSet", "Overlay", "Tensor", "activate", "attach", "composite", "decomposed", "dtypes", "errors",
+    "hookimpl", "ops", "primitive", "reissue",
 ]  # fmt: skip
