@@ -1,4 +1,4 @@
-"""The reference backend's creation, cast, movement, index and sort kernels against NumPy, in every rank and with nothing."""
+"""The reference backend's creation, cast, movement, index and sort kernels against NumPy, in every rank."""
 
 from __future__ import annotations
 
@@ -151,8 +151,13 @@ def test_broadcast_stretches_axes_of_length_one(own, wanted):
     )
 
 
-SLICES = [((7,), (slice(1, 6, 2),)), ((7,), (slice(5, None, -2),)), ((4, 5), (slice(None, None, -1), slice(1, 4))),
-          ((4, 5), (slice(3, 3), slice(None))), ((2, 3, 4), (slice(1, None), slice(None, None, 2), slice(3, 0, -1)))]  # fmt: skip
+SLICES = [
+    ((7,), (slice(1, 6, 2),)),
+    ((7,), (slice(5, None, -2),)),
+    ((4, 5), (slice(None, None, -1), slice(1, 4))),
+    ((4, 5), (slice(3, 3), slice(None))),
+    ((2, 3, 4), (slice(1, None), slice(None, None, 2), slice(3, 0, -1))),
+]
 
 
 @pytest.mark.parametrize(("shape", "index"), SLICES, ids=str)
@@ -183,14 +188,21 @@ def test_movement_of_no_dimensions_slices_and_updates_the_one_element():
 
 
 MISTAKES = [
-    (ops.reshape, [(2, 3)], {"shape": (4,)}), (ops.broadcast_to, [(2,)], {"shape": (3,)}), (ops.broadcast_to, [(2, 3)], {"shape": (3,)}),
-    (ops.permute_dims, [(2, 3)], {"axes": (-1, -1)}), (ops.concat, [(2, 3), (2, 2)], {"axis": -2}),
-    (ops.concat, [(2, 3), (3,)], {"axis": -1}), (ops.concat, [(2, 3), (1, 3)], {"axis": -1}),
+    (ops.reshape, [(2, 3)], {"shape": (4,)}),
+    (ops.broadcast_to, [(2,)], {"shape": (3,)}),
+    (ops.broadcast_to, [(2, 3)], {"shape": (3,)}),
+    (ops.permute_dims, [(2, 3)], {"axes": (-1, -1)}),
+    (ops.concat, [(2, 3), (2, 2)], {"axis": -2}),
+    (ops.concat, [(2, 3), (3,)], {"axis": -1}),
+    (ops.concat, [(2, 3), (1, 3)], {"axis": -1}),
     (ops.strided_slice, [(4,)], {"start": (2,), "size": (3,), "step": (1,)}),
     (ops.strided_update, [(4,), (3,)], {"start": (0,), "size": (2,), "step": (1,), "overwrite": False}),
-    (ops.sort, [()], {"axis": -1, "descending": False}), (ops.matmul, [(2, 3), (2, 3)], {}), (ops.matmul, [(), (2,)], {}),
-    (ops.max, [(0, 2)], {"axis": (-2,), "keepdims": False}), (ops.argmax, [(2, 0)], {"axis": -1, "keepdims": False}),
-]  # fmt: skip
+    (ops.sort, [()], {"axis": -1, "descending": False}),
+    (ops.matmul, [(2, 3), (2, 3)], {}),
+    (ops.matmul, [(), (2,)], {}),
+    (ops.max, [(0, 2)], {"axis": (-2,), "keepdims": False}),
+    (ops.argmax, [(2, 0)], {"axis": -1, "keepdims": False}),
+]
 
 
 @pytest.mark.parametrize(("op", "shapes", "params"), MISTAKES, ids=str)
@@ -205,12 +217,20 @@ def test_wrong_shapes_raise(op, shapes, params):
 @pytest.mark.parametrize(
     ("shape", "axis", "indices"),
     [
-        ((5,), -1, ([0, -1, 2, 2],)), ((4, 3), -2, ([1, -4],)), ((4, 3), -1, ([[0, 2], [-1, 1]],)), ((4, 3), -2, ([0, 3], [2, -1])),
-        ((2, 3, 4), -2, ([2, 0],)), ((2, 3, 4), -2, ([[2], [0]], [[3], [-4]])), ((2, 3, 4), -3, ([1], [0], [3])),
-        ((3, 2), -2, ([],)), ((0, 2), -2, ([],)), ((3, 0), -2, ([1, 1],)), ((3, 2), -2, (1,)),
+        ((5,), -1, ([0, -1, 2, 2],)),
+        ((4, 3), -2, ([1, -4],)),
+        ((4, 3), -1, ([[0, 2], [-1, 1]],)),
+        ((4, 3), -2, ([0, 3], [2, -1])),
+        ((2, 3, 4), -2, ([2, 0],)),
+        ((2, 3, 4), -2, ([[2], [0]], [[3], [-4]])),
+        ((2, 3, 4), -3, ([1], [0], [3])),
+        ((3, 2), -2, ([],)),
+        ((0, 2), -2, ([],)),
+        ((3, 0), -2, ([1, 1],)),
+        ((3, 2), -2, (1,)),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_gather_and_scatter_are_advanced_indexing(shape, axis, indices):
     x = counting(shape)
     arrays = [np.array(i, np.int64) for i in indices]

@@ -1,4 +1,4 @@
-"""The reference backend's sums, products and matrix products: exact, rounded once, with IEEE 754's special values."""
+"""The reference backend's sums, products and matrix products: exact, rounded once, IEEE 754 at the edges."""
 
 from __future__ import annotations
 
@@ -150,6 +150,13 @@ def test_integers_are_summed_in_the_dtype_asked_for_and_wrap(source):
         assert (int(y) - expected) & wrap == 0
 
 
+def test_a_sum_in_bool_is_any_and_a_product_all():
+    for values in ([True, True], [True, False], [False, False], []):
+        x, params = np.array(values, np.bool_), {"axis": (-1,), "dtype": dtypes.bool, "keepdims": False}
+        assert call(ops.sum, x, **params).item() is any(values)
+        assert call(ops.prod, x, **params).item() is all(values)
+
+
 @pytest.mark.parametrize("dtype", dtypes.FLOATING, ids=str)
 def test_sums_and_products_are_correctly_rounded(dtype):
     rng = np.random.default_rng(0)
@@ -239,9 +246,23 @@ def test_extremes_let_nan_win_and_order_zeros():
 
 # ---- matrix products
 
-MATMULS = [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((2, 3), (5, 3, 4)),
-           ((5, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (7, 3, 1)), ((3,), (5, 3, 4)), ((5, 2, 3), (3,)),
-           ((0,), (0,)), ((2, 0), (0, 3)), ((0, 3), (3, 2)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 2))]  # fmt: skip
+MATMULS = [
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((2, 3), (3, 4)),
+    ((5, 2, 3), (3, 4)),
+    ((2, 3), (5, 3, 4)),
+    ((5, 1, 2, 3), (4, 3, 2)),
+    ((1, 2, 3), (7, 3, 1)),
+    ((3,), (5, 3, 4)),
+    ((5, 2, 3), (3,)),
+    ((0,), (0,)),
+    ((2, 0), (0, 3)),
+    ((0, 3), (3, 2)),
+    ((2, 3), (3, 0)),
+    ((0, 2, 3), (3, 2)),
+]
 
 
 @pytest.mark.parametrize(("first", "second"), MATMULS, ids=str)

@@ -1,8 +1,9 @@
 """The array of the reference backend: a shape, a dtype and a flat list of Python numbers in C order.
 
-Arrays are values: no kernel writes into a list that it was given, so lists may be shared (a reshape shares its operand's).
-Layout does not exist here: transposing, flipping or broadcasting rearranges the list. All rearranging goes through
-:func:`offsets`, the arithmetic of strides written as four lines. This module knows shapes and lists, and nothing of numbers.
+Arrays are values: no kernel writes into a list that it was given, so lists may be shared (a reshape shares
+its operand's). Layout does not exist here: transposing, flipping or broadcasting rearranges the list. All
+rearranging goes through :func:`offsets`, the arithmetic of strides written as four lines. This module knows
+shapes and lists, and nothing of numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 class RefArray:
-    """An immutable array: ``data`` holds ``bool``, ``int`` or ``float`` objects, each exactly a value of ``dtype``."""
+    """An immutable array: ``data`` holds bools, ints or floats, each a value of ``dtype``."""
 
     __slots__ = ("data", "dtype", "shape")
 
@@ -34,7 +35,7 @@ def strides(shape: Shape) -> Shape:
 
 
 def offsets(shape: Shape, steps: Shape, start: int = 0) -> list[int]:
-    """Where the elements of a view lie: ``start + sum(index * steps)`` for every index of ``shape``, in C order."""
+    """Where the elements of a view lie: start + sum(index * steps) for each index of ``shape`` in C order."""
     found = [start]
     for length, step in zip(shape, steps, strict=True):
         jumps = [index * step for index in range(length)]
@@ -94,7 +95,7 @@ def lines(shape: Shape, axis: int) -> Iterator[slice]:
 
 
 def groups(x: RefArray, axes: Shape) -> list[list[Any]]:
-    """The elements that a reduction over ``axes`` combines: one list for every element of the result, in C order."""
+    """What a reduction over ``axes`` combines: one list for every element of the result, in C order."""
     ndim = len(x.shape)
     kept = [axis for axis in range(-ndim, 0) if axis not in axes]
     count = math.prod(x.shape[axis] for axis in kept)

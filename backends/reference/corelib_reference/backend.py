@@ -40,7 +40,8 @@ class ReferenceBackend(Backend):
         raw = memoryview(buffer).tobytes()
         if len(raw) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{len(raw)} bytes do not hold {math.prod(shape)} elements of {dtype.name}")
-        return RefArray(tuple(shape), dtype, memoryview(raw).cast(dtype.format).tolist())
+        flat: Any = memoryview(raw)
+        return RefArray(tuple(shape), dtype, flat.cast(dtype.format).tolist())
 
     def to_host(self, array: RefArray) -> Any:
         """The elements as a flat, C-contiguous buffer of the dtype's format."""

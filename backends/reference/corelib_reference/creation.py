@@ -21,7 +21,7 @@ def full(*, shape: Shape, fill_value: Any, dtype: dtypes.DType) -> RefArray:
 
 @kernels.implements(ops.arange)
 def arange(*, start: Any, step: Any, size: int, dtype: dtypes.DType) -> RefArray:
-    """Element i is start + i * step: exact for integers; for floats in double precision, then rounded to the dtype."""
+    """Element i is start + i * step: exact for integers; for floats in double, then rounded to the dtype."""
     if dtype.kind == "float":
         start, step = to_float(start), to_float(step)
     return RefArray((size,), dtype, rounding(dtype)([start + i * step for i in range(size)]))
@@ -39,7 +39,7 @@ def _truncated(dtype: dtypes.DType) -> Callable[[float], int]:
 
 
 def _to_floating(dtype: dtypes.DType) -> Callable[[int], float]:
-    """From integer to float, to the nearest. A 64-bit integer must not pass through a double on its way to float32."""
+    """From integer to the nearest float. A 64-bit integer must not become a double on its way to float32."""
     return lambda value: from_exact(value, 0, dtype)
 
 

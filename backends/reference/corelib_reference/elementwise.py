@@ -1,8 +1,8 @@
-"""Element-wise ops: one function of Python numbers per op, and three ways to apply it (unary, binary, comparison).
+"""Element-wise ops: one function of Python numbers per op, and two ways to apply it.
 
-Read the tables first: they are the definitions. Each kernel applies its function to the broadcast operands and rounds
-the results once. A float32 operand is a double that happens to be representable in 24 bits; why computing in double and
-rounding once is right is told in ``rounding.py``.
+Read the tables first: they are the definitions. Each kernel applies its function to the broadcast operands
+and rounds the results once. A float32 operand is a double that happens to be representable in 24 bits; why
+computing in double and rounding once is right is told in ``rounding.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .kernels import kernels
 from .rounding import rounding, scalar
 
 Function = Callable[..., Any]
+Table = dict[Any, Function]  # by op
 
 
 def _same(x: Any) -> Any:
@@ -48,7 +49,7 @@ def _integer_remainder(x: int, y: int) -> int:
 
 
 def _integer_power(dtype: dtypes.DType) -> Function:
-    """x**y modulo 2**bits; a negative exponent gives the truncated reciprocal: 1 for 1, +-1 for -1, else 0."""
+    """x**y modulo 2**bits; a negative exponent truncates the exact result: 1 for 1, +-1 for -1, else 0."""
     modulus = 1 << dtype.bits
 
     def power(x: int, y: int) -> int:
@@ -67,9 +68,9 @@ def _right_shift(dtype: dtypes.DType) -> Function:
     return lambda x, count: x >> count if 0 <= count < dtype.bits else -(x < 0)
 
 
-# What each op does to one element: of a floating dtype, then of an integer dtype (where booleans are accepted they count as
-# integers: False is 0 and True is 1).
-FLOATING_UNARY = {
+# What each op does to one element: of a floating dtype, then of an integer dtype (where booleans are accepted
+# they count as integers: False is 0 and True is 1).
+FLOATING_UNARY: Table = {
     ops.negative: operator.neg, ops.abs: abs, ops.sign: ieee.sign,
     ops.floor: ieee.floor, ops.ceil: ieee.ceil, ops.round: ieee.rint, ops.trunc: ieee.trunc,
     ops.sqrt: ieee.sqrt, ops.exp: ieee.exp, ops.expm1: ieee.expm1,
@@ -79,35 +80,35 @@ FLOATING_UNARY = {
     ops.sinh: ieee.sinh, ops.cosh: ieee.cosh, ops.tanh: math.tanh,
     ops.asinh: math.asinh, ops.acosh: ieee.acosh, ops.atanh: ieee.atanh, ops.erf: math.erf,
 }  # fmt: skip
-INTEGER_UNARY = {
+INTEGER_UNARY: Table = {
     ops.negative: operator.neg, ops.abs: abs, ops.sign: _integer_sign,
     ops.floor: _same, ops.ceil: _same, ops.round: _same, ops.trunc: _same,
 }  # fmt: skip
-FLOATING_PREDICATE = {ops.isnan: math.isnan, ops.isinf: math.isinf, ops.isfinite: math.isfinite}
-INTEGER_PREDICATE = {ops.isnan: _never, ops.isinf: _never, ops.isfinite: _always}
-FLOATING_BINARY = {
+FLOATING_PREDICATE: Table = {ops.isnan: math.isnan, ops.isinf: math.isinf, ops.isfinite: math.isfinite}
+INTEGER_PREDICATE: Table = {ops.isnan: _never, ops.isinf: _never, ops.isfinite: _always}
+FLOATING_BINARY: Table = {
     ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: operator.mul, ops.divide: ieee.divide,
     ops.floor_divide: ieee.floor_divide, ops.remainder: ieee.remainder, ops.pow: ieee.power,
     ops.atan2: math.atan2, ops.hypot: ieee.hypot, ops.copysign: math.copysign, ops.nextafter: ieee.nextafter,
     ops.maximum: ieee.maximum, ops.minimum: ieee.minimum,
 }  # fmt: skip
-INTEGER_BINARY = {
+INTEGER_BINARY: Table = {
     ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: operator.mul,
     ops.floor_divide: _integer_floor_divide, ops.remainder: _integer_remainder,
     ops.maximum: max, ops.minimum: min,
     ops.bitwise_and: operator.and_, ops.bitwise_or: operator.or_, ops.bitwise_xor: operator.xor,
 }  # fmt: skip
-INTEGER_BINARY_BY_WIDTH = {
+INTEGER_BINARY_BY_WIDTH: Table = {
     ops.pow: _integer_power, ops.bitwise_left_shift: _left_shift, ops.bitwise_right_shift: _right_shift,
 }  # fmt: skip
-COMPARISON = {
+COMPARISON: Table = {
     ops.equal: operator.eq, ops.not_equal: operator.ne, ops.less: operator.lt,
     ops.less_equal: operator.le, ops.greater: operator.gt, ops.greater_equal: operator.ge,
 }  # fmt: skip
 
 
 def _operands(dtype: dtypes.DType, *operands: Any) -> tuple[Shape, list[Iterable[Any]]]:
-    """The broadcast shape, and the elements of each operand; a Python scalar takes the dtype and repeats for ever."""
+    """The broadcast shape, and each operand's elements; a scalar takes the dtype and repeats for ever."""
     shape = broadcast_shape(*(x.shape for x in operands if isinstance(x, RefArray)))
 
     def elements(x: Any) -> Iterable[Any]:
@@ -140,7 +141,7 @@ def binary(function: Function, dtype: dtypes.DType, result: dtypes.DType) -> Cal
 def _register(
     table: dict[Any, Function], form: Any, accepted: tuple[Any, ...], to_bool: bool = False
 ) -> None:
-    """``form(function, dtype, result dtype)`` as the kernel of each op of the table for each accepted dtype."""
+    """Register form(function, dtype, result dtype) for each op of the table and each accepted dtype."""
     for op, function in table.items():
         for dtype in accepted:
             kernels.add(op, form(function, dtype, dtypes.bool if to_bool else dtype), dtypes=(dtype,))
@@ -171,4 +172,5 @@ def where(condition: RefArray, x1: Any, x2: Any, /) -> RefArray:
     """x1 where condition holds, x2 elsewhere; one of the two may be a Python scalar."""
     dtype = x1.dtype if isinstance(x1, RefArray) else x2.dtype
     shape, (chosen, left, right) = _operands(dtype, condition, x1, x2)
-    return RefArray(shape, dtype, [a if c else b for c, a, b in zip(chosen, left, right)])  # noqa: B905 - scalars repeat
+    selected = zip(chosen, left, right, strict=False)  # not strict: scalars repeat for ever
+    return RefArray(shape, dtype, [a if c else b for c, a, b in selected])

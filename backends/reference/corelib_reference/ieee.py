@@ -1,8 +1,12 @@
 """Functions of Python floats with the results that IEEE 754 and C99's Annex F prescribe.
 
-Python's :mod:`math` computes the same values but raises ValueError and OverflowError at poles, outside domains and beyond the
-largest double, and divides by zero with an exception. Here nothing raises: poles and overflows are infinite, and what
-has no value is NaN. Where IEEE 754 leaves a choice, the array API standard's is taken. This module knows doubles only.
+Python's :mod:`math` computes the same values but raises ValueError and OverflowError at poles, outside
+domains and beyond the largest double, and divides by zero with an exception. Here nothing raises: poles and
+overflows are infinite, and what has no value is NaN. Where IEEE 754 leaves a choice, the array API standard's
+is taken. This module knows doubles only.
+
+What is not exact here is as accurate as the C library: within 2 ULP of double precision on glibc, and
+therefore the nearest float32 but for about one value in 2**28.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ Unary = Callable[[float], float]
 
 
 def total(function: Unary, poles: dict[float, float] | None = None, *, odd: bool = False) -> Unary:
-    """``function`` without exceptions: ``poles`` where it has them, NaN outside its domain, infinity on overflow.
+    """``function`` without exceptions: ``poles`` where it has them, NaN outside its domain, else infinity.
 
     The infinity has the sign of x if the function is ``odd``, otherwise it is positive.
     """
@@ -65,7 +69,7 @@ def sign(x: float) -> float:
 
 
 def unit(x: float) -> float:
-    """A finite nonzero x as 1 or -1, anything else unchanged: all that matters of x beside an infinity or a NaN."""
+    """A finite nonzero x as 1 or -1, else x: all that matters of x beside an infinity or a NaN."""
     return x if x == 0 or not math.isfinite(x) else copysign(1.0, x)
 
 
@@ -78,7 +82,7 @@ def divide(x: float, y: float) -> float:
 
 
 def floor_divide(x: float, y: float) -> float:
-    """floor(x / y), the quotient being exact; by zero as :func:`divide`, infinity by a finite number is infinite.
+    """floor(x / y) of the exact quotient; by zero as :func:`divide`, infinity by a finite number is infinite.
 
     Python's own // is exact for quotients below 2**50; larger ones are divided as integers.
     """
@@ -95,7 +99,7 @@ def floor_divide(x: float, y: float) -> float:
 
 
 def remainder(x: float, y: float) -> float:
-    """Python's x % y = x - floor(x / y) * y, of the sign of y, rounded once; NaN for y = 0 and for infinite x."""
+    """Python's x % y = x - floor(x / y) * y, with the sign of y; NaN for y = 0 and for infinite x."""
     return nan if y == 0 else x % y
 
 
@@ -145,7 +149,7 @@ def nextafter(x: float, y: float) -> float:
 
 
 def nextafter_float32(x: float, y: float) -> float:
-    """The float32 after x in the direction of y (both float32). Neighbours of one sign have neighbouring bit patterns."""
+    """The float32 after x towards y (both float32). Neighbours of one sign have neighbouring bit patterns."""
     if x != x or y != y:
         return nan
     if x == y:

@@ -1,7 +1,8 @@
 """Reading and writing at indices that are arrays themselves.
 
-``gather`` and ``scatter`` see x as outer blocks x places x inner elements: k index arrays of one shape address the k axes from
-``axis`` on, and so choose places; the axes before them are the outer blocks, those after them the inner elements.
+``gather`` and ``scatter`` see x as outer blocks x places x inner elements: k index arrays of one shape
+address the k axes from ``axis`` on, and so choose places; the axes before them are the outer blocks, those
+after them the inner elements.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def _positions(x: RefArray, indices: tuple[RefArray, ...], axis: int) -> tuple[S
 
 @kernels.implements(ops.gather)
 def gather(x: RefArray, /, *indices: RefArray, axis: int) -> RefArray:
-    """Elements at the places in x that ``indices`` name: shape x.shape[:a] + indices[0].shape + x.shape[a+k:]."""
+    """What ``indices`` name in x: shape x.shape[:a] + indices[0].shape + x.shape[a+k:]."""
     shape, positions = _positions(x, indices, axis)
     return RefArray(shape, x.dtype, take(x.data, positions))
 
 
 @kernels.implements(ops.scatter)
 def scatter(x: RefArray, values: RefArray, /, *indices: RefArray, axis: int, overwrite: bool) -> RefArray:
-    """A copy of x with ``values`` at the places that ``indices`` name; of several for one, the last in C order."""
+    """A copy of x with ``values`` at the places that ``indices`` name; of several the last in C order."""
     shape, positions = _positions(x, indices, axis)
     if values.shape != shape:
         raise ValueError(f"scatter: values have shape {values.shape}, their places have {shape}")
@@ -69,7 +70,7 @@ def scatter(x: RefArray, values: RefArray, /, *indices: RefArray, axis: int, ove
 
 @kernels.implements(ops.scatter_add)
 def scatter_add(x: RefArray, values: RefArray, /, *indices: RefArray, axis: int, overwrite: bool) -> RefArray:
-    """A copy of x with ``values`` added where ``indices`` say; the terms of one place are summed and rounded once."""
+    """A copy of x with ``values`` added at ``indices``; the terms of one place are rounded once."""
     shape, positions = _positions(x, indices, axis)
     if values.shape != shape:
         raise ValueError(f"scatter_add: values have shape {values.shape}, their places have {shape}")

@@ -1,4 +1,4 @@
-"""Ops that move elements and compute nothing: each is a choice of start and strides, see :func:`array.offsets`."""
+"""Ops that move elements and compute nothing: each is a choice of start and strides for ``array.offsets``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Announces the reference backend. This module is loaded to list backends, so it imports nothing but the plugin API."""
+"""Announces the reference backend. Loaded whenever backends are listed: it imports the plugin API only."""
 
 from __future__ import annotations
 

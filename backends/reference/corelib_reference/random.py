@@ -1,7 +1,8 @@
 """Random bits: Philox4x32-10 of J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11).
 
-A block cipher of a counter: word i depends on the key and on i alone, so every backend, in any order and on any number of
-threads, produces the same bits. Everything else that is random in corelib is computed from these bits by other ops.
+A block cipher of a counter: word i depends on the key and on i alone, so every backend, in any order and on
+any number of threads, produces the same bits. Everything else that is random in corelib is computed from
+these bits by other ops.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def philox4x32(counter: Counter, key: tuple[int, int]) -> Counter:
 
 @kernels.implements(ops.random_bits, dtypes=(dtypes.uint32, dtypes.uint64))
 def random_bits(key: RefArray, counter: RefArray, /, *, shape: Shape, dtype: dtypes.DType) -> RefArray:
-    """uint32: word i is word i % 4 of the block at counter + i // 4; uint64: words 2i and 2i + 1, the lower half first."""
+    """uint32: word i is word i % 4 of the block at counter + i // 4; uint64: words 2i (low) and 2i + 1."""
     k0, k1 = key.data
     (start,) = counter.data
     size = math.prod(shape)

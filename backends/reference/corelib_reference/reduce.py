@@ -1,7 +1,8 @@
 """Reductions and scans: many elements into one.
 
-Sums and products of floats are computed exactly and rounded once, so no order of summation is better than this one; whoever
-adds in another order differs by at most its own rounding errors. ``groups`` lists the elements of each result.
+Sums and products of floats are computed exactly and rounded once, so no order of summation is better than
+this one; whoever adds in another order differs by at most its own rounding errors. ``groups`` lists the
+elements of each result.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .rounding import exact, from_exact, rounding, to_float32
 
 
 def signed_zero(total: float, terms: Sequence[float]) -> float:
-    """A sum that is zero is -0 only if all its terms are (there being any), as in IEEE 754 addition in any order."""
+    """A sum that is zero is -0 only if all its terms are (there being any), as in IEEE 754 in any order."""
     if total == 0 and len(terms) and all(math.copysign(1.0, term) < 0 for term in terms):
         return -0.0
     return total
@@ -53,8 +54,8 @@ def _exact_total(terms: Sequence[float]) -> tuple[int, int]:
 def _may_round_twice(total: float) -> bool:
     """Whether a sum rounded to double could round to another float32 than the exact sum does.
 
-    Only where the double lies on a midpoint of two float32 (its significand ends with bit 25), or where float32 is subnormal
-    and its midpoints lie elsewhere. About one sum in 2**28, and zero is not among them.
+    Only where the double lies on a midpoint of two float32 (its significand ends with bit 25), or where
+    float32 is subnormal and its midpoints lie elsewhere. In random data about one sum in 2**28; never zero.
     """
     significand, exponent = math.frexp(total)
     return (significand * 2**25) % 2 == 1 or (exponent < -125 and total != 0)
@@ -66,7 +67,7 @@ def exact_product(factors: Sequence[float], dtype: dtypes.DType) -> float:
         ratios = [factor.as_integer_ratio() for factor in factors]
         exponent = sum(denominator.bit_length() - 1 for _, denominator in ratios)
         return from_exact(math.prod(numerator for numerator, _ in ratios), exponent, dtype)
-    # A finite factor changes an infinity, a NaN or a zero by its sign at most; as +-1 it cannot overflow on the way.
+    # A finite factor changes an infinity, a NaN or a zero by its sign at most; +-1 cannot overflow.
     return math.prod(map(ieee.unit, factors))
 
 

@@ -1,21 +1,22 @@
-"""From exact values to values of a dtype: every result of this backend passes through here once, and only once.
+"""From exact values to values of a dtype: each result of this backend passes through here exactly once.
 
-Python's integers are exact and its floats are IEEE double precision, so three things are left to say: how integers wrap, how a
-double becomes a float32, and how an exact rational ``n / 2**k`` becomes either.
+Python's integers are exact and its floats are IEEE double precision, so three things are left to say: how
+integers wrap, how a double becomes a float32, and how an exact rational ``n / 2**k`` becomes either.
 
-**Why computing float32 in double is right.** For ``+ - * /`` and ``sqrt`` of float32 operands, rounding first to 53 bits and
-then to 24 gives what rounding once to 24 bits gives, because 53 >= 2 * 24 + 2 (S. A. Figueroa, "When is double rounding
-innocuous?", SIGNUM 1995); below the normal range the products and sums are exact in double, and a quotient of 24-bit numbers
-is never within 2**-48 of a midpoint without being one. For exp, pow and the like the double result is itself off by up
-to one unit in 2**53, so that the float32 may miss the nearest in about one case of 2**28; nobody can tell within the budgets.
-Sums of many terms have no such guarantee, and go through :func:`from_exact` where the second rounding could matter.
+**Why computing float32 in double is right.** For ``+ - * /`` and ``sqrt`` of float32 operands, rounding first
+to 53 bits and then to 24 gives what rounding once to 24 bits gives, because 53 >= 2 * 24 + 2 (S. A. Figueroa,
+"When is double rounding innocuous?", SIGNUM 1995); below the normal range the products and sums are exact in
+double, and a quotient of 24-bit numbers is never within 2**-48 of a midpoint without being one. For exp, pow
+and the like the double result is itself off by up to one unit in 2**53, so that the float32 may miss the
+nearest in about one case of 2**28; nobody can tell within the budgets. Sums of many terms have no such
+guarantee, and go through :func:`from_exact` where the second rounding could matter.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,8 +25,8 @@ from corelib.plugin_api import dtypes
 Rounding = Callable[[list[Any]], list[Any]]
 
 
-def to_float32(values: Sequence[float]) -> list[float]:
-    """Each double rounded to the nearest float32, ties to even, overflow to infinity (the C conversion of array("f"))."""
+def to_float32(values: Iterable[float]) -> list[float]:
+    """Each double as the nearest float32, ties to even, or infinity: C's conversion, by array("f")."""
     return array("f", values).tolist()
 
 
@@ -40,18 +41,24 @@ def rounding(dtype: dtypes.DType) -> Rounding:
     def to_unsigned(values: list[int]) -> list[int]:
         return [value & mask for value in values]
 
-    def unchanged(values: list[Any]) -> list[Any]:
+    def to_bool(values: list[Any]) -> list[bool]:
+        return list(map(bool, values))
+
+    def unchanged(values: list[float]) -> list[float]:
         return values
 
-    if dtype.kind == "bool" or dtype is dtypes.float64:
+    if dtype is dtypes.float64:
         return unchanged
-    return {"int": to_signed, "uint": to_unsigned, "float": to_float32}[dtype.kind]
+    by_kind: dict[str, Rounding] = {
+        "bool": to_bool, "int": to_signed, "uint": to_unsigned, "float": to_float32,
+    }  # fmt: skip
+    return by_kind[dtype.kind]
 
 
 def scalar(value: Any, dtype: dtypes.DType) -> Any:
     """A Python scalar as a value of ``dtype``."""
-    converted = {"bool": bool, "float": to_float}.get(dtype.kind, int)(value)
-    return rounding(dtype)([converted])[0]
+    by_kind: dict[str, Callable[[Any], Any]] = {"bool": bool, "float": to_float}
+    return rounding(dtype)([by_kind.get(dtype.kind, int)(value)])[0]
 
 
 def to_float(value: Any) -> float:
@@ -65,9 +72,10 @@ def to_float(value: Any) -> float:
 def from_exact(n: int, k: int, dtype: dtypes.DType) -> float:
     """The value of the floating ``dtype`` nearest to ``n / 2**k``, ties to even.
 
-    float64: Python's int / int is correctly rounded. float32: ``n`` is cut to about 32 bits first, rounding to odd (the last bit
-    becomes 1 if anything was cut off), after which the double is exact and its rounding to 24 bits is the only one
-    (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+    float64: Python's int / int is correctly rounded. float32: ``n`` is cut to about 32 bits first, rounding
+    to odd (the last bit becomes 1 if anything was cut off), after which the double is exact and its rounding
+    to 24 bits is the only one (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums:
+    proved algorithms using rounding to odd", 2008).
     """
     try:
         if dtype is dtypes.float64:

@@ -1,4 +1,4 @@
-"""Sorting and searching. Python's sort is stable in both directions; floats are ordered by a key that puts NaN last."""
+"""Sorting and searching. Python's sort is stable in both directions; a key orders floats with NaN last."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def argsort(x: RefArray, /, *, axis: int, descending: bool) -> RefArray:
 
 @kernels.implements(ops.searchsorted)
 def searchsorted(x1: RefArray, x2: RefArray, /, *, side: str) -> RefArray:
-    """Where each element of x2 belongs in the sorted x1: before (``left``) or after (``right``) the elements equal to it."""
+    """Where each element of x2 goes in the sorted x1: before (``left``) or after (``right``) its equals."""
     (_,) = x1.shape
     keys = [total_order(value) for value in x1.data]
     search = {"left": bisect_left, "right": bisect_right}[side]
