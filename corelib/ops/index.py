@@ -15,7 +15,7 @@ from .. import dtypes
 from ..dispatch import composite, primitive
 from ..dtypes import FLOATING, NUMERIC, float32, int64
 from ..errors import DTypeError, IndexOutOfBoundsError, ShapeError
-from ..op import calls
+from ..op import SUM_BOUND, calls
 from ..params import normalize_axis
 from ..rules import Spec, broadcast_shapes, custom
 from ..samples import ErrorSample, Maker, Sample, Values, calls_
@@ -105,27 +105,22 @@ def out_of_bounds(op: str, index: int, axis: int, size: int) -> IndexOutOfBounds
     return IndexOutOfBoundsError(f"{op}: index {index} is out of bounds for axis {axis} of size {size}: {valid}")
 
 
-def _check_indices(op: Any, shape: tuple[int, ...], indices: Sequence[Tensor], first: int) -> None:
-    for axis, index in enumerate(indices, first):
-        size = shape[axis]
-        for i in calls.astype(index, int64)._flat("an index that a kernel refused"):
-            if not -size <= i < size:
-                raise out_of_bounds(op.name, i, axis, size)
+def check_bounds(op: str, index: Tensor, axis: int, size: int) -> None:
+    """Raise IndexOutOfBoundsError for the first element of ``index`` that is outside an axis. Reads values."""
+    for i in calls.astype(index, int64)._flat("an index that a kernel refused"):
+        if not -size <= i < size:
+            raise out_of_bounds(op, i, axis, size)
 
 
-def _diagnose_gather(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
-    x = operands[0]
-    _check_indices(op, x.shape, operands[1:], x.ndim + params["axis"])
+def _diagnosing(first: int) -> Any:
+    """A function that names the index out of bounds among the operands from ``first`` on."""
 
+    def diagnose(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
+        x = operands[0]
+        for axis, index in enumerate(operands[first:], x.ndim + params["axis"]):
+            check_bounds(op.name, index, axis, x.shape[axis])
 
-def _diagnose_scatter(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
-    x = operands[0]
-    _check_indices(op, x.shape, operands[2:], x.ndim + params["axis"])
-
-
-def _diagnose_along(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
-    x = operands[0]
-    _check_indices(op, x.shape, operands[1:], x.ndim + params["axis"])
+    return diagnose
 
 
 def _zeros(spec: Any, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -223,7 +218,7 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
 
 
 @primitive(
-    kind="index", rule=_gather_rule, bind=_bind_gather, ulp=0, samples=_gathers, errors=_GATHER_ERRORS, diagnose=_diagnose_gather,
+    kind="index", rule=_gather_rule, bind=_bind_gather, ulp=0, samples=_gathers, errors=_GATHER_ERRORS, diagnose=_diagnosing(1),
     linear=(lambda g, x, indices, axis: _add_into_zeros(x, g, indices, axis), None),
 )  # fmt: skip
 def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
@@ -235,7 +230,7 @@ def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
 
 @primitive(
     kind="index", rule=_scatter_rule, bind=_bind_scatter(_SCATTER), ulp=0, samples=_scatters, errors=_scatter_errors("scatter"),
-    diagnose=_diagnose_scatter,
+    diagnose=_diagnosing(2),
     linear=(
         lambda g, x, values, indices, axis: scatter(g, _zeros(values, g), *indices, axis=axis),
         lambda g, x, values, indices, axis: _won(g, x.shape, indices, axis),
@@ -272,8 +267,8 @@ def _won(g: Tensor, shape: tuple[int, ...], indices: Sequence[Tensor], axis: int
 
 
 @primitive(
-    kind="index", rule=_scatter_add_rule, bind=_bind_scatter(_SCATTER_ADD), ulp=1, samples=_scatters,
-    errors=_scatter_errors("scatter_add"), diagnose=_diagnose_scatter,
+    kind="index", rule=_scatter_add_rule, bind=_bind_scatter(_SCATTER_ADD), ulp=SUM_BOUND, samples=_scatters,
+    errors=_scatter_errors("scatter_add"), diagnose=_diagnosing(2),
     linear=(lambda g, x: g, lambda g, values, indices, axis: gather(g, *indices, axis=axis), None),
 )  # fmt: skip
 def scatter_add(x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False) -> Tensor:
@@ -326,7 +321,7 @@ def _along(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Any:
 
 
 @primitive(
-    kind="index", rule=_along_rule, bind=_bind_along, ulp=0, diagnose=_diagnose_along,
+    kind="index", rule=_along_rule, bind=_bind_along, ulp=0, diagnose=_diagnosing(1),
     linear=(lambda g, x, indices, axis: _add_along(x, g, indices, axis), None),
     samples=calls_(
         _along((5,), (3,), 0), _along((5,), (0,), 0), _along((4, 3), (2, 3), 0), _along((4, 3), (4, 7), 1), _along((2, 3, 4), (2, 5, 4), -2),
