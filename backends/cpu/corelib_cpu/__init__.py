@@ -1,0 +1,1 @@
+"""corelib's cpu backend."""

@@ -1,0 +1,103 @@
+"""The backend: buffers in and out, threads, memory, and which kernel implements which op."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from corelib.plugin_api import Backend, KernelSet, dtypes, ops
+
+from . import contract, elementwise, index, movement, native, pool, random, reduce, sort
+from .launch import get_num_threads, set_num_threads
+
+__all__ = ["CpuBackend", "get_num_threads", "set_num_threads"]
+
+kernels = KernelSet()
+
+kernels.family(
+    [getattr(ops, name) for name in (*elementwise.NUMPY, "where")],
+    lambda op, dtype: elementwise.make(op.name, dtype.name),
+)
+kernels.family(ops.astype, lambda op, dtype: elementwise.make_astype(dtype.name))
+kernels.family(ops.sum, lambda op, dtype: reduce.make_sum(dtype.name))
+kernels.family([ops.max, ops.min], lambda op, dtype: reduce.make_extreme(op.name, dtype.name))
+for _module, _names in (
+    (reduce, ("prod", "argmax", "argmin", "cumulative_sum", "cumulative_prod")),
+    (movement, ("full", "arange", "reshape", "permute_dims", "broadcast_to", "flip", "concat", "pad")),
+    (movement, ("strided_slice", "strided_update")),
+    (index, ("gather", "scatter", "scatter_add", "take_along_axis", "nonzero")),
+    (sort, ("sort", "argsort", "searchsorted")),
+    (contract, ("matmul",)),
+    (random, ("random_bits",)),
+):
+    for _name in _names:
+        kernels.add(getattr(ops, _name), getattr(_module, _name))
+kernels.add(ops.any, reduce.any_)
+kernels.add(ops.all, reduce.all_)
+
+
+class CpuBackend(Backend):
+    """NumPy arrays on the processor; large ones are worked on by a team of threads."""
+
+    kernels = kernels
+
+    @classmethod
+    def probe(cls) -> str | None:
+        """Usable wherever NumPy is; numba is asked for when the first compiled kernel is."""
+        return None
+
+    @classmethod
+    def devices(cls) -> list[str]:
+        """One device."""
+        return ["cpu"]
+
+    def describe(self) -> str:
+        """Threads and instruction set, such as "2 threads, AVX-512"."""
+        threads = get_num_threads()
+        return f"{threads} thread{'s' if threads > 1 else ''}, {native.instruction_set()}"
+
+    def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: dtypes.DType) -> ndarray:
+        """An array with the elements of a C-contiguous buffer in native byte order, copied."""
+        kind = dtypes.as_dtype(dtype).numpy
+        size = math.prod(shape) * kind.itemsize
+        out = pool.empty(tuple(shape), kind, size)
+        if isinstance(buffer, ndarray):
+            buffer = buffer.reshape(-1).view(np.uint8)
+        else:
+            view = memoryview(buffer)
+            buffer = np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8)
+        if buffer.size != size:
+            raise ValueError(f"{buffer.size} bytes do not hold {math.prod(shape)} elements of {kind.name}")
+        out.reshape(-1).view(np.uint8)[:] = buffer
+        return out
+
+    def to_host(self, array: ndarray) -> ndarray:
+        """The elements in C order; the array itself where they are."""
+        return array if array.flags.c_contiguous else array.copy("C")
+
+    def owns(self, array: ndarray) -> bool:
+        """Whether no other array shares this one's buffer (references to the array itself are the caller's to count)."""
+        return pool.owns(array)
+
+    def dlpack(self, array: ndarray) -> Any:
+        """The array, which speaks DLPack itself; a read-only one cannot be exported without a copy."""
+        return array if array.flags.writeable else None
+
+    def from_dlpack(self, source: Any) -> ndarray | None:
+        """An array on the memory of another library's, or None where that cannot be shared."""
+        try:
+            array = np.from_dlpack(source)
+        except (BufferError, TypeError, ValueError, RuntimeError):
+            return None
+        return array if array.dtype.isnative else None
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes that the pool holds, and how many of them are in use."""
+        return pool.statistics()
+
+    def empty_cache(self) -> None:
+        """Give unused buffers back to the system."""
+        pool.release()

@@ -1,0 +1,100 @@
+"""Shapes, regions and creation: everything that moves elements and computes nothing. Views wherever NumPy has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from . import pool
+from .quiet import guarded
+
+
+def scalar(value: Any, dtype: np.dtype[Any]) -> ndarray:
+    """A Python number as an array without dimensions; what is too large for float32 becomes infinite, silently."""
+    return guarded(np.asarray, value, dtype)
+
+
+def full(*, shape: tuple[int, ...], fill_value: Any, dtype: Any) -> ndarray:
+    kind = dtype.numpy
+    size = kind.itemsize
+    for length in shape:
+        size *= length
+    out = pool.empty(shape, kind, size)
+    out.fill(scalar(fill_value, kind)[()])
+    return out
+
+
+def arange(*, start: Any, step: Any, size: int, dtype: Any) -> ndarray:
+    if dtype.kind == "float":
+        return guarded(lambda: (float(start) + np.arange(size, dtype=np.float64) * float(step)).astype(dtype.numpy))
+    if dtype.kind == "bool":
+        return np.array([start + i * step for i in range(size)], np.bool_)
+    mask = (1 << 64) - 1  # integers wrap, so that ends beyond int64 are right as well
+    elements = np.arange(size, dtype=np.uint64) * np.uint64(step & mask) + np.uint64(start & mask)
+    return elements.astype(dtype.numpy)
+
+
+def reshape(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
+    return x.reshape(shape)
+
+
+def permute_dims(x: ndarray, /, *, axes: tuple[int, ...]) -> ndarray:
+    return x.transpose(axes)
+
+
+def broadcast_to(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
+    return np.broadcast_to(x, shape)
+
+
+def flip(x: ndarray, /, *, axis: tuple[int, ...]) -> ndarray:
+    return np.flip(x, axis)
+
+
+def concat(*xs: ndarray, axis: int) -> ndarray:
+    return np.concatenate(xs, axis)
+
+
+def pad(x: ndarray, /, *, pad_width: tuple[tuple[int, int], ...], constant_value: Any) -> ndarray:
+    shape = tuple(lo + length + hi for (lo, hi), length in zip(pad_width, x.shape, strict=True))
+    size = x.itemsize
+    for length in shape:
+        size *= length
+    out = pool.empty(shape, x.dtype, size)
+    out.fill(scalar(constant_value, x.dtype)[()])
+    out[tuple(slice(lo, lo + length) for (lo, _), length in zip(pad_width, x.shape, strict=True))] = x
+    return out
+
+
+def _region(shape: tuple[int, ...], start: Any, size: Any, step: Any) -> tuple[slice, ...]:
+    """The slices of start + k * step, 0 <= k < size, along every axis."""
+    slices = []
+    for length, first, count, stride in zip(shape, start, size, step, strict=True):
+        last = first + (count - 1) * stride
+        if count and not (0 <= first < length and 0 <= last < length):
+            raise IndexError(f"a region from {first} to {last} is outside an axis of length {length}")
+        stop = last + (1 if stride > 0 else -1)
+        slices.append(slice(first, None if stop < 0 else stop, stride) if count else slice(0, 0))
+    return tuple(slices)
+
+
+def strided_slice(x: ndarray, /, *, start: Any, size: Any, step: Any) -> ndarray:
+    return x[(*_region(x.shape, start, size, step), ...)]
+
+
+def strided_update(x: ndarray, value: ndarray, /, *, start: Any, size: Any, step: Any, overwrite: bool) -> ndarray:
+    if value.shape != tuple(size):
+        raise ValueError(f"a value of shape {tuple(size)} is needed, got {value.shape}")
+    if overwrite and np.may_share_memory(x, value):
+        value = value.copy()
+    out = x if overwrite else copy(x)
+    out[(*_region(x.shape, start, size, step), ...)] = value
+    return out
+
+
+def copy(x: ndarray) -> ndarray:
+    """A C-contiguous copy in a buffer of its own."""
+    out = pool.empty(x.shape, x.dtype, x.nbytes)
+    np.copyto(out, x)
+    return out

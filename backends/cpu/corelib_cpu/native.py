@@ -1,0 +1,183 @@
+"""Compiles kernels once per machine: Python source in, address of machine code out.
+
+A kernel is the source text of a Python function over 64-bit integers. numba turns it into LLVM IR, LLVM into an object
+file, and the object file is kept on disk under a hash of everything that it depends on. A later process loads it in
+about a millisecond and never imports numba, which alone takes 130 ms, or compiles, which takes 70 ms.
+
+This module knows nothing about arrays, operations or threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("corelib")
+
+FORMAT = "1"  # of the object files; raise it when what is stored changes
+_lock = threading.RLock()
+_addresses: dict[str, int] = {}
+_keep: list[Any] = []  # object files whose code may still run
+
+
+def cache_directory() -> Path:
+    """Where object files are kept: ``$CORELIB_CACHE_DIR``, else the user's cache directory."""
+    chosen = os.environ.get("CORELIB_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "cpu"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "corelib" / "cpu"
+
+
+@cache
+def host() -> tuple[str, str]:
+    """Name and feature list of this machine's processor, as LLVM knows them."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def vector_bits() -> int:
+    """Width of the vectors that kernels are compiled for."""
+    features = set(host()[1].split(","))
+    return 512 if "+avx512f" in features else 256 if "+avx2" in features else 128
+
+
+def instruction_set() -> str:
+    """The vector instruction set in words, for tables."""
+    features = set(host()[1].split(","))
+    for flag, name in (("+avx512f", "AVX-512"), ("+avx2", "AVX2"), ("+avx", "AVX"), ("+sve", "SVE"), ("+neon", "NEON")):
+        if flag in features:
+            return name
+    return "SSE2" if "+sse2" in features else "no vectors"
+
+
+@cache
+def _engine() -> tuple[Any, Any]:
+    """LLVM's target machine and the engine that owns all loaded code."""
+    import ctypes
+
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name, features = host()
+    target = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    # Worker threads run this code until the process ends, so the engine must outlive the interpreter's shutdown.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+    return target, engine
+
+
+@cache
+def _fingerprint() -> str:
+    """Hash of all that decides what a source compiles to, except the source."""
+    import llvmlite
+
+    digest = hashlib.sha256()
+    for part in (FORMAT, llvmlite.__version__, *host(), str(object.__basicsize__), os.environ.get("NUMBA_OPT", "")):
+        digest.update(part.encode() + b"\0")
+    here = Path(__file__).parent
+    for module in ("native.py", "vmath.py"):
+        digest.update((here / module).read_bytes())
+    return digest.hexdigest()
+
+
+def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool = False) -> int:
+    """Address of the machine code of function `name` in `source`.
+
+    The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
+    `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo, hi, args)``.
+    """
+    key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[:40]
+    with _lock:
+        found = _addresses.get(key)
+        if found is None:
+            symbol = f"corelib_{key}"
+            code = _read(key)
+            if code is None:
+                code = _compile(source, name, arguments, returns, symbol)
+                _write(key, code)
+            found = _addresses[key] = _load(code, symbol)
+        return found
+
+
+def _load(code: bytes, symbol: str) -> int:
+    import llvmlite.binding as llvm
+
+    engine = _engine()[1]
+    file = llvm.ObjectFileRef.from_data(code)
+    engine.add_object_file(file)
+    engine.finalize_object()
+    _keep.append(file)
+    return engine.get_function_address(symbol)
+
+
+def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str) -> bytes:
+    """Object code of one function, under the given symbol."""
+    import llvmlite.binding as llvm
+
+    started = time.perf_counter()
+    from numba import cfunc, types
+
+    from . import vmath
+
+    namespace = dict(vars(vmath))
+    exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
+    signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
+    options = namespace.get("OPTIONS", {})
+    compiled = cfunc(signature, error_model="numpy", **options)(namespace[name])
+
+    target = _engine()[0]
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    for function in module.functions:
+        if function.name == compiled.native_name:
+            function.name = symbol
+        elif not function.is_declaration:
+            function.linkage = "internal"
+    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=1))
+    builder.getModulePassManager().run(module, builder)
+    code = target.emit_object(module)
+    seconds = time.perf_counter() - started
+    (log.warning if seconds > 1 else log.debug)("corelib: cpu: compiled a kernel in %.2f s", seconds)
+    return code
+
+
+def _read(key: str) -> bytes | None:
+    """The stored object code, or None where there is none or it is damaged."""
+    try:
+        data = (cache_directory() / f"{key}.o").read_bytes()
+    except OSError:
+        return None
+    checksum, code = data[:32], data[32:]
+    return code if hashlib.sha256(code).digest() == checksum else None
+
+
+def _write(key: str, code: bytes) -> None:
+    """Stores object code in one step; a directory that cannot be written costs a compilation, never an error."""
+    try:
+        directory = cache_directory()
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(temporary, directory / f"{key}.o")
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        log.debug("corelib: cpu: compiled code is not kept: %s", error)

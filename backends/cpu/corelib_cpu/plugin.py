@@ -1,0 +1,17 @@
+"""Declares the cpu backend; imports nothing heavy."""
+
+from __future__ import annotations
+
+from corelib.plugin_api import BackendInfo, hookimpl
+
+
+@hookimpl
+def declare_backend() -> BackendInfo:
+    return BackendInfo(
+        name="cpu",
+        summary="NumPy arrays; kernels compiled by numba, with SIMD and threads",
+        load="corelib_cpu.backend:CpuBackend",
+        requires=("numpy", "numba"),
+        install_hint="pip install numpy numba",
+        priority=10,
+    )

@@ -1,0 +1,113 @@
+"""Output buffers that are used again.
+
+A fresh large array costs a page fault per 4 KB, more than most kernels cost: 16M additions take 3.6 ms into a used
+buffer and 6.8 ms into a fresh one. A raw byte array is free when nothing but the pool refers to it: the array made on it,
+and every view of that array, holds a reference to the raw array, not to each other (NumPy collapses chains of bases).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+SMALLEST = 1 << 18  # bytes; below this numpy.empty is faster, because malloc keeps such blocks itself
+LIMIT = 4 << 30  # bytes held at most; larger buffers are allocated and freed as usual
+ALIGNMENT = 64
+
+_lock = threading.Lock()
+_classes: dict[int, list[ndarray]] = {}  # bytes -> raw arrays
+_offsets: dict[int, int] = {}  # id of a raw array -> its first aligned byte
+_held = 0
+_limit: int | None = None
+
+
+def limit() -> int:
+    """Bytes held at most: half of the machine's memory, and no more than LIMIT."""
+    global _limit
+    if _limit is None:
+        try:
+            _limit = min(LIMIT, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        except (AttributeError, ValueError, OSError):
+            _limit = LIMIT // 4
+    return _limit
+
+
+def empty(shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
+    """An uninitialised C-contiguous array of `size` bytes, on a reused buffer where there is one."""
+    if size < SMALLEST:
+        return np.empty(shape, dtype)
+    step = 1 << (size.bit_length() - 4)  # an eighth of the power of two: similar sizes share buffers
+    key = -(-size // step) * step
+    with _lock:
+        raws = _classes.get(key)
+        if raws is not None:
+            for raw in raws:
+                if getrefcount(raw) == 3:  # the list, the loop's name, the argument
+                    return ndarray(shape, dtype, raw, _offsets[id(raw)])
+        return _fresh(shape, dtype, key)
+
+
+def _fresh(shape: tuple[int, ...], dtype: Any, key: int) -> ndarray:
+    global _held
+    raw = np.empty(key + ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    if _held + key > limit():
+        _release()
+    if _held + key <= limit():
+        _classes.setdefault(key, []).append(raw)
+        _offsets[id(raw)] = offset
+        _held += key
+    return ndarray(shape, dtype, raw, offset)
+
+
+def _release() -> None:
+    global _held
+    for key, raws in list(_classes.items()):
+        used = []
+        for raw in raws:
+            if getrefcount(raw) == 3:
+                del _offsets[id(raw)]
+                _held -= key
+            else:
+                used.append(raw)
+        del raws
+        if used:
+            _classes[key] = used
+        else:
+            del _classes[key]
+
+
+def release() -> None:
+    """Give the buffers that nobody uses back to the system."""
+    with _lock:
+        _release()
+
+
+def owns(array: ndarray) -> bool:
+    """Whether no other array shares this one's buffer.
+
+    Views of an array that has a buffer of its own refer to that array: whoever asks counts references to it.
+    """
+    base = array.base
+    if not array.flags.writeable:
+        return False
+    if base is None:
+        return True
+    # A raw array is known by its id as long as the pool holds it: references are the list, `base`, the array, the argument.
+    return id(base) in _offsets and getrefcount(base) == 4
+
+
+def statistics() -> dict[str, int]:
+    """Bytes of the pool: held in all, and the part in use."""
+    with _lock:
+        used = 0
+        for key, raws in _classes.items():
+            for raw in raws:
+                if getrefcount(raw) > 3:
+                    used += key
+        return {"held": _held, "in_use": used, "buffers": len(_offsets)}
