@@ -35,7 +35,8 @@ class DType:
         self._numpy: Any = None
         self.min: Any = None
         self.max: Any = None
-        self.eps = self.smallest_normal = None
+        self.eps: Any = None
+        self.smallest_normal: Any = None
         if kind == "int":
             self.min, self.max = -(1 << bits - 1), (1 << bits - 1) - 1
         elif kind == "uint":

@@ -183,14 +183,3 @@ class Raw:
 
 def _is_shape(a: Any) -> bool:
     return isinstance(a, tuple) and all(isinstance(i, int) for i in a)
-
-
-def wrong_dtype(op: Any) -> list[ErrorSample]:
-    """The error samples that follow from the rule: a dtype that the op does not accept."""
-    from .errors import DTypeError
-
-    refused = [d for d in dtypes.ALL if d not in op.rule.accepts and op.rule.integers == "refuse"]
-    if not refused or op.kind in ("creation", "random") or op.rule.joint not in (None, (0,)) or op.variadic:
-        return []
-    n = len(op.operands)
-    return [ErrorSample(DTypeError, f"{op.name} does not accept", lambda m, d=refused[0]: Sample(tuple(m.array((2,), d) for _ in range(n))))]

@@ -1,0 +1,158 @@
+"""The report: a row for each op, the reasons of what did not pass, and totals that account for every case."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ..dtypes import DType
+from ..op import Op
+from .cases import Case, cases
+from .check import DEVIATION, FAIL, STATUSES, UNSUPPORTED, Outcome, Suite, stale
+from .oracle import Oracle
+
+
+@dataclass
+class Report:
+    """What became of the cases of one backend. ``generated`` counts them before any ran."""
+
+    device: str
+    generated: int
+    outcomes: list[Outcome]
+    stale: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def count(self, status: str) -> int:
+        """How many cases ended in a status."""
+        return sum(o.status == status for o in self.outcomes)
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The cases that failed."""
+        return [o for o in self.outcomes if o.status == FAIL]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there was a case, each is accounted for, none failed, and no declared deviation is out of date."""
+        return 0 < self.generated == len(self.outcomes) and not self.failures and not self.stale
+
+    def text(self, *, limit: int = 20) -> str:
+        """The whole report as text, with the reasons of the first ``limit`` failures."""
+        return "\n".join(self._lines(limit))
+
+    def _lines(self, limit: int) -> Iterator[str]:
+        yield from table(rows(self.outcomes))
+        for status, title in ((UNSUPPORTED, "unsupported"), (DEVIATION, "known deviations")):
+            listed = Counter(
+                (o.case.op.name, o.reason if status == UNSUPPORTED else o.reason.partition(" (")[0])
+                for o in self.outcomes
+                if o.status == status
+            )
+            if listed:
+                yield f"\n{title}:"
+                yield from (
+                    f"  {op}: {n} case{'s' * (n != 1)}: {reason}"
+                    for (op, reason), n in sorted(listed.items())
+                )
+        if self.failures:
+            yield "\nfailed:"
+            for outcome in self.failures[:limit]:
+                yield f"  {outcome.case.id} {outcome.case.shown}\n      {outcome.reason}"
+            if len(self.failures) > limit:
+                yield f"  ... and {len(self.failures) - limit} more: --limit {len(self.failures)} shows them all"
+        for pattern in self.stale:
+            yield f"\nthe declared deviation {pattern!r} is not needed any more: every case that it covers passes; take it out"
+        yield "\n" + self.summary()
+
+    def summary(self) -> str:
+        """One sentence with the totals."""
+        counts = ", ".join(
+            f"{self.count(s)} {word}"
+            for s, word in zip(STATUSES, ("passed", "failed", "unsupported", "known deviations"), strict=True)
+        )
+        if not self.generated:
+            return f"{self.device}: no case was generated: nothing has been shown"
+        lost = self.generated - len(self.outcomes)
+        return f"{self.device}: {self.generated} cases: {counts}{f', {lost} UNACCOUNTED FOR' if lost else ''}, in {self.seconds:.1f} s"
+
+
+def rows(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
+    """The table's rows: for each op how many cases of each kind passed, and the largest distances."""
+    by_op: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_op.setdefault(outcome.case.op.name, []).append(outcome)
+    yield ("op", "budget", "values", "gradients", "errors", "ulp f32", "ulp f64", "grad f32", "grad f64", "")
+    for name, found in sorted(by_op.items()):
+        part = lambda *whats, found=found: [o for o in found if o.case.what in whats]
+        values, grads = part("value", "special", "layout"), part("gradient", "laws")
+        ulp = lambda group, dtype: _largest(
+            o.ulp for o in group if o.ulp is not None and o.case.dtype and o.case.dtype.name == dtype
+        )
+        words = Counter(o.status for o in found if o.status != "pass")
+        yield (
+            name, str(found[0].case.op.ulp), _passed(values), _passed(grads), _passed(part("error")),
+            ulp(values, "float32"), ulp(values, "float64"), ulp(grads, "float32"), ulp(grads, "float64"),
+            ", ".join(f"{n} {status.upper() if status == FAIL else status}" for status, n in words.items()),
+        )  # fmt: skip
+
+
+def _passed(outcomes: Sequence[Outcome]) -> str:
+    good = sum(o.status == "pass" for o in outcomes)
+    return "-" if not outcomes else str(good) if good == len(outcomes) else f"{good}/{len(outcomes)}"
+
+
+def _largest(ulps: Iterable[float]) -> str:
+    found = list(ulps)
+    return f"{max(found):.3g}" if found else "-"
+
+
+def table(lines: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Aligned columns: the first to the left, the others to the right, the last one free."""
+    listed = list(lines)
+    widths = [max(len(row[i]) for row in listed) for i in range(len(listed[0]))]
+    for row in listed:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)),
+            row[-1],
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def check(
+    device: str,
+    ops: Iterable[Op] | None = None,
+    kinds: Sequence[DType] | None = None,
+    *,
+    oracle: Oracle | None = None,
+    what: Iterable[str] | None = None,
+    progress: Callable[[int, int, Case], None] | None = None,
+) -> Report:
+    """Try every case (or those of some ops and dtypes) on a device, and report.
+
+    ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done, total, case)`` is called
+    before each case.
+    """
+    from .oracle import REFERENCE
+
+    suite = Suite(device, oracle)
+    if what is None:
+        what = (
+            "value",
+            "special",
+            "layout",
+            "gradient",
+            "error",
+            *(["laws"] if suite.backend.name == REFERENCE else []),
+        )
+    listed = list(cases(ops, kinds, what))
+    started = time.perf_counter()
+    outcomes = []
+    for done, case in enumerate(listed):
+        if progress is not None:
+            progress(done, len(listed), case)
+        outcomes.append(suite.run(case))
+    seconds = time.perf_counter() - started
+    return Report(device, len(listed), outcomes, stale(suite.deviations, outcomes), seconds)
