@@ -181,6 +181,10 @@ class Backend:
         """For a wrapping backend: a tensor of a lower level as a tensor of this backend."""
         raise NotImplementedError(f"{self.name} wraps no other backend")
 
+    def compile(self, program: Any) -> Callable[..., Any] | None:
+        """Optional: a callable for a whole traced program; None means that it is replayed through the tables."""
+        return None
+
     def rebind(self, tensor: Any, value: Any) -> None:
         """Called just before ``tensor`` comes to stand for ``value``, a tensor of this backend: a tracer logs it."""
 

@@ -25,7 +25,7 @@ import pluggy
 
 from . import hookspecs
 from .backend import API, Backend, BackendInfo, Overlay
-from .dtypes import DType, as_dtype
+from .dtypes import DType, as_dtype, default_dtype
 from .errors import BackendError, BackendNotFoundError, CorelibError, PluginError, UnsupportedError, nearest
 from .hookspecs import hookimpl
 from .op import OPS, Op
@@ -336,11 +336,9 @@ class Registry:
 
     def bind(self, op: Op, dtype: DType, backend: Backend) -> Callable[..., Any]:
         """The kernel for an op and dtype on a backend; UnsupportedError or DTypeError when there is none."""
-        takes_operands = op.rule.joint != () and op.operands
-        if takes_operands:
-            op.rule.check(op, dtype)
-            if dtype not in op.rule.accepts:
-                return _casting(op, backend, as_dtype("float32"))
+        op.rule.check(op, dtype)
+        if dtype not in op.rule.accepts:
+            return _casting(op, backend, default_dtype("float"))
         kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
         if kernel is None:
             raise UnsupportedError(

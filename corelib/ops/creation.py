@@ -235,17 +235,15 @@ def _pack(values: list[Any], dtype: DType) -> Any:
 
 
 def _to_float(v: Any, dtype: DType) -> float:
+    """A Python number as a double that ``array`` can store: beyond float32's range it rounds to the largest number or to infinity."""
     try:
         v = float(v)
     except OverflowError:
         v = math.copysign(math.inf, v)
-    return v if dtype.bits == 64 or abs(v) <= dtype.max else _narrow(v)
-
-
-def _narrow(v: float) -> float:
-    """A double beyond float32's largest number, as float32 rounds it: the largest number or infinity."""
-    limit = dtypes.float32.max * (1 + 2.0**-25)
-    return v if v != v else math.copysign(math.inf if abs(v) >= limit else dtypes.float32.max, v)
+    if dtype.bits == 64 or abs(v) <= dtype.max or v != v:
+        return v
+    midpoint = math.ldexp(1 - 2.0**-25, 128)  # between the largest float32 and 2**128: ties go to the even one, infinity
+    return math.copysign(math.inf if abs(v) >= midpoint else dtype.max, v)
 
 
 def _from_numpy(obj: Any, backend: Any) -> Tensor:

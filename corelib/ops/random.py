@@ -38,7 +38,7 @@ def _word(dtype: dtypes.DType) -> dtypes.DType:
     return dtype
 
 
-@custom(joint=(), fixed={0: uint32, 1: uint64})
+@custom((uint32, uint64), joint=(), fixed={0: uint32, 1: uint64})
 def _bits_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     key, counter = specs
     if key.shape != (2,) or counter.shape != ():

@@ -1,0 +1,1 @@
+"""Benchmarks: corelib beside NumPy and PyTorch, in the same run, as ratios."""

@@ -1,0 +1,93 @@
+"""``make bench``: every workload, corelib beside its peers in the same run; the tables are written to ``benchmarks/results/``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge the numbers."""
+    import numpy
+    import torch
+
+    import corelib
+
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "corelib": corelib.__version__,
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def scaled(seconds: float) -> str:
+    """Seconds for reading."""
+    for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def main() -> int:
+    """Run, print and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", choices=("startup", "dispatch", "training"), help="one group of workloads")
+    parser.add_argument("--no-write", action="store_true", help="print only")
+    options = parser.parse_args()
+
+    from . import dispatch, training
+    from .timing import interleaved
+
+    rows: list[dict[str, Any]] = []
+    if options.only in (None, "startup"):
+        times = training.import_times()
+        rows.append({"workload": "import, interpreter's start taken off", "times": {k: {"min": v, "median": v} for k, v in times.items()}})
+    groups = {"dispatch": dispatch, "training": training}
+    for name, module in groups.items():
+        if options.only in (None, name):
+            for workload, contestants in module.workloads().items():
+                rows.append({"workload": workload, "times": interleaved(contestants, rounds=options.rounds)})
+                print(f"  {workload}", file=sys.stderr)
+    memory = training.peak_memory() if options.only in (None, "training") else {}
+
+    lines = ["| workload | corelib | peer | peer's time | ratio of minima | ratio of medians |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ours = row["times"]["corelib"]
+        for peer, theirs in row["times"].items():
+            if peer != "corelib":
+                ratios = theirs["min"] / ours["min"], theirs["median"] / ours["median"]
+                lines.append(
+                    f"| {row['workload']} | {scaled(ours['median'])} | {peer} | {scaled(theirs['median'])} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
+                )
+    if memory:
+        lines += ["", f"Peak memory of the tensors of that training step: corelib {memory['corelib'] / 1e6:.2f} MB, torch {memory['torch'] / 1e6:.2f} MB, "
+                  f"corelib's share {memory['corelib'] / memory['torch']:.2f}."]  # fmt: skip
+    facts = machine()
+    text = "\n".join(
+        ["# Benchmarks", "", "Ratios above 1: corelib is faster. Written by `make bench`.", "",
+         ", ".join(f"{k} {v}" for k, v in facts.items()), "", *lines, ""])  # fmt: skip
+    print(text)
+    if not options.no_write and options.only is None:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "foundation.md").write_text(text)
+        (RESULTS / "foundation.json").write_text(json.dumps({"machine": facts, "rows": rows, "memory": memory}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A training step of the MLP 784-256-10 at batch 128 with AdamW: time, and the peak of the tensors' memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+BATCH, SIZES = 128, (784, 256, 10)
+
+
+def corelib_step() -> Callable[[], object]:
+    """One step in corelib on ``cpu``."""
+    import numpy as np
+
+    import corelib as cl
+    from corelib import nn, optim
+
+    cl.random.seed(0)
+    net = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimizer = optim.AdamW(net.parameters(), lr=1e-3)
+    draw = np.random.default_rng(0)
+    x = cl.asarray(draw.standard_normal((BATCH, 784), np.float32))
+    y = cl.asarray(draw.integers(0, 10, BATCH))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cl.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def torch_step() -> Callable[[], object]:
+    """The same step in PyTorch, eager, with its default AdamW."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    draw = np.random.default_rng(0)
+    x = torch.from_numpy(draw.standard_normal((BATCH, 784), np.float32))
+    y = torch.from_numpy(draw.integers(0, 10, BATCH))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def workloads() -> dict[str, dict[str, Callable[[], object]]]:
+    """``{workload: {contestant: call}}``."""
+    return {"MLP 784-256-10, batch 128, AdamW step": {"corelib": corelib_step(), "torch": torch_step()}}
+
+
+def peak_memory() -> dict[str, int]:
+    """Bytes that the tensors of a run of steps take at their peak, as each framework's own allocator counts them."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    import corelib as cl
+    from corelib.registry import registry
+
+    step = corelib_step()
+    cl_bytes = _traced_peak(step, registry.get("cpu"))
+
+    class Counting(TorchDispatchMode):
+        """Live bytes of the storages that ops return, and their peak."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.live, self.peak, self.known = 0, 0, {}
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            import weakref
+
+            out = func(*args, **(kwargs or {}))
+            for t in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(t, torch.Tensor):
+                    storage = t.untyped_storage()
+                    key = storage.data_ptr()
+                    if key and key not in self.known:
+                        size = storage.nbytes()
+                        self.known[key] = size
+                        self.live += size
+                        self.peak = max(self.peak, self.live)
+
+                        def gone(key=key, size=size):  # type: ignore[no-untyped-def]
+                            if self.known.pop(key, None) is not None:
+                                self.live -= size
+
+                        weakref.finalize(storage, gone)
+            return out
+
+    their_step = torch_step()
+    with Counting() as counting:
+        for _ in range(3):
+            their_step()
+    return {"corelib": cl_bytes, "torch": counting.peak}
+
+
+def _traced_peak(step: Callable[[], object], backend: object) -> int:
+    """Peak bytes of NumPy arrays that live during steps, traced through tracemalloc's NumPy domain."""
+    import tracemalloc
+
+    for _ in range(2):
+        step()
+    tracemalloc.start()
+    step()
+    tracemalloc.reset_peak()
+    step()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def import_times(repeats: int = 9) -> dict[str, float]:
+    """Median wall seconds of ``import corelib`` and ``import numpy`` in fresh processes, taking turns, the bare interpreter's taken off."""
+    import statistics
+    import time
+
+    times: dict[str, list[float]] = {"pass": [], "import corelib": [], "import numpy": []}
+    for _ in range(repeats):
+        for code, found in times.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            found.append(time.perf_counter() - start)
+    bare = statistics.median(times.pop("pass"))
+    return {code.split()[-1]: statistics.median(found) - bare for code, found in times.items()}
