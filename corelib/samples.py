@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import dtypes
 from .dtypes import DType
 
 
@@ -80,6 +79,7 @@ class Maker:
         return Values(tuple(shape), dtype, tuple(d / 4 if dtype.kind == "float" else d for d in data))
 
     def full(self, shape: Sequence[int], dtype: DType, value: Any) -> Values:
+        """``value`` everywhere."""
         return Values(tuple(shape), dtype, (value,) * math.prod(shape))
 
 
