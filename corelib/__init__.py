@@ -42,6 +42,7 @@ from .dtypes import (
     uint64,
 )
 from .errors import (
+    ArgumentError,
     BackendError,
     BackendNotFoundError,
     CheckpointError,
@@ -85,7 +86,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
+    "ArgumentError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
     "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bool", "can_cast", "checkpoint", "custom_gradient", "e",
     "enable_grad", "finfo", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi",

@@ -23,6 +23,10 @@ class DTypeError(CorelibError, TypeError):
     """A dtype that the op does not accept, or dtypes that do not promote."""
 
 
+class ArgumentError(CorelibError, ValueError):
+    """A parameter whose value is none of those that the op knows."""
+
+
 class IndexOutOfBoundsError(CorelibError, IndexError):
     """An index outside the axis it addresses."""
 

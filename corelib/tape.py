@@ -220,7 +220,7 @@ def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: b
         return None if total is None else calls.broadcast_to(total, tuple(node.shape))
     if derivative.jvp is not None:
         return _jvp_rule(op, node, tangents, record)
-    if derivative.kind == "bilinear":
+    if derivative.kind == "bilinear" and len(tangents) == 2:
         terms = []
         for slot, tangent in enumerate(tangents):
             if tangent is not None:

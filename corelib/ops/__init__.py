@@ -10,7 +10,7 @@ from types import ModuleType
 
 from ..op import BY_NAME, Op
 
-FAMILIES = ("compare", "elementwise", "creation", "movement", "reduce", "index", "subscript", "sort", "contract", "random", "nn")
+FAMILIES = ("compare", "elementwise", "creation", "movement", "reduce", "index", "subscript", "sort", "contract", "random", "nn", "losses", "updates")
 
 
 def _public(module: ModuleType) -> list[str]:
