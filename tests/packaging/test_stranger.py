@@ -122,6 +122,20 @@ def test_gradients(stranger):
     """)
 
 
+def test_arrays_without_axes_that_are_python_floats_stay_arrays(stranger):
+    """numpy.float64, a 0-d result of NumPy, is a subclass of float: it must not be taken for a Python scalar."""
+    stranger.script("""
+        import corelib as cl
+        f = lambda x: cl.gelu(cl.exp(x) * cl.sin(x), approximate="tanh")
+        for device in ("numpy", "reference"):
+            with cl.use_backend(device):
+                x = cl.asarray(0.5, dtype=cl.float64) * 1.5
+                results = [f(x).item(), cl.grad(f)(x).item(), cl.grad(cl.grad(f))(x).item()]
+                known = globals().setdefault("known", results)
+                assert all(abs(a - b) < 1e-13 for a, b in zip(results, known)), (device, results, known)
+    """)
+
+
 def test_random_numbers_are_those_of_the_reference(stranger):
     stranger.script("""
         import corelib as cl
