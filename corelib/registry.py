@@ -162,6 +162,10 @@ class Registry:
             if self._discovered:
                 return
             self._discovered = True
+            level = os.environ.get("CORELIB_LOG")
+            if level and not log.handlers:
+                logging.basicConfig(format="%(name)s: %(message)s")
+                log.setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
             from importlib.metadata import entry_points
 
             wanted = [n.strip() for n in os.environ.get("CORELIB_PLUGINS", "").split(",") if n.strip()]
@@ -340,11 +344,16 @@ class Registry:
         if dtype not in op.rule.accepts:
             return _casting(op, backend, default_dtype("float"))
         kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
-        if kernel is None:
-            raise UnsupportedError(
-                f"backend {backend.device!r} has no kernel for {op.name} on {dtype.name}: use x.to(another device), or add one to the plugin"
-            )
-        return kernel
+        if kernel is not None:
+            return kernel
+        fallback = os.environ.get("CORELIB_FALLBACK")
+        if fallback and backend.level == 0 and fallback != backend.device:
+            log.warning("%s on %s runs on %r: backend %r has no kernel for it", op.name, dtype.name, fallback, backend.device)
+            return _elsewhere(op, dtype, backend, self.get(fallback))
+        raise UnsupportedError(
+            f"backend {backend.device!r} has no kernel for {op.name} on {dtype.name}: use x.to(another device), add one to the plugin, "
+            "or name a backend in CORELIB_FALLBACK"
+        )
 
     def status(self) -> list[BackendStatus]:
         """The state of every declared backend and failed plugin, by name."""
@@ -400,6 +409,20 @@ class Registry:
         if active:
             return active[-1] if device is None else active[-1].on_device(device)
         return self.current() if device is None else self.get(device)
+
+
+def _elsewhere(op: Op, dtype: DType, here: Backend, there: Backend) -> Callable[..., Any]:
+    """A kernel that runs on another backend, with copies both ways: asked for by CORELIB_FALLBACK, and logged."""
+    move = registry.manager.hook.transfer
+
+    def copy_and_call(*operands: Any, **params: Any) -> Any:
+        arrays = [o if isinstance(o, _SCALARS) else move(array=o, source=here, target=there) for o in operands]
+        result = there.tables[dtype][op.index](*arrays, **params)
+        if isinstance(result, tuple):
+            return tuple(move(array=r, source=there, target=here) for r in result)
+        return move(array=result, source=there, target=here)
+
+    return copy_and_call
 
 
 def _casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:

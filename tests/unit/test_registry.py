@@ -189,6 +189,13 @@ def test_a_missing_kernel_is_refused_in_a_sentence(numpyish):
         y + y
 
 
+def test_a_fallback_is_asked_for_by_name_and_logged(numpyish, monkeypatch, caplog):
+    monkeypatch.setenv("CORELIB_FALLBACK", "reference")
+    x = cl.asarray([1.0, 4.0], device="numpyish")
+    assert ops.sqrt(x).tolist() == [1.0, 2.0] and ops.sqrt(x).device == "numpyish"
+    assert "sqrt on float32 runs on 'reference': backend 'numpyish' has no kernel for it" in caplog.text
+
+
 def test_an_overlay_replaces_some_kernels_and_inherits_the_rest(plugged, monkeypatch):
     monkeypatch.setitem(sys.modules, "half_under_test", sys.modules[__name__])
     plugged(Plugin(BackendInfo("half", load="half_under_test:Half", base="reference")), "half-plugin")
