@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"tape", "registry", "tree"},
     {"dispatch"},
     {"ops"},
-    {"plugin_api", "autograd", "random"},
+    {"plugin_api", "autograd", "random", "support"},
     {"nn", "optim", "io", "compile", "transforms", "gradcheck"},
     {"conformance"},
     {"__init__"},
