@@ -18,7 +18,7 @@ from .op import Op, calls
 from .params import not_a_tensor
 from .registry import registry
 from .rules import Spec
-from .tape import Node, note, paused, record
+from .tape import Node, note, paused, record, same
 from .tensor import Tensor, wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -172,7 +172,7 @@ def _general(op: Op) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             operands, params = bind(*args, **kwargs)
             x = operands[0]
-            return x if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
+            return same(x) if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
 
         return call
     if op.device_param is not None or not op.operands:

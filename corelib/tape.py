@@ -25,7 +25,7 @@ paused: ContextVar[Any] = ContextVar("corelib_no_grad", default=None)
 
 
 def note(mode: Any, *nodes: Any) -> None:
-    """What an op on tracked tensors does when recording is off."""
+    """What an op on tracked tensors does when recording is off; the result has no node."""
     if mode is not False:
         mode.update(dict.fromkeys(n for n in nodes if n is not None))
 
@@ -80,6 +80,14 @@ def alias(x: Tensor) -> Tensor:
     """``x`` under a node of its own, connected to x's: the variable of a functional derivative."""
     parents = () if x._node is None else (x._node,)
     return Tensor(x._data, x._backend, Node(ALIAS, x._backend, parents, (), {}, None, x._data.shape, x._data.dtype))
+
+
+def same(x: Tensor) -> Tensor:
+    """x's value as a tensor of its own, so that an assignment to either is not seen through the other."""
+    if x._node is None:
+        return wrap(x._data, x._backend, None)
+    mode = paused.get()
+    return alias(x) if mode is None else wrap(x._data, x._backend, note(mode, x._node))
 
 
 def pick(node: Node, data: Any, index: int) -> Node:

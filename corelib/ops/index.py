@@ -33,7 +33,7 @@ INTEGER_RESULT = "an index is an integer"
 # -- what the ops of this module share ---------------------------------------------------------------------------
 
 
-class _Named:
+class Named:
     """Stands for an op in the messages of functions that run before it."""
 
     def __init__(self, name: str) -> None:
@@ -57,7 +57,7 @@ def _axis(op: Any, x: Any, axis: Any) -> Any:
     return normalize_axis(op, "axis", axis, x.ndim) if isinstance(x, Tensor) else axis
 
 
-_GATHER, _SCATTER, _SCATTER_ADD, _ALONG = map(_Named, ("gather", "scatter", "scatter_add", "take_along_axis"))
+_GATHER, _SCATTER, _SCATTER_ADD, _ALONG = map(Named, ("gather", "scatter", "scatter_add", "take_along_axis"))
 
 
 def _bind_gather(x: Any, /, *indices: Any, axis: Any = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -16,10 +16,10 @@ from ..errors import DTypeError, ShapeError
 from ..params import as_shape
 from ..rules import Spec, custom
 from ..samples import ErrorSample, Maker, Sample, Values, calls_
+from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from ..params import DTypeLike, Shape
-    from ..tensor import Tensor
 
 WORDS = (uint32, uint64)
 
@@ -29,6 +29,8 @@ class _Named:
 
 
 def _bind_bits(key: Any, counter: Any, /, shape: Any, *, dtype: Any = uint32) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(key, Tensor) and isinstance(counter, Tensor):
+        _check_state(_Named, key, counter)
     return (key, counter), {"shape": as_shape(_Named, "shape", shape), "dtype": _word(as_dtype(dtype))}
 
 
@@ -38,11 +40,14 @@ def _word(dtype: dtypes.DType) -> dtypes.DType:
     return dtype
 
 
-@custom((uint32, uint64), joint=(), fixed={0: uint32, 1: uint64})
-def _bits_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
-    key, counter = specs
+def _check_state(op: Any, key: Any, counter: Any) -> None:
     if key.shape != (2,) or counter.shape != ():
         raise ShapeError(f"{op.name}: key must have shape (2,) and counter (), got {key.shape} and {counter.shape}")
+
+
+@custom(WORDS, joint=(), fixed={0: uint32, 1: uint64})
+def _bits_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    _check_state(op, *specs)
     return Spec(params["shape"], _word(params["dtype"]))
 
 

@@ -17,14 +17,15 @@ from ..dtypes import bool as bool_
 from ..dtypes import int64
 from ..errors import CorelibError, DTypeError, IndexOutOfBoundsError, ShapeError
 from ..op import calls
-from ..rules import broadcast_shapes
-from ..tape import alias, paused
+from ..rules import Spec, broadcast_shapes
+from ..tape import full_like, same
 from ..tensor import Tensor, wrap
 from .creation import _flatten, _pack, asarray, from_buffer
-from .index import check_bounds, gather, out_of_bounds, scatter
+from .index import Named, check_bounds, gather, out_of_bounds, scatter
 from .movement import reshape, strided_slice, strided_update
 
 GET, SET = "getitem", "setitem"
+_SET = Named(SET)
 FULL = slice(None)
 ORDER = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}  # a value's kind may be at most the tensor's
 
@@ -57,7 +58,7 @@ def _integers(values: list[int], backend: Any, shape: tuple[int, ...] | None = N
 
 def _entry(op: str, item: Any, backend: Any) -> Any:
     """One entry of a key as None, Ellipsis, slice, int, Mask, or an integer Tensor."""
-    if item is None or item is Ellipsis or isinstance(item, slice):
+    if item.__class__ is int or item.__class__ is slice or item is None or item is Ellipsis:
         return item
     if isinstance(item, bool):
         return Mask((), [item])
@@ -96,6 +97,19 @@ def _refuse(op: str, what: str) -> Any:
         f"{op}: {what} cannot be an index: use integers, slices, ..., None, bool masks or integer tensors"
         " (astype(corelib.int64) truncates floats)"
     )
+
+
+def _leading(op: str, key: int | slice, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The parameters of the strided slice for a key that is one integer or slice, of an x with axes."""
+    n = shape[0]
+    if key.__class__ is int:
+        if not -n <= key < n:
+            raise out_of_bounds(op, key, 0, n)
+        first, count, by = key % n, 1, 1
+    else:
+        first, count, by = _slice(op, key, n)
+    others = len(shape) - 1
+    return {"start": (first, *(0,) * others), "size": (count, *shape[1:]), "step": (by, *(1,) * others)}
 
 
 @dataclass
@@ -227,7 +241,7 @@ def _place_indices(
 
 # -- getting -----------------------------------------------------------------------------------------------------
 
-_SLICE, _RESHAPE, _GATHER = strided_slice.op, reshape.op, gather.op  # type: ignore[attr-defined]
+_SLICE, _UPDATE, _RESHAPE, _GATHER = (f.op for f in (strided_slice, strided_update, reshape, gather))  # type: ignore[attr-defined]
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -237,17 +251,9 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     """
     kind = key.__class__
     shape = x._data.shape
-    if kind is int and shape and -shape[0] <= key < shape[0]:
-        zeros = (0,) * (len(shape) - 1)
-        params = {"start": (key % shape[0], *zeros), "size": (1, *shape[1:]), "step": (1,) * len(shape)}
-        return execute(_RESHAPE, (execute(_SLICE, (x,), params),), {"shape": shape[1:]})
-    if kind is slice and shape:
-        first, count, by = _slice(GET, key, shape[0])
-        if count != shape[0] or by != 1:
-            zeros = (0,) * (len(shape) - 1)
-            params = {"start": (first, *zeros), "size": (count, *shape[1:]), "step": (by, *(1,) * len(zeros))}
-            return execute(_SLICE, (x,), params)
-        return _same(x)
+    if (kind is int or kind is slice) and shape:
+        part = execute(_SLICE, (x,), _leading(GET, key, shape))
+        return execute(_RESHAPE, (part,), {"shape": shape[1:]}) if kind is int else part
     if kind is Tensor and shape and key.dtype.kind in ("int", "uint"):
         try:
             return execute(_GATHER, (x, key), {"axis": -len(shape)})
@@ -265,12 +271,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
         if found.after:
             y = calls.permute_dims(y, found.after)
     y = reshape(y, found.shape) if y.shape != found.shape else y
-    return _same(x) if y is x else y
-
-
-def _same(x: Tensor) -> Tensor:
-    """x's value as a tensor of its own: an assignment to either is not seen through the other."""
-    return wrap(x._data, x._backend) if x._node is None or paused.get() else alias(x)
+    return same(x) if y is x else y
 
 
 def _approach(x: Tensor, found: Plan) -> Tensor:
@@ -307,12 +308,19 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
             chosen = reshape(chosen, (*mask.shape, *(1,) * (x.ndim - len(mask.shape))))
             x._rebind(calls.where(chosen, _cast_value(x, value), x))
             return
+    kind = key.__class__
+    shape = x._data.shape
+    if (kind is int or kind is slice) and shape:
+        region = _leading(SET, key, shape)
+        size = region["size"]
+        value = _spread(_cast_value(x, value), size[1:] if kind is int else size)
+        _update(x, value if kind is slice else reshape(value, size), region)
+        return
     found = plan(SET, x, key)
     value = _spread(_cast_value(x, value), found.shape)
     if not found.indices:
-        start, size, step = found.region or ((0,) * x.ndim, x.shape, (1,) * x.ndim)
-        value = reshape(value, size)
-        x._rebind(strided_update(x, value, start=start, size=size, step=step, overwrite=sole(x, value)))
+        start, size, step = found.region or ((0,) * x.ndim, shape, (1,) * x.ndim)
+        _update(x, reshape(value, size), {"start": start, "size": size, "step": step})
         return
     value = reshape(value, found.gathered)
     if found.after:
@@ -330,8 +338,11 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         x._rebind(reshape(part, x.shape))
         return
     start, size, step = found.region
-    part = reshape(part, size)
-    x._rebind(strided_update(x, part, start=start, size=size, step=step, overwrite=sole(x, part)))
+    _update(x, reshape(part, size), {"start": start, "size": size, "step": step})
+
+
+def _update(x: Tensor, value: Tensor, region: dict[str, Any]) -> None:
+    x._rebind(execute(_UPDATE, (x, value), {**region, "overwrite": sole(x, value)}))
 
 
 def _is_mask(key: Any) -> bool:
@@ -357,7 +368,7 @@ def _cast_value(x: Tensor, value: Any) -> Tensor:
         found = "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "float"
         if ORDER[found] > ORDER[dtype.kind]:
             _refuse_value(repr(value), x)
-        return calls.full((), as_scalar(strided_update.op, value, dtype), dtype=dtype, device=x._backend)  # type: ignore[attr-defined]
+        return full_like(Spec((), dtype), x._backend, as_scalar(_SET, value, dtype))
     if isinstance(value, list | tuple):
         shape, values = _flatten(value)
         for v in values:
@@ -379,6 +390,8 @@ def _refuse_value(what: str, x: Tensor) -> None:
 
 def _spread(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``value`` broadcast to ``shape``; leading axes of size 1 that are too many are dropped, as NumPy does."""
+    if value._data.shape == shape:
+        return value
     extra = value.ndim - len(shape)
     if extra > 0 and value.shape[:extra] == (1,) * extra:
         value = reshape(value, value.shape[extra:])
