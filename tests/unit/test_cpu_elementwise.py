@@ -32,7 +32,27 @@ def special(dtype: str) -> np.ndarray:
         return np.array([0, 1, 2, 3, 7, 100, limits.max, limits.max - 1, limits.min, limits.min + 1], kind)
     tiny = np.finfo(kind).smallest_subnormal
     big = np.finfo(kind).max
-    values = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, np.inf, -np.inf, np.nan, tiny, -tiny, big, -big, 1e-3, 77.7]
+    values = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        1.5,
+        2.5,
+        -2.5,
+        3.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        tiny,
+        -tiny,
+        big,
+        -big,
+        1e-3,
+        77.7,
+    ]
     return np.array(values, kind)
 
 
@@ -243,14 +263,19 @@ def test_floor_divide_and_remainder_are_pythons(dtype: str, path: str) -> None:
     a, b = np.concatenate([a, sample(dtype, 500, 1)]), np.concatenate([b, sample(dtype, 500, 2)])
     for name, function in (("floor_divide", python_floor_divide), ("remainder", python_remainder)):
         with np.errstate(all="ignore"):
-            expected = np.array([function(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]).astype(dtype)
+            expected = np.array([function(x, y) for x, y in zip(a.tolist(), b.tolist(), strict=True)]).astype(
+                dtype
+            )
         same(elementwise.make(name, dtype)(a, b), expected)
 
 
 @pytest.mark.parametrize("dtype", INTS)
 def test_integer_division(dtype: str, path: str) -> None:
     a, b = pairs(dtype)
-    quotient, remainder = elementwise.make("floor_divide", dtype)(a, b), elementwise.make("remainder", dtype)(a, b)
+    quotient, remainder = (
+        elementwise.make("floor_divide", dtype)(a, b),
+        elementwise.make("remainder", dtype)(a, b),
+    )
     for x, y, q, r in zip(*(v.tolist() for v in (a, b, quotient, remainder)), strict=True):
         assert q == (int(np.array(x // y).astype(dtype)) if y and dtype != "uint64" else x // y if y else 0)
         assert r == (x % y if y else 0)
@@ -259,7 +284,10 @@ def test_integer_division(dtype: str, path: str) -> None:
 @pytest.mark.parametrize("dtype", INTS)
 def test_integer_power(dtype: str, path: str) -> None:
     bits, signed = np.iinfo(dtype).bits, dtype.startswith("i")
-    x, n = (v.ravel() for v in np.meshgrid(special(dtype), np.array([0, 1, 2, 3, 7, 63] + [-1, -2, -3] * signed, dtype)))
+    x, n = (
+        v.ravel()
+        for v in np.meshgrid(special(dtype), np.array([0, 1, 2, 3, 7, 63] + [-1, -2, -3] * signed, dtype))
+    )
     result = elementwise.make("pow", dtype)(x, n)
     for base, exponent, value in zip(x.tolist(), n.tolist(), result.tolist(), strict=True):
         if exponent < 0:
@@ -288,8 +316,16 @@ def test_power_is_ieee(dtype: str, path: str) -> None:
 @pytest.mark.parametrize("dtype", INTS)
 def test_shifts_beyond_the_width(dtype: str, path: str) -> None:
     bits = np.iinfo(dtype).bits
-    x, n = (v.ravel() for v in np.meshgrid(special(dtype), np.array([0, 1, bits - 1, bits, bits + 1, 100] + [-1] * (dtype[0] == "i"), dtype)))
-    left, right = elementwise.make("bitwise_left_shift", dtype)(x, n), elementwise.make("bitwise_right_shift", dtype)(x, n)
+    x, n = (
+        v.ravel()
+        for v in np.meshgrid(
+            special(dtype), np.array([0, 1, bits - 1, bits, bits + 1, 100] + [-1] * (dtype[0] == "i"), dtype)
+        )
+    )
+    left, right = (
+        elementwise.make("bitwise_left_shift", dtype)(x, n),
+        elementwise.make("bitwise_right_shift", dtype)(x, n),
+    )
     for value, by, a, b in zip(*(v.tolist() for v in (x, n, left, right)), strict=True):
         inside = 0 <= by < bits
         shifted = (value << by) % (1 << bits) if inside else 0
@@ -313,7 +349,11 @@ def test_where(dtype: str, path: str) -> None:
         zero = 0.0 if a.dtype.kind == "f" else a.dtype.type(0).item()
         same(kernel(condition, a, zero), np.where(condition, a, np.asarray(zero, dtype)))
         same(kernel(condition, zero, b), np.where(condition, np.asarray(zero, dtype), b))
-    condition, a, b = sample("bool", 40, 3), sample(dtype, 280, 1).reshape(7, 40), sample(dtype, 7, 2).reshape(7, 1)
+    condition, a, b = (
+        sample("bool", 40, 3),
+        sample(dtype, 280, 1).reshape(7, 40),
+        sample(dtype, 7, 2).reshape(7, 1),
+    )
     same(kernel(condition, a, b), np.where(condition, a, b))
 
 
@@ -329,7 +369,15 @@ def exact_cast(value: Any, target: str) -> Any:
             return kind.type(value)
     limits = np.iinfo(kind)
     if isinstance(value, float):
-        return 0 if value != value else limits.max if value >= limits.max else limits.min if value <= limits.min else int(value)
+        return (
+            0
+            if value != value
+            else limits.max
+            if value >= limits.max
+            else limits.min
+            if value <= limits.min
+            else int(value)
+        )
     wrapped = int(value) % (1 << limits.bits)
     return wrapped - (1 << limits.bits) if wrapped > limits.max else wrapped
 
@@ -342,7 +390,20 @@ def test_astype(source: str, target: str, path: str) -> None:
 
     x = np.concatenate([special(source), sample(source, 40)])
     if x.dtype.kind == "f":
-        more = [2.0**31, -(2.0**31), 2.0**63, -(2.0**63), 2.0**64, -0.9, 255.5, 256.0, 127.9, -128.9, 65535.5, 4e9]
+        more = [
+            2.0**31,
+            -(2.0**31),
+            2.0**63,
+            -(2.0**63),
+            2.0**64,
+            -0.9,
+            255.5,
+            256.0,
+            127.9,
+            -128.9,
+            65535.5,
+            4e9,
+        ]
         x = np.concatenate([x, np.array(more, source)])
     result = elementwise.make_astype(source)(x, dtype=Target)
     expected = np.array([exact_cast(v, target) for v in x.tolist()], target)

@@ -38,7 +38,21 @@ def reals(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
 
 
-SHAPES = [(), (1,), (5,), (33,), (1025,), (9000,), (3, 4), (300, 7), (7, 300), (1, 5), (2, 3, 4, 5), (5, 130, 3), (1, 257, 1)]
+SHAPES = [
+    (),
+    (1,),
+    (5,),
+    (33,),
+    (1025,),
+    (9000,),
+    (3, 4),
+    (300, 7),
+    (7, 300),
+    (1, 5),
+    (2, 3, 4, 5),
+    (5, 130, 3),
+    (1, 257, 1),
+]
 
 
 @pytest.mark.parametrize("keepdims", [False, True])
@@ -75,7 +89,12 @@ def test_sums_do_not_depend_on_the_number_of_threads(shape: tuple[int, ...]) -> 
         results = []
         for threads in (1, 2, 3):
             launch.set_num_threads(threads)
-            results.append([reduce.make_sum("float32")(x, axis=a, dtype=DType("float32"), keepdims=False) for a in axes_of(x.ndim)])
+            results.append(
+                [
+                    reduce.make_sum("float32")(x, axis=a, dtype=DType("float32"), keepdims=False)
+                    for a in axes_of(x.ndim)
+                ]
+            )
     finally:
         launch.set_num_threads(before)
     for other in results[1:]:
@@ -122,20 +141,33 @@ def test_infinities_and_nan_in_sums(path: str) -> None:
 def test_extremes(name: str, dtype: str, path: str) -> None:
     kernel = reduce.make_extreme(name, dtype)
     for shape in SHAPES:
-        x = np.asarray(np.abs(reals(shape, "float64") * 50) if dtype[0] == "u" else reals(shape, "float64") * 50).astype(dtype)
+        x = np.asarray(
+            np.abs(reals(shape, "float64") * 50) if dtype[0] == "u" else reals(shape, "float64") * 50
+        ).astype(dtype)
         for axes in axes_of(x.ndim):
             expected = np.asarray(getattr(x, name)(axes) if axes else x)
             result = kernel(x, axis=axes, keepdims=False)
             assert type(result) is np.ndarray and result.dtype == dtype and result.shape == expected.shape
             np.testing.assert_array_equal(result, expected)
             if axes:
-                np.testing.assert_array_equal(kernel(x, axis=axes, keepdims=True), getattr(x, name)(axes, keepdims=True))
+                np.testing.assert_array_equal(
+                    kernel(x, axis=axes, keepdims=True), getattr(x, name)(axes, keepdims=True)
+                )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_extremes_of_nan_zeros_and_infinities(dtype: str, path: str) -> None:
     largest, smallest = reduce.make_extreme("max", dtype), reduce.make_extreme("min", dtype)
-    for row in ([-0.0, 0.0, -1.0], [0.0, -0.0], [-0.0, -0.0], [1.0, -0.0, 0.0], [np.nan, 1.0], [1.0, np.nan, np.inf], [-np.inf], [np.inf] * 3):
+    for row in (
+        [-0.0, 0.0, -1.0],
+        [0.0, -0.0],
+        [-0.0, -0.0],
+        [1.0, -0.0, 0.0],
+        [np.nan, 1.0],
+        [1.0, np.nan, np.inf],
+        [-np.inf],
+        [np.inf] * 3,
+    ):
         x = np.array(row * 40, dtype)
         for view in (x, x.reshape(-1, 1), np.repeat(x, 3).reshape(-1, 3)):
             axis = (-view.ndim,)
@@ -180,8 +212,12 @@ def test_the_first_extreme_counts() -> None:
 def test_cumulative_sums_and_products(dtype: str) -> None:
     x = np.random.default_rng(0).integers(-3, 4, (5, 6)).astype(dtype)
     for axis in (-1, -2):
-        np.testing.assert_array_equal(reduce.cumulative_sum(x, axis=axis, dtype=DType(dtype)), x.cumsum(axis, dtype))
-        np.testing.assert_array_equal(reduce.cumulative_prod(x, axis=axis, dtype=DType(dtype)), x.cumprod(axis, dtype))
+        np.testing.assert_array_equal(
+            reduce.cumulative_sum(x, axis=axis, dtype=DType(dtype)), x.cumsum(axis, dtype)
+        )
+        np.testing.assert_array_equal(
+            reduce.cumulative_prod(x, axis=axis, dtype=DType(dtype)), x.cumprod(axis, dtype)
+        )
 
 
 def test_odd_layouts(path: str) -> None:
@@ -190,4 +226,6 @@ def test_odd_layouts(path: str) -> None:
         for axes in axes_of(2)[1:]:
             result = reduce.make_sum("float32")(view, axis=axes, dtype=DType("float32"), keepdims=False)
             np.testing.assert_allclose(result, view.astype("d").sum(axes), rtol=1e-5, atol=1e-5)
-            np.testing.assert_array_equal(reduce.make_extreme("max", "float32")(view, axis=axes, keepdims=False), view.max(axes))
+            np.testing.assert_array_equal(
+                reduce.make_extreme("max", "float32")(view, axis=axes, keepdims=False), view.max(axes)
+            )

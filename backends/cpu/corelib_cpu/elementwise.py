@@ -101,7 +101,9 @@ def source(text: str, dtypes: tuple[str, ...], result: str, kinds: str) -> str:
     """
     names = "xyz"[: len(kinds)]
     size = np.dtype(result).itemsize
-    rows, scalars, elements = [], [], []
+    rows: list[str] = []
+    scalars: list[tuple[str, str]] = []
+    elements: list[tuple[str, str]] = []
     for i, (name, kind, dtype) in enumerate(zip(names, kinds, dtypes, strict=True)):
         offset = f" + column * {np.dtype(dtype).itemsize}" if kind == "v" else ""
         rows.append(f"        p{name} = at_{dtype}(words[{2 + 2 * i}] + row * words[{3 + 2 * i}]{offset})")
@@ -186,7 +188,9 @@ class Loop:
             count = 1
             for length in shape:
                 count *= length
-            rows = rows_of(shape, [np.broadcast_to(operand, shape) for operand in operands]) if count else None
+            rows = (
+                rows_of(shape, [np.broadcast_to(operand, shape) for operand in operands]) if count else None
+            )
             plan = self._plans[key] = (shape, count, rows)
         shape, count, rows = plan
         if rows is not None:
@@ -199,7 +203,7 @@ class Loop:
             else:
                 out = pool.empty(shape, self.dtype, count * self.itemsize)
                 return team.launch(self.address(kinds), count, self.chunk(count), out, columns, *words)
-        elif all([operand.flags.f_contiguous and operand.shape == shape for operand in operands]):
+        elif all(operand.flags.f_contiguous and operand.shape == shape for operand in operands):
             return self(*[operand.T for operand in operands]).T
         out = pool.empty(shape, self.dtype, count * self.itemsize)
         if count:
@@ -216,7 +220,9 @@ class Loop:
                 self._fill(out[i], [operand[i] for operand in operands])
             return
         if rows is None:
-            operands = [x if x.flags.c_contiguous or not any(x.strides) else np.ascontiguousarray(x) for x in operands]
+            operands = [
+                x if x.flags.c_contiguous or not any(x.strides) else np.ascontiguousarray(x) for x in operands
+            ]
             rows = rows_of(shape, operands)
             assert rows is not None
         columns, kinds, strides = rows
@@ -268,7 +274,9 @@ def rows_of(shape: tuple[int, ...], operands: list[ndarray]) -> tuple[int, str, 
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def unary(small: Callable[[ndarray], Any] | None, loop: Loop | None, cost: int = 1) -> Callable[[ndarray], ndarray]:
+def unary(
+    small: Callable[[ndarray], Any] | None, loop: Loop | None, cost: int = 1
+) -> Callable[[ndarray], ndarray]:
     """A kernel of one operand: `small` below the crossover, the compiled loop above it."""
     if small is None:
         assert loop is not None
@@ -288,7 +296,9 @@ def unary(small: Callable[[ndarray], Any] | None, loop: Loop | None, cost: int =
     return kernel
 
 
-def binary(small: Callable[..., Any], loop: Loop | None, scalars: Scalars, cost: int = 1) -> Callable[..., ndarray]:
+def binary(
+    small: Callable[..., Any], loop: Loop | None, scalars: Scalars, cost: int = 1
+) -> Callable[..., ndarray]:
     """A kernel of two operands, one of which may be a Python scalar."""
     crossover = CROSSOVER // cost
     large = loop or _numpy_large(small)

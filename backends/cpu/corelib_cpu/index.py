@@ -49,13 +49,17 @@ def gather(x: ndarray, /, *indices: ndarray, axis: int) -> ndarray:
     return x[(slice(None),) * first + indices]
 
 
-def _places(x: ndarray, values: ndarray, indices: tuple[ndarray, ...], axis: int) -> tuple[ndarray, int, int, int]:
+def _places(
+    x: ndarray, values: ndarray, indices: tuple[ndarray, ...], axis: int
+) -> tuple[ndarray, int, int, int]:
     """Flat indices into the indexed axes, and the number of groups before, places along and elements behind those axes."""
     first = _axis(x, axis)
     lengths = x.shape[first : first + len(indices)]
     shape = indices[0].shape
     if values.shape != x.shape[:first] + shape + x.shape[first + len(indices) :]:
-        raise ValueError(f"values of shape {values.shape} do not fit {len(indices)} indices of shape {shape} into {x.shape}")
+        raise ValueError(
+            f"values of shape {values.shape} do not fit {len(indices)} indices of shape {shape} into {x.shape}"
+        )
     flat = np.zeros(math.prod(shape), np.int64)
     for index, length in zip(indices, lengths, strict=True):
         index = index.reshape(-1)

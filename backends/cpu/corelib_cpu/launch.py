@@ -31,7 +31,7 @@ _threads: int | None = None
 launch: Callable[..., Any]
 
 # The native part. What is written often stands on cache lines of its own.
-_SOURCE = '''
+_SOURCE = """
 STATE, DONE, BUSY, SLEEPERS, STARTED = 0, 64, 128, 192, 200    # what several threads write
 KERNEL, UNITS, CHUNK, ARGUMENTS, THREADS, INTEGER = 32, 33, 34, 35, 36, 37  # words: the job, the team
 MUTEX, CONDITION = 320, 384
@@ -135,7 +135,7 @@ def entry(control_array, arguments, count):
         acquire_interpreter(held)
     add_reference(objects[3])
     return objects[3]
-'''
+"""
 _THREADS, _INTEGER, _MUTEX, _CONDITION = 36, 37, 320, 384
 SPINS = 2000  # waiting steps of a worker before it sleeps: about 20 us, the Python between two kernels
 
@@ -161,7 +161,9 @@ class Team:
         self.control = words[start : start + 64]
         self.control[_INTEGER] = id(int)
         self.worker = native.address(source, "worker", 1, returns=True)
-        self.method = _Method(b"launch", native.address(source, "entry", 3, returns=True), 0x80, None)  # METH_FASTCALL
+        self.method = _Method(
+            b"launch", native.address(source, "entry", 3, returns=True), 0x80, None
+        )  # METH_FASTCALL
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
         self.launch = make(ctypes.addressof(self.method), self.control, None)
@@ -170,7 +172,9 @@ class Team:
         if self.library is not None:
             self.library.pthread_mutex_init(ctypes.c_void_p(self.address + _MUTEX), None)
             self.library.pthread_cond_init(ctypes.c_void_p(self.address + _CONDITION), None)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # workers read the control block until the process ends
+        ctypes.pythonapi.Py_IncRef(
+            ctypes.py_object(self)
+        )  # workers read the control block until the process ends
         self.resize(threads)
 
     @property

@@ -28,7 +28,9 @@ def full(*, shape: tuple[int, ...], fill_value: Any, dtype: Any) -> ndarray:
 
 def arange(*, start: Any, step: Any, size: int, dtype: Any) -> ndarray:
     if dtype.kind == "float":
-        return guarded(lambda: (float(start) + np.arange(size, dtype=np.float64) * float(step)).astype(dtype.numpy))
+        return guarded(
+            lambda: (float(start) + np.arange(size, dtype=np.float64) * float(step)).astype(dtype.numpy)
+        )
     if dtype.kind == "bool":
         return np.array([start + i * step for i in range(size)], np.bool_)
     mask = (1 << 64) - 1  # integers wrap, so that ends beyond int64 are right as well
@@ -67,7 +69,7 @@ def pad(x: ndarray, /, *, pad_width: tuple[tuple[int, int], ...], constant_value
     return out
 
 
-def _region(shape: tuple[int, ...], start: Any, size: Any, step: Any) -> tuple[slice, ...]:
+def _region(shape: tuple[int, ...], start: Any, size: Any, step: Any) -> Any:
     """The slices of start + k * step, 0 <= k < size, along every axis."""
     slices = []
     for length, first, count, stride in zip(shape, start, size, step, strict=True):
@@ -76,20 +78,22 @@ def _region(shape: tuple[int, ...], start: Any, size: Any, step: Any) -> tuple[s
             raise IndexError(f"a region from {first} to {last} is outside an axis of length {length}")
         stop = last + (1 if stride > 0 else -1)
         slices.append(slice(first, None if stop < 0 else stop, stride) if count else slice(0, 0))
-    return tuple(slices)
+    return (*slices, ...)  # with an ellipsis even a region without axes is an array
 
 
 def strided_slice(x: ndarray, /, *, start: Any, size: Any, step: Any) -> ndarray:
-    return x[(*_region(x.shape, start, size, step), ...)]
+    return x[_region(x.shape, start, size, step)]
 
 
-def strided_update(x: ndarray, value: ndarray, /, *, start: Any, size: Any, step: Any, overwrite: bool) -> ndarray:
+def strided_update(
+    x: ndarray, value: ndarray, /, *, start: Any, size: Any, step: Any, overwrite: bool
+) -> ndarray:
     if value.shape != tuple(size):
         raise ValueError(f"a value of shape {tuple(size)} is needed, got {value.shape}")
     if overwrite and np.may_share_memory(x, value):
         value = value.copy()
     out = x if overwrite else copy(x)
-    out[(*_region(x.shape, start, size, step), ...)] = value
+    out[_region(x.shape, start, size, step)] = value
     return out
 
 

@@ -59,7 +59,13 @@ def vector_bits() -> int:
 def instruction_set() -> str:
     """The vector instruction set in words, for tables."""
     features = set(host()[1].split(","))
-    for flag, name in (("+avx512f", "AVX-512"), ("+avx2", "AVX2"), ("+avx", "AVX"), ("+sve", "SVE"), ("+neon", "NEON")):
+    for flag, name in (
+        ("+avx512f", "AVX-512"),
+        ("+avx2", "AVX2"),
+        ("+avx", "AVX"),
+        ("+sve", "SVE"),
+        ("+neon", "NEON"),
+    ):
         if flag in features:
             return name
     return "SSE2" if "+sse2" in features else "no vectors"
@@ -75,7 +81,9 @@ def _engine() -> tuple[Any, Any]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = host()
-    target = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=3, jit=True)
+    target = llvm.Target.from_default_triple().create_target_machine(
+        cpu=name, features=features, opt=3, jit=True
+    )
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
     # Worker threads run this code until the process ends, so the engine must outlive the interpreter's shutdown.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
@@ -88,7 +96,13 @@ def _fingerprint() -> str:
     import llvmlite
 
     digest = hashlib.sha256()
-    for part in (FORMAT, llvmlite.__version__, *host(), str(object.__basicsize__), os.environ.get("NUMBA_OPT", "")):
+    for part in (
+        FORMAT,
+        llvmlite.__version__,
+        *host(),
+        str(object.__basicsize__),
+        os.environ.get("NUMBA_OPT", ""),
+    ):
         digest.update(part.encode() + b"\0")
     here = Path(__file__).parent
     for module in ("native.py", "vmath.py"):
@@ -102,7 +116,9 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
     `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo, hi, args)``.
     """
-    key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[:40]
+    key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[
+        :40
+    ]
     with _lock:
         found = _addresses.get(key)
         if found is None:

@@ -30,7 +30,7 @@ SUM, MAX, MIN = ("T(0)", "s + x"), ("T(-inf)", "maximum(s, x)"), ("T(inf)", "min
 _INTEGER_MAX, _INTEGER_MIN = ("LOWEST", "x if x > s else s"), ("HIGHEST", "x if x < s else s")
 
 # Words: result, input, rows in a group, rows in a part, parts in a group, [columns]. A unit is a part of a group.
-_COMBINE_SOURCE = '''
+_COMBINE_SOURCE = """
 @register_jitable({options})
 def combine(s, x):
     return {combine}
@@ -38,8 +38,8 @@ def combine(s, x):
 @register_jitable({options})
 def combine8(a, b, c, d, e, f, g, h):
     return combine(combine(combine(a, b), combine(c, d)), combine(combine(e, f), combine(g, h)))
-'''
-_ROW_SOURCE = '''
+"""
+_ROW_SOURCE = """
 def kernel(lo, hi, args):
     words = at_int64(args)
     out = at_{wide}(words[0])
@@ -68,8 +68,8 @@ def kernel(lo, hi, args):
         for i in range(count):
             s = combine(s, {wide}(p[i]))
         out[unit] = combine(total, s)
-'''
-_COLUMN_SOURCE = '''
+"""
+_COLUMN_SOURCE = """
 def kernel(lo, hi, args):
     words = at_int64(args)
     length = words[2]
@@ -100,7 +100,7 @@ def kernel(lo, hi, args):
             for i in range(columns):
                 out[i] = combine(out[i], {wide}(p[i]))
             row += 1
-'''
+"""
 
 
 class Reduction:
@@ -156,7 +156,11 @@ class Reduction:
             return x.reshape(groups, columns)
         if columns == 1:
             # Few long rows are cut into parts, so that every thread gets some; the cut depends on the shape alone.
-            size = rows if groups >= 64 else max(BLOCK, -(-rows // 64 + 63) & -64 if rows > 64 * BLOCK else BLOCK)
+            size = (
+                rows
+                if groups >= 64
+                else max(BLOCK, -(-rows // 64 + 63) & -64 if rows > 64 * BLOCK else BLOCK)
+            )
             parts = -(-rows // size)
             self._row = self._row or native.address(self._row_source)
             out = np.empty((groups, parts), self.wide)
@@ -224,9 +228,11 @@ def make_extreme(name: str, dtype: str) -> Callable[..., ndarray]:
         if floating and np.count_nonzero(r) != r.size:
             # Zeros of both signs: the sum of the zeros alone is +0 if one of them is.
             if name == "max":
-                zeros = np.add.reduce(np.where(x == 0, x, -0.0), axis, None, None, keepdims, -0.0)
+                zeros = np.add.reduce(np.where(x == 0, x, -0.0), axis, keepdims=keepdims, initial=-0.0)
             else:
-                zeros = -np.asarray(np.add.reduce(np.where(x == 0, -x, -0.0), axis, None, None, keepdims, -0.0))
+                zeros = -np.asarray(
+                    np.add.reduce(np.where(x == 0, -x, -0.0), axis, keepdims=keepdims, initial=-0.0)
+                )
             r = np.where(r == 0, zeros, r).astype(x.dtype)
         return r
 

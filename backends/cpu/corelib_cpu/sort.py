@@ -9,7 +9,11 @@ from numpy import ndarray
 def sort(x: ndarray, /, *, axis: int, descending: bool) -> ndarray:
     if x.dtype.kind == "f":
         # A stable sort of the reversed array, reversed: what compares equal (zeros of both signs) keeps its order.
-        return np.flip(np.sort(np.flip(x, axis), axis, "stable"), axis) if descending else np.sort(x, axis, "stable")
+        return (
+            np.flip(np.sort(np.flip(x, axis), axis, "stable"), axis)
+            if descending
+            else np.sort(x, axis, "stable")
+        )
     ordered = np.sort(x, axis)  # equal integers cannot be told apart, so the fastest sort will do
     return np.flip(ordered, axis) if descending else ordered
 

@@ -187,14 +187,20 @@ maximum, minimum = _operation("llvm.maximum", 2), _operation("llvm.minimum", 2) 
 fma = _operation("llvm.fma", 3)
 
 
-@intrinsic
-def fmod(typing, x, y):
+def _remainder() -> Any:
     """C's fmod: exact, with the sign of x."""
 
-    def emit(context, builder, signature, arguments):
-        return builder.frem(*arguments)
+    @intrinsic
+    def remainder(typing, x, y):
+        def emit(context, builder, signature, arguments):
+            return builder.frem(*arguments)
 
-    return x(x, x), emit
+        return x(x, x), emit
+
+    return remainder
+
+
+fmod = _remainder()
 
 
 def _reinterpret(source: str, result: str) -> Any:
@@ -222,7 +228,9 @@ def _saturate(result: str) -> Any:
         def emit(context, builder, signature, arguments):
             source, target = arguments[0].type, _BYTES[result.removeprefix("u")]
             name = "llvm.fptoui.sat" if result.startswith("u") else "llvm.fptosi.sat"
-            declared = builder.module.declare_intrinsic(name, [target, source], ir.FunctionType(target, [source]))
+            declared = builder.module.declare_intrinsic(
+                name, [target, source], ir.FunctionType(target, [source])
+            )
             return builder.call(declared, arguments)
 
         return getattr(types, result)(x), emit
@@ -237,9 +245,16 @@ to_uint8, to_uint16, to_uint32, to_uint64 = (_saturate(f"uint{b}") for b in (8, 
 # --- float32 ----------------------------------------------------------------------------------------------------------
 
 _F = np.float32
-LOG2E_F, MAGIC_F, LN2_HI_F, LN2_LO_F = _F(1.44269504088896341), _F(12582912.0), _F(0.693145751953125), _F(1.428606765330187e-06)
+LOG2E_F, MAGIC_F, LN2_HI_F, LN2_LO_F = (
+    _F(1.44269504088896341),
+    _F(12582912.0),
+    _F(0.693145751953125),
+    _F(1.428606765330187e-06),
+)
 MAGIC_BITS_F = np.int32(0x4B400000)
-EXP_F = tuple(map(_F, (0.5, 0.16666573286056519, 0.041666362434625626, 0.008363775908946991, 0.0013942149234935641)))
+EXP_F = tuple(
+    map(_F, (0.5, 0.16666573286056519, 0.041666362434625626, 0.008363775908946991, 0.0013942149234935641))
+)
 LOG_F = tuple(map(_F, (
     0.33333319425582886, -0.24999895691871643, 0.2000383585691452, -0.16676762700080872,
     0.14116965234279633, -0.12226682901382446, 0.13433851301670074, -0.12741291522979736)))  # fmt: skip
@@ -269,7 +284,11 @@ def exp_float32(x):
     i = int32(bits_f32(z) - MAGIC_BITS_F)
     h = int32(i >> int32(1))
     g = int32(i - h)
-    return p * from_bits_f32(int32((h + int32(127)) << int32(23))) * from_bits_f32(int32((g + int32(127)) << int32(23)))
+    return (
+        p
+        * from_bits_f32(int32((h + int32(127)) << int32(23)))
+        * from_bits_f32(int32((g + int32(127)) << int32(23)))
+    )
 
 
 @register_jitable

@@ -1,0 +1,357 @@
+"""The machinery of the cpu backend: code on disk, threads, buffers, and what importing it costs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+native = pytest.importorskip("corelib_cpu.native")
+
+import corelib  # noqa: E402
+from corelib_cpu import elementwise, launch, pool, reduce  # noqa: E402
+
+# --- code on disk
+
+DOUBLE = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    out = at_int64(words[0])
+    for i in range(lo, hi):
+        out[i] = {factor} * i
+"""
+PROGRAM = """
+import sys
+import numpy as np
+from corelib_cpu import launch, native
+address = native.address({source!r})
+out = np.empty(10, np.int64)
+launch.launch(address, 10, 10, out)
+print(out.tolist() == [7 * i for i in range(10)], "numba" in sys.modules)
+"""
+
+
+def run_program(directory: Path, text: str = PROGRAM.format(source=DOUBLE.format(factor=7))) -> str:
+    environment = {**os.environ, "CORELIB_CACHE_DIR": str(directory)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_compiled_code_is_kept_on_disk(tmp_path: Path) -> None:
+    assert run_program(tmp_path) == "True True"
+    assert list((tmp_path / "cpu").glob("*.o")) and not list((tmp_path / "cpu").glob("*.tmp"))
+    assert run_program(tmp_path) == "True False", (
+        "the second process loads what the first one compiled, without numba"
+    )
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "cut"])
+def test_damaged_code_is_compiled_again(tmp_path: Path, damage: bytes | None) -> None:
+    run_program(tmp_path)
+    for file in (tmp_path / "cpu").glob("*.o"):
+        file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    assert run_program(tmp_path) == "True True"
+    assert run_program(tmp_path) == "True False"
+
+
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    assert run_program(blocked) == "True True"
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert run_program(closed).startswith("True")
+
+
+def test_a_long_compilation_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CORELIB_CACHE_DIR", str(tmp_path))
+    ticks = iter([0.0, 2.5])
+    monkeypatch.setattr(native.time, "perf_counter", lambda: next(ticks, 2.5))
+    with caplog.at_level("WARNING", "corelib"):
+        native._compile(DOUBLE.format(factor=3), "kernel", 3, False, "corelib_test")
+    assert "compiled a kernel in 2.50 s" in caplog.text
+
+
+def test_the_plugin_imports_nothing_heavy() -> None:
+    text = "import sys, corelib_cpu.plugin; print([m for m in ('numpy', 'numba', 'llvmlite') if m in sys.modules])"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
+
+
+def test_a_tiny_program_needs_no_compiler() -> None:
+    text = """
+import sys
+import corelib
+x = corelib.asarray([[1.0, -2.0], [3.0, 4.0]], device="cpu")
+y = corelib.sum(corelib.exp(x @ x) * 2 + corelib.maximum(x, 0.0))
+y.item()
+print([m for m in ("numba", "llvmlite") if m in sys.modules])
+"""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
+
+
+# --- threads
+
+
+@pytest.fixture
+def threads() -> Any:
+    """set_num_threads, put back afterwards."""
+    before = launch.get_num_threads()
+    yield launch.set_num_threads
+    launch.set_num_threads(before)
+
+
+COUNT = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    out = at_int64(words[0])
+    calls = words[1]
+    for i in range(lo, hi):
+        out[i] += 1
+    atomic_add(calls, 1)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("units", [1, 2, 63, 64, 1000, 100_003])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_each_unit_of_work_is_done_once(count: int, units: int, chunk: int, threads: Any) -> None:
+    threads(count)
+    kernel = native.address(COUNT)
+    out, calls = np.zeros(units, np.int64), np.zeros(1, np.int64)
+    for repeat in range(1, 20):
+        assert launch.launch(kernel, units, chunk, out, calls) is out
+        assert (out == repeat).all()
+
+
+def test_results_do_not_depend_on_the_number_of_threads(threads: Any) -> None:
+    x = np.random.default_rng(0).standard_normal(300_001).astype("f")
+    kernel = elementwise.make("exp", "float32")
+    results = []
+    for count in (1, 2, 5):
+        threads(count)
+        results.append(kernel(x))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_python_threads_may_call_at_once() -> None:
+    add, total = elementwise.make("add", "float32"), reduce.make_sum("float32")
+    failures: list[Any] = []
+
+    def work(seed: int) -> None:
+        x = np.random.default_rng(seed).standard_normal(100_000 + seed).astype("f")
+        small = x[:600]
+        expected, expected_small = x + x, np.divide(small, 3)
+        divide = elementwise.make("divide", "float32")
+        for _ in range(100):
+            if not np.array_equal(add(x, x), expected) or not np.array_equal(
+                divide(small, 3.0), expected_small
+            ):
+                failures.append(seed)
+            if (
+                abs(float(total(x, axis=(-1,), dtype=corelib.float32, keepdims=False)) - x.sum(dtype="d"))
+                > 1e-3
+            ):
+                failures.append(seed)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    text = """
+import os
+import numpy as np
+from corelib_cpu import elementwise, launch
+launch.set_num_threads(2)
+x = np.ones(1_000_000, "f")
+add = elementwise.make("add", "float32")
+add(x, x)
+child = os.fork()
+if child == 0:
+    launch.set_num_threads(3)
+    for _ in range(50):
+        assert (add(x, x) == 2).all()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (add(x, x) == 2).all())
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["0", "True"], done.stderr
+
+
+def test_the_number_of_threads_comes_from_the_environment() -> None:
+    text = "from corelib_cpu import launch; print(launch.get_num_threads())"
+    environment = {**os.environ, "CORELIB_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "3"
+    with pytest.raises(ValueError, match="at least 1"):
+        launch.set_num_threads(0)
+
+
+# --- buffers
+
+
+def large(value: float = 0.0) -> np.ndarray:
+    out = pool.empty((400, 500), np.dtype("f"), 800_000)
+    out.fill(value)
+    return out
+
+
+def address(x: np.ndarray) -> int:
+    return x.ctypes.data
+
+
+def test_a_buffer_is_used_again_when_nobody_needs_it() -> None:
+    x = large()
+    first = address(x)
+    assert first % 64 == 0
+    del x
+    assert address(large()) == first
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[5:],
+        lambda x: x.T,
+        lambda x: x.view("i4"),
+        lambda x: memoryview(x),
+        lambda x: x[0, 1:].reshape(-1),
+    ],
+)
+def test_a_view_keeps_the_buffer(view: Any) -> None:
+    x = large(1.0)
+    first, kept = address(x), view(x)
+    del x
+    others = [large(2.0) for _ in range(3)]
+    assert first not in [address(y) for y in others]
+    assert (np.asarray(kept).view("f") == 1).all()
+
+
+def test_who_owns_a_buffer() -> None:
+    x = large()
+    assert pool.owns(x)
+    view = x[1:]
+    assert not pool.owns(x) and not pool.owns(view)
+    del view
+    assert pool.owns(x)
+    small = np.zeros(4)
+    assert pool.owns(small) and not pool.owns(small[1:])
+    frozen = np.zeros(4)
+    frozen.flags.writeable = False
+    assert not pool.owns(frozen)
+    assert not pool.owns(np.frombuffer(bytearray(16)))
+    assert not pool.owns(np.broadcast_to(small, (3, 4)))
+
+
+def test_unused_buffers_can_be_given_back() -> None:
+    pool.release()
+    before = pool.statistics()["held"]
+    x = large()
+    assert pool.statistics()["held"] >= before + x.nbytes and pool.statistics()["in_use"] >= x.nbytes
+    pool.release()
+    assert pool.owns(x)
+    del x
+    pool.release()
+    assert pool.statistics()["held"] == before
+
+
+def test_the_pool_holds_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool.release()
+    monkeypatch.setattr(pool, "_limit", pool.statistics()["held"] + 1_000_000)
+    kept = [large(float(i)) for i in range(4)]
+    assert all((x == i).all() for i, x in enumerate(kept))
+    assert pool.statistics()["held"] <= pool.limit()
+
+
+# --- the backend
+
+
+@pytest.fixture
+def backend() -> Any:
+    from corelib_cpu.backend import CpuBackend
+
+    return CpuBackend("cpu")
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (400, 500)], ids=str)
+def test_to_the_device_and_back(backend: Any, name: str, shape: tuple[int, ...]) -> None:
+    dtype = corelib.dtypes.as_dtype(name)
+    x = np.asarray(np.random.default_rng(0).integers(0, 2, shape)).astype(name)
+    inside = backend.from_host(x, shape, dtype)
+    x_bytes = x.tobytes()
+    if x.size:
+        x.fill(0)
+    assert (
+        inside.shape == shape
+        and inside.dtype == name
+        and bytes(memoryview(backend.to_host(inside)).cast("B") if x.size else b"") == x_bytes
+    )
+    assert backend.owns(inside)
+    other = backend.from_host(x_bytes, shape, dtype)
+    np.testing.assert_array_equal(inside, other)
+    np.testing.assert_array_equal(np.asarray(backend.to_host(inside.T)), inside.T)
+
+
+def test_a_buffer_of_the_wrong_size_is_refused(backend: Any) -> None:
+    with pytest.raises(ValueError, match="7 bytes do not hold 2 elements of float32"):
+        backend.from_host(b"1234567", (2,), corelib.float32)
+
+
+def test_what_the_backend_says_of_itself(backend: Any, threads: Any) -> None:
+    threads(2)
+    assert backend.describe().startswith("2 threads, ")
+    assert backend.probe() is None and backend.devices() == ["cpu"]
+    assert backend.memory_stats()["held"] >= 0
+    backend.empty_cache()
+    backend.synchronize()
+
+
+def test_dlpack_shares_memory(backend: Any) -> None:
+    x = np.arange(6.0)
+    assert address(backend.from_dlpack(backend.dlpack(x))) == address(x)
+    frozen = np.broadcast_to(x, (2, 6))
+    assert backend.dlpack(frozen) is None
+
+
+def test_every_primitive_has_a_kernel(backend: Any) -> None:
+    from corelib import ops
+    from corelib.op import OPS
+
+    assert ops is not None
+    assert [op.name for op in OPS if op.primitive and not backend.kernels.has(op)] == []

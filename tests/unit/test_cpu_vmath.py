@@ -1,0 +1,108 @@
+"""Accuracy of the cpu backend's own mathematics, against mpmath: the errors stand in the assertions, in ULP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+elementwise = pytest.importorskip("corelib_cpu.elementwise")
+
+LIMITS = {"exp": 1.1, "log": 1.25, "tanh": 1.35, "erf": 2.5, "sqrt": 0.5}
+LIMITS64 = {"exp": 1.0, "log": 0.9, "erf": 1.0, "sqrt": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled kernels at every size."""
+    monkeypatch.setattr(elementwise, "CROSSOVER", 0)
+
+
+def points(name: str, dtype: str) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    kind = np.dtype(dtype)
+    ends = {"float32": (-104.5, 89.5), "float64": (-746.0, 710.5)}[dtype]
+    integers = np.dtype(f"uint{kind.itemsize * 8}")
+    parts = [
+        generator.integers(0, np.iinfo(integers).max, 600, integers).view(kind),
+        generator.standard_normal(600) * 2,
+        1 + generator.standard_normal(400) * 0.05,
+        generator.uniform(*ends, 500) if name == "exp" else generator.uniform(-5, 5, 300),
+        np.array(
+            [
+                0.625,
+                0.62499,
+                1.0,
+                0.99999,
+                4.0,
+                np.finfo(kind).max,
+                np.finfo(kind).tiny,
+                np.finfo(kind).smallest_subnormal,
+            ]
+        ),
+    ]
+    with np.errstate(all="ignore"):
+        x = np.concatenate([np.asarray(part, kind) for part in parts])
+    x = x[np.isfinite(x)]
+    return np.abs(x) if name in ("log", "sqrt") else x
+
+
+def largest_error(result: np.ndarray, x: np.ndarray, function: Any) -> float:
+    """In units of the last place of the exact result."""
+    worst = 0.0
+    kind = result.dtype
+    digits, lowest = {4: (24, -149), 8: (53, -1074)}[kind.itemsize]
+    with mpmath.workprec(200):
+        for value, argument in zip(result.tolist(), x.tolist(), strict=True):
+            exact = function(mpmath.mpf(argument))
+            if not mpmath.isfinite(exact) or abs(exact) >= mpmath.mpf(2) ** (
+                128 if kind.itemsize == 4 else 1024
+            ):
+                assert (
+                    value == (mpmath.inf if exact > 0 else -mpmath.inf) or abs(value) >= np.finfo(kind).max
+                ), argument
+                continue
+            exponent = max(mpmath.frexp(exact)[1] - digits, lowest) if exact else lowest
+            worst = max(worst, float(abs(mpmath.mpf(value) - exact) / mpmath.mpf(2) ** exponent))
+    return worst
+
+
+CASES = [*((n, "float32", e) for n, e in LIMITS.items()), *((n, "float64", e) for n, e in LIMITS64.items())]
+
+
+@pytest.mark.parametrize(("name", "dtype", "limit"), CASES)
+def test_error(name: str, dtype: str, limit: float) -> None:
+    x = points(name, dtype)
+    result = elementwise.make(name, dtype)(x)
+    assert largest_error(result, x, getattr(mpmath, name)) <= limit
+
+
+INF, NAN = np.inf, np.nan
+SPECIAL = {
+    "exp": ([0.0, -0.0, INF, -INF, 800.0, -800.0, NAN], [1.0, 1.0, INF, 0.0, INF, 0.0, NAN]),
+    "log": ([0.0, -0.0, 1.0, INF, -1.0, -INF, NAN], [-INF, -INF, 0.0, INF, NAN, NAN, NAN]),
+    "tanh": ([0.0, -0.0, INF, -INF, 30.0, 1e-30, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, 1e-30, NAN]),
+    "erf": ([0.0, -0.0, INF, -INF, 30.0, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, NAN]),
+    "sqrt": ([0.0, -0.0, INF, -1.0, NAN], [0.0, -0.0, INF, NAN, NAN]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_values(name: str, dtype: str) -> None:
+    x, expected = (np.array(values, dtype) for values in SPECIAL[name])
+    result = elementwise.make(name, dtype)(x)
+    np.testing.assert_array_equal(result, expected)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(result)[numbers], np.signbit(expected)[numbers])
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh"])
+def test_tails_are_computed_as_the_middle(name: str) -> None:
+    x = np.abs(np.random.default_rng(0).standard_normal(200).astype("f"))
+    kernel = elementwise.make(name, "float32")
+    whole = kernel(x)
+    for size in (1, 15, 16, 17, 31, 33, 127, 129):
+        np.testing.assert_array_equal(kernel(x[:size].copy()), whole[:size])
