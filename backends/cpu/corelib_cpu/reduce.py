@@ -227,12 +227,11 @@ def make_extreme(name: str, dtype: str) -> Callable[..., ndarray]:
         r = quiet(ufunc.reduce, x, axis, None, None, keepdims)
         if floating and np.count_nonzero(r) != r.size:
             # Zeros of both signs: the sum of the zeros alone is +0 if one of them is.
-            if name == "max":
-                zeros = np.add.reduce(np.where(x == 0, x, -0.0), axis, keepdims=keepdims, initial=-0.0)
-            else:
-                zeros = -np.asarray(
-                    np.add.reduce(np.where(x == 0, -x, -0.0), axis, keepdims=keepdims, initial=-0.0)
-                )
+            sign = 1 if name == "max" else -1
+            add: Any = np.add.reduce
+            zeros = sign * np.asarray(
+                add(np.where(x == 0, sign * x, -0.0), axis, keepdims=keepdims, initial=-0.0)
+            )
             r = np.where(r == 0, zeros, r).astype(x.dtype)
         return r
 

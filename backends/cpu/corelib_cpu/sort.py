@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
@@ -25,5 +27,5 @@ def argsort(x: ndarray, /, *, axis: int, descending: bool) -> ndarray:
     return (x.shape[axis] - 1 - order).astype(np.int64, copy=False)
 
 
-def searchsorted(x1: ndarray, x2: ndarray, /, *, side: str) -> ndarray:
+def searchsorted(x1: ndarray, x2: ndarray, /, *, side: Any) -> ndarray:
     return np.asarray(np.searchsorted(x1, x2, side), np.int64)

@@ -322,8 +322,8 @@ def tanh_float32(x):
     p = fma(fma(p, z, TANH_F[1]), z, TANH_F[0])
     p = fma(p * z, x, x)
     y = float32(10.0) if a > float32(10.0) else a
-    t = copysign(float32(1.0) - float32(2.0) / (exp_float32(y + y) + float32(1.0)), x)
-    t = p if a < float32(0.625) else t
+    t = float32(1.0) - float32(2.0) / (exp_float32(y + y) + float32(1.0))
+    t = copysign(fabs(p) if a < float32(0.625) else t, x)
     return t if x == x else x
 
 
