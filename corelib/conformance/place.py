@@ -82,7 +82,7 @@ def arguments(op: Op, sample: Sample, backend: Backend, layout: str = "") -> tup
     make = expanded if layout == "repeated" else (lambda v, b: placed(v, b, layout)) if layout else tensor
     args, kwargs = mapped(sample, lambda v: make(v, backend))
     if op.device_param:
-        kwargs[op.device_param] = backend.device
+        kwargs[op.device_param] = backend
     return args, kwargs
 
 

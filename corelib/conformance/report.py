@@ -128,12 +128,12 @@ def check(
     *,
     oracle: Oracle | None = None,
     what: Iterable[str] | None = None,
-    progress: Callable[[int, int, Case], None] | None = None,
+    progress: Callable[[int, int, Case | None], None] | None = None,
 ) -> Report:
     """Try every case (or those of some ops and dtypes) on a device, and report.
 
     ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done, total, case)`` is called
-    before each case.
+    before each case, and with None in place of the case at the end.
     """
     from .oracle import REFERENCE
 
@@ -154,5 +154,7 @@ def check(
         if progress is not None:
             progress(done, len(listed), case)
         outcomes.append(suite.run(case))
+    if progress is not None:
+        progress(len(listed), len(listed), None)
     seconds = time.perf_counter() - started
     return Report(device, len(listed), outcomes, stale(suite.deviations, outcomes), seconds)

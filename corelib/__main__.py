@@ -1,0 +1,207 @@
+"""The command line: ``python -m corelib ...``, also installed as ``corelib``.
+
+Plain text on standard output, errors and progress on standard error. Exit status: 0 done, 1 something failed that was to be shown, 2 the
+command could not be carried out, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .dtypes import as_dtype
+from .errors import CorelibError
+from .op import OPS
+from .registry import GROUP, BackendStatus, backends, registry
+from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, support, table
+
+if TYPE_CHECKING:
+    from .conformance import Case
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return int(status)
+    except BrokenPipeError:  # whoever was reading has had enough: `corelib explain exp | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except (CorelibError, LookupError) as error:
+        print(f"corelib: {error.args[0] if error.args else error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="corelib", description="One tensor library, interchangeable backends, and proof that they agree."
+    )
+    parser.add_argument("--version", action="version", version=f"corelib {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    listing = commands.add_parser(
+        "backends", help="which backends there are, and whether they can be used here"
+    )
+    listing.set_defaults(run=_backends)
+
+    explaining = commands.add_parser(
+        "explain", help="everything about an op: signature, derivative, who implements it where"
+    )
+    explaining.add_argument("op", metavar="OP")
+    explaining.set_defaults(run=_explain)
+
+    conforming = commands.add_parser("conformance", help="try every op on a backend against the reference")
+    conforming.add_argument(
+        "backend", metavar="NAME", nargs="?", help="a device such as cpu or cuda:1 (default: every backend)"
+    )
+    conforming.add_argument(
+        "--op", action="append", metavar="OP", help="only this op; may be given several times"
+    )
+    conforming.add_argument(
+        "--dtype", action="append", metavar="DTYPE", help="only this dtype; may be given several times"
+    )
+    conforming.add_argument(
+        "--limit", type=int, default=20, metavar="N", help="show the reasons of N failures (default 20)"
+    )
+    conforming.set_defaults(run=_conformance)
+
+    demo = commands.add_parser("demo", help="train one network on real data on every backend, and compare")
+    demo.add_argument(
+        "--steps", type=int, default=3, metavar="N", help="identical steps on every backend (default 3)"
+    )
+    demo.add_argument(
+        "--epochs", type=int, default=40, metavar="N", help="train for at most N epochs (default 40)"
+    )
+    demo.add_argument(
+        "--output", default="demo-output", metavar="DIR", help="where the pictures go (default demo-output)"
+    )
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+# -- backends ----------------------------------------------------------------------------------------------------
+
+
+def _backends(args: argparse.Namespace) -> int:
+    statuses = backends()
+    if not statuses:
+        print("no plugin declares a backend: corelib is not installed properly, see CONTRIBUTING.md")
+        return 1
+    rows = [("backend", "importable", "usable", "ops", "native", "devices", "versions")]
+    for status in statuses:
+        found = [support(op, status).how for op in OPS]
+        known = UNKNOWN not in found
+        rows.append((
+            status.name, _yes(status.importable), _yes(status.usable), f"{len(OPS) - found.count(MISSING)}/{len(OPS)}" if known else "-",
+            str(found.count(NATIVE)) if known else "-", _devices(status), ", ".join(_versions(status)),
+        ))  # fmt: skip
+    print("\n".join(table(rows)))
+    reasons = [(s.name, s.reason) for s in statuses if s.reason]
+    if reasons:
+        print()
+        print("\n".join(f"{name}: {reason}" for name, reason in reasons))
+    usable = [s.name for s in statuses if s.usable]
+    if usable:
+        print(f"\ntensors are created on {registry.current().device!r} unless told otherwise")
+    return 0
+
+
+def _yes(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def _devices(status: BackendStatus) -> str:
+    if not status.usable:
+        return "-"
+    return ", ".join(status.devices) + (f" ({status.description})" if status.description else "")
+
+
+def _versions(status: BackendStatus) -> list[str]:
+    """The distribution that the plugin came with, and those that it needs, with their versions."""
+    from importlib import metadata
+
+    found = [
+        f"{p.dist.name} {p.dist.version}"
+        for p in metadata.entry_points(group=GROUP)
+        if p.name == status.plugin and p.dist
+    ]
+    info = registry.infos.get(status.name)
+    for module in info.requires if info else ():
+        try:
+            found.append(f"{module} {metadata.version(module)}")
+        except (
+            metadata.PackageNotFoundError
+        ):  # the module of a distribution with another name, or not installed
+            names = metadata.packages_distributions().get(module, [])
+            found += [f"{name} {metadata.version(name)}" for name in names[:1]] or [f"{module} missing"]
+    return found
+
+
+# -- explain, conformance, demo ----------------------------------------------------------------------------------
+
+
+def _explain(args: argparse.Namespace) -> int:
+    print(explain(args.op))
+    return 0
+
+
+def _conformance(args: argparse.Namespace) -> int:
+    from .conformance import Oracle, check
+
+    ops = [find_op(name) for name in args.op] if args.op else None
+    kinds = [as_dtype(name) for name in args.dtype] if args.dtype else None
+    if args.backend:
+        registry.get(args.backend)
+        devices, unusable = [args.backend], []
+    else:
+        statuses = backends()
+        devices = [s.name for s in statuses if s.usable]
+        unusable = [s for s in statuses if not s.usable]
+    oracle, good, summaries = Oracle(), True, []
+    for device in devices:
+        report = check(
+            device, ops, kinds, oracle=oracle, progress=_progress() if sys.stderr.isatty() else None
+        )
+        good = good and report.ok
+        summaries.append(report.summary())
+        print(f"{device} against {oracle.backend.device}\n\n{report.text(limit=args.limit)}\n")
+    if len(summaries) > 1:
+        print("\n".join(summaries))
+    for status in unusable:
+        print(f"{status.name}: not tried: {status.reason}")
+    return 0 if good else 1
+
+
+def _progress() -> Callable[[int, int, Case | None], None]:
+    """A line on the terminal that says which op is being tried."""
+
+    def show(done: int, total: int, case: Case | None) -> None:
+        if case is None:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        elif done % 25 == 0:
+            print(f"\r\033[K{done}/{total} {case.op.name}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from . import demo
+
+    return demo.run(steps=args.steps, epochs=args.epochs, output=args.output, say=print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

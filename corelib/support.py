@@ -1,0 +1,231 @@
+"""Who implements what: for each op and backend a kernel of its own, the op's body, what it inherits, or nothing; and ``explain(op)``.
+
+Read from the registry and from the declarations, at no cost to anybody who does not ask: no kernel is compiled, and a backend that cannot
+run here is described as far as it can be imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .backend import Backend
+from .dtypes import ALL, DType
+from .errors import BackendNotFoundError, nearest
+from .op import BY_NAME, Op
+from .registry import BackendStatus, backends, registry
+from .samples import Maker
+
+NATIVE, COMPOSED, INHERITED, MISSING, UNKNOWN = "native", "composed", "inherited", "missing", "unknown"
+
+
+@dataclass(frozen=True)
+class Support:
+    """How a backend carries out an op. ``how``: native, composed (the op's body), inherited (an overlay's base), missing, unknown.
+
+    ``places``: for each file and line (or name, where there is no source) with a kernel, the dtypes that it serves.
+    """
+
+    backend: str
+    how: str
+    places: tuple[tuple[str, tuple[DType, ...]], ...] = ()
+    reason: str = ""
+
+
+def find_op(name: str) -> Op:
+    """The op of a name, or LookupError with the nearest names."""
+    op = BY_NAME.get(name.removeprefix("corelib.").removeprefix("ops."))
+    if op is None:
+        raise LookupError(
+            f"there is no op {name!r}{nearest(name, BY_NAME)} ({len(BY_NAME)} ops are declared)"
+        )
+    return op
+
+
+def support(op: Op, status: BackendStatus) -> Support:
+    """How the backend of a status carries out ``op``."""
+    name = status.name
+    if not status.importable:
+        return Support(name, UNKNOWN, reason=status.reason)
+    cls = registry.load(name)
+    places: dict[str, list[DType]] = {}
+    for dtype in op.rule.accepts:
+        found = cls.kernels.source(op, dtype)
+        if found is not None:
+            places.setdefault(location(found), []).append(dtype)
+    if places:
+        return Support(name, NATIVE, tuple((where, tuple(kinds)) for where, kinds in places.items()))
+    base = registry.infos[name].base
+    if base is not None:
+        return Support(name, INHERITED, reason=f"from {base}")
+    return Support(name, MISSING if op.primitive else COMPOSED)
+
+
+def matrix(ops: Iterable[Op] | None = None) -> dict[str, list[Support]]:
+    """For each op's name, how every declared backend carries it out."""
+    statuses = backends()
+    return {op.name: [support(op, s) for s in statuses] for op in (ops or BY_NAME.values())}
+
+
+def location(fn: Any) -> str:
+    """File and line of a function, below the working directory if it is there; the qualified name where there is no source."""
+    fn = inspect.unwrap(getattr(fn, "py_func", fn))
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    code = getattr(fn, "__code__", None) or getattr(vars(type(fn)).get("__call__"), "__code__", None)
+    if code is None:
+        module = getattr(fn, "__module__", None) or type(fn).__module__
+        return f"{module}.{getattr(fn, '__qualname__', None) or getattr(fn, '__name__', type(fn).__name__)}"
+    return short(f"{code.co_filename}:{code.co_firstlineno}")
+
+
+def short(where: str) -> str:
+    """A path relative to the working directory where it lies below it."""
+    relative = os.path.relpath(where)
+    return where if relative.startswith(os.pardir) else relative
+
+
+# -- what a composite is made of ---------------------------------------------------------------------------------
+
+
+class _Recorder(Backend):
+    """Runs everything on another backend and notes the primitives that run."""
+
+    def __init__(self, target: Backend) -> None:
+        super().__init__("recorder")
+        self.target, self.ran = target, []  # type: ignore[var-annotated]
+
+    def find(self, op: Op, dtype: DType | None) -> Callable[..., Any] | None:
+        if op.body is not None:
+            return None  # composed, so that what its body calls is seen
+        kernel = registry.bind(op, dtype, self.target)  # type: ignore[arg-type]
+
+        def run(*operands: Any, **params: Any) -> Any:
+            self.ran.append(op.name)
+            return kernel(*operands, **params)
+
+        return run
+
+    def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: DType) -> Any:
+        return self.target.from_host(buffer, shape, dtype)
+
+    def to_host(self, array: Any) -> Any:
+        return self.target.to_host(array)
+
+
+def primitives(op: Op) -> list[str]:
+    """The primitives that run when the op's first sample is tried, in order of first appearance; empty if there is no sample."""
+    from .conformance.cases import tensors
+    from .conformance.place import call
+
+    device = next((s.name for s in sorted(backends(), key=lambda s: s.name != "reference") if s.usable), None)
+    if device is None:
+        raise BackendNotFoundError("no backend can be used here, see `python -m corelib backends`")
+    for dtype in reversed(op.rule.accepts):
+        recorder = _Recorder(registry.get(device))
+        registry.attach(recorder)
+        samples = list(op.samples(Maker(op.name), dtype))
+        sample = next((s for s in samples if tensors(s)), samples[0] if samples else None)
+        if sample is not None:
+            call(op, sample, recorder)
+            return list(dict.fromkeys(recorder.ran))
+    return []
+
+
+# -- explain -----------------------------------------------------------------------------------------------------
+
+
+def explain(name: str) -> str:
+    """All that is known of an op, as text: its declaration, its derivative, and who implements it where."""
+    op = find_op(name)
+    composed = "" if op.primitive else ", ".join(primitives(op)) or "nothing: its operand is its result"
+    facts = [
+        ("declared", short(op.where)),
+        ("is", f"{'a primitive' if op.primitive else 'a composite'}, {op.kind}"),
+        ("rule", f"{op.rule.name.strip('_')}, for {dtype_names(op.rule.accepts)}{_more(op)}"),
+        ("derivative", derivative(op)),
+        ("error budget", "exact" if op.ulp == 0 else f"{op.ulp} ULP" if isinstance(op.ulp, int | float) else f"{op.ulp} for n terms, u = eps/2"),
+        ("composes to", composed),
+    ]  # fmt: skip
+    lines = [f"{op.name}{_signature(op)}", *(f"    {line}" for line in op.doc.splitlines()), ""]
+    lines += [f"{key:<13} {value}" for key, value in facts if value]
+    lines.append("")
+    statuses = backends()
+    rows = [("backend", "kernel", "dtypes", "where")]
+    for found in (support(op, status) for status in statuses):
+        says = {INHERITED: found.reason, COMPOSED: "its body, on the backend's primitives"}.get(found.how, "")
+        rows += [
+            (found.backend, found.how, dtype_names(kinds, of=op.rule.accepts), where)
+            for where, kinds in found.places
+        ]
+        if not found.places:
+            rows.append((found.backend, found.how, "", says))
+    reasons = [f"{s.name} cannot be used here: {s.reason}" for s in statuses if not s.usable]
+    return "\n".join([*lines, *table(rows), *[""][: len(reasons)], *reasons])
+
+
+def _signature(op: Op) -> str:
+    """The signature as it was written, without quotes around the annotations."""
+    return str(op.signature).replace("'", "")
+
+
+def _more(op: Op) -> str:
+    return "; integers and bool are cast to the default floating dtype" if op.rule.integers == "float" else ""
+
+
+def derivative(op: Op) -> str:
+    """The kind of derivative and what each rule reads, as a sentence."""
+    kind = op.derivative.kind
+    if kind == "nondiff":
+        return f"none: {op.derivative.reason}"
+    if kind == "body":
+        return "through the body: each op in it has its own"
+    if kind == "vjp":
+        with_jvp = " and a jvp" if op.derivative.jvp is not None else ""
+        return f"a vjp{with_jvp}, reads {_reads(op.derivative.reads[0])}"
+    meaning = {
+        "d": "partials (d)",
+        "linear": "transposes (linear)",
+        "bilinear": "a pair of transposes (bilinear)",
+    }[kind]
+    parts = []
+    for name, rule, reads in zip(op.operands, op.derivative.rules, op.derivative.reads, strict=True):
+        says = (
+            "has none"
+            if rule is None
+            else f"is {rule}"
+            if isinstance(rule, int | float)
+            else f"reads {_reads(reads)}"
+        )
+        parts.append(f"for {name} {says}")
+    return f"{meaning}: {', '.join(parts)}"
+
+
+def _reads(reads: Sequence[tuple[str, str, int]]) -> str:
+    named = {
+        "g": "the cotangent",
+        "y": "the result",
+        "param": "{}",
+        "value": "the values of {}",
+        "spec": "the shape of {}",
+    }
+    return ", ".join(named[how].format(name) for name, how, _ in reads) or "nothing"
+
+
+def dtype_names(kinds: Sequence[DType], of: Sequence[DType] = ALL) -> str:
+    """Names of dtypes; "all dtypes" and "all" where nothing is missing."""
+    if len(kinds) == len(of):
+        return "all dtypes" if of is ALL else "all"
+    return " ".join(d.name for d in kinds)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text as aligned columns, without trailing blanks."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
