@@ -10,7 +10,7 @@ from types import ModuleType
 
 from ..op import BY_NAME, Op
 
-FAMILIES = ("compare", "elementwise", "creation", "movement", "reduce", "index", "subscript", "sort", "contract", "random", "nn", "losses", "updates")
+FAMILIES = ("compare", "elementwise", "creation", "movement", "arrange", "reduce", "statistics", "index", "subscript", "sort", "sets", "contract", "einsum", "random", "nn", "losses", "updates")
 
 
 def _public(module: ModuleType) -> list[str]:
@@ -28,6 +28,8 @@ for _name in FAMILIES:
     for _function in _public(_family):
         globals()[_function] = getattr(_family, _function)
         __all__.append(_function)
+
+importlib.import_module(".methods", __name__)  # last: it makes methods of what the families declare
 
 
 def __getattr__(name: str) -> object:

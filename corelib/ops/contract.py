@@ -5,20 +5,26 @@ Everything here comes down to ``matmul``, so that a backend's one fast product s
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..dispatch import primitive
+from ..dispatch import composite, primitive
 from ..dtypes import NUMERIC, float32
 from ..dtypes import bool as bool_
 from ..errors import DTypeError, ShapeError
-from ..op import SUM_BOUND
+from ..op import SUM_BOUND, calls
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, shapes
 from ..tape import unbroadcast
+from .arrange import checked_axis, diagonal
 from .elementwise import multiply
 from .movement import permute_dims, reshape
+from .reduce import sum
 
 if TYPE_CHECKING:
+    from ..params import Accumulator, Axis
     from ..tensor import Tensor
 
 
@@ -53,10 +59,8 @@ def _column(x: Tensor) -> Tensor:
 
 def _rows(x: Tensor, axes: int) -> Tensor:
     """x with all but its last ``axes`` axes made one."""
-    count, kept = 1, x.shape[x.ndim - axes :]
-    for n in x.shape[: x.ndim - axes]:
-        count *= n
-    return reshape(x, (count, *kept))
+    first = x.ndim - axes
+    return reshape(x, (math.prod(x.shape[:first]), *x.shape[first:]))
 
 
 def _left(g: Tensor, x1: Spec, x2: Tensor) -> Tensor:
@@ -105,3 +109,123 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
 
     Example: shapes (5, 2, 3) and (3, 4) give (5, 2, 4).
     """
+
+
+# -- products of vectors -----------------------------------------------------------------------------------------
+
+
+def _bind_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    axis = checked_axis("vecdot", x1, axis)
+    if axis < -x2.ndim:
+        raise ShapeError(f"vecdot: axis {axis} is out of range for x2 of shape {x2.shape}: both vectors lie along the same axis from the end")
+    return (x1, x2), {"axis": axis}
+
+
+@custom(NUMERIC)
+def _vecdot_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    x1, x2 = specs
+    axis = params["axis"]
+    if x1.shape[axis] != x2.shape[axis]:
+        raise ShapeError(
+            f"{op.name}: shapes {x1.shape} and {x2.shape} do not fit: axis {axis} has {x1.shape[axis]} and {x2.shape[axis]} elements"
+        )
+    try:
+        shape = broadcast_shapes(x1.shape, x2.shape)
+    except ShapeError as error:
+        raise ShapeError(f"{op.name}: {error}") from None
+    return Spec(shape[: len(shape) + axis] + shape[len(shape) + axis + 1 :], common(op, specs))
+
+
+@composite(
+    kind="contract", rule=_vecdot_rule, leading=True, ulp=SUM_BOUND, bind=_bind_vecdot,
+    samples=shapes(
+        ((3,), (3,)), ((2, 3), (3,)), ((2, 3), (2, 3), {"axis": 0}), ((4, 1, 3), (2, 3)), ((0,), (0,)), ((2, 33), (2, 33)),
+        ((2, 3, 4), (1, 3, 4), {"axis": -2}),
+    ),
+    errors=[
+        ErrorSample(ShapeError, "axis -1 has 3 and 4 elements", lambda m: Sample((m.array((3,), float32), m.array((4,), float32)))),
+        ErrorSample(ShapeError, "axis -1 has 3 and 1 elements", lambda m: Sample((m.array((3,), float32), m.array((1,), float32)))),
+        ErrorSample(ShapeError, "out of range", lambda m: Sample((m.array((3,), float32), m.array((3,), float32)), {"axis": 1})),
+        ErrorSample(ShapeError, "do not broadcast", lambda m: Sample((m.array((2, 3), float32), m.array((4, 3), float32)))),
+    ],
+)  # fmt: skip
+def vecdot(x1: Tensor, x2: Tensor, /, *, axis: Axis = -1) -> Tensor:
+    """The scalar products of the vectors along ``axis``; the other axes broadcast. Integers wrap."""
+    if x1.shape[axis] != x2.shape[axis]:
+        raise ShapeError(f"vecdot: axis {axis} has {x1.shape[axis]} and {x2.shape[axis]} elements")
+    return sum(multiply(x1, x2), axis=axis, dtype=x1.dtype)
+
+
+@custom(NUMERIC)
+def _outer_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    x1, x2 = specs
+    if x1.ndim != 1 or x2.ndim != 1:
+        raise ShapeError(f"{op.name}: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape")
+    return Spec((*x1.shape, *x2.shape), common(op, specs))
+
+
+@composite(
+    kind="contract", rule=_outer_rule, ulp=0.5, samples=shapes(((3,), (4,)), ((1,), (5,)), ((0,), (3,)), ((33,), (2,))),
+    errors=[ErrorSample(ShapeError, "outer: both operands must have one dimension",
+                        lambda m: Sample((m.array((2, 3), float32), m.array((3,), float32))))],
+)  # fmt: skip
+def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """All products of an element of x1 and one of x2, which have one dimension each: ``x1[i] * x2[j]``."""
+    if x1.ndim != 1 or x2.ndim != 1:
+        raise ShapeError(f"outer: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape")
+    return multiply(_column(x1), x2)
+
+
+def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+    """Products summed over pairs of axes: the last ``axes`` of x1 with the first of x2, or the pairs of two sequences.
+
+    The result has the other axes of x1, then those of x2. Example: ``tensordot(x1, x2, axes=((0,), (1,)))``.
+    """
+    if isinstance(axes, tuple | list):
+        given = [list(a) if isinstance(a, tuple | list) else [a] for a in axes]
+        if len(given) != 2 or len(given[0]) != len(given[1]):
+            raise ShapeError(f"tensordot: axes must be a number or two sequences of as many axes, got {axes}")
+        first = [checked_axis("tensordot", x1, a) for a in given[0]]
+        second = [checked_axis("tensordot", x2, a) for a in given[1]]
+    else:
+        count = operator.index(axes)
+        if not 0 <= count <= (x1.ndim if x1.ndim < x2.ndim else x2.ndim):
+            raise ShapeError(f"tensordot: axes {count} is out of range for shapes {x1.shape} and {x2.shape}")
+        first, second = list(range(-count, 0)), [a - x2.ndim for a in range(count)]
+    if len(set(first)) != len(first) or len(set(second)) != len(second):
+        raise ShapeError(f"tensordot: axes {axes} names an axis twice")
+    for a, b in zip(first, second, strict=True):
+        if x1.shape[a] != x2.shape[b]:
+            raise ShapeError(
+                f"tensordot: shapes {x1.shape} and {x2.shape} do not fit: axis {a} of x1 has {x1.shape[a]} elements, "
+                f"axis {b} of x2 has {x2.shape[b]}"
+            )
+    rows = [a for a in range(-x1.ndim, 0) if a not in first]
+    columns = [a for a in range(-x2.ndim, 0) if a not in second]
+    inner = math.prod(x1.shape[a] for a in first)
+    shape = (*[x1.shape[a] for a in rows], *[x2.shape[a] for a in columns])
+    left = reshape(permute_dims(x1, (*rows, *first)), (math.prod(x1.shape[a] for a in rows), inner))
+    right = reshape(permute_dims(x2, (*second, *columns)), (inner, math.prod(x2.shape[a] for a in columns)))
+    return reshape(matmul(left, right), shape)
+
+
+@custom()
+def _trace_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    (x,) = specs
+    if x.ndim < 2:
+        raise ShapeError(f"{op.name} needs at least two dimensions, x has shape {x.shape}")
+    return Spec(x.shape[:-2], params["dtype"])
+
+
+@composite(
+    kind="contract", rule=_trace_rule, leading=True, ulp=SUM_BOUND,
+    samples=shapes(((3, 3),), ((2, 4), {"offset": 1}), ((2, 3, 3), {"offset": -1}), ((3, 3), {"offset": 9}), ((0, 3),)),
+    errors=[ErrorSample(ShapeError, "trace needs at least two dimensions", lambda m: Sample((m.array((3,), float32),)))],
+)  # fmt: skip
+def trace(x: Tensor, /, *, offset: int = 0, dtype: Accumulator = None) -> Tensor:
+    """The sum of the ``offset``-th diagonal of each matrix of x. dtype: as for ``sum``."""
+    return sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
+
+
+__all__: Sequence[str] = ("tensordot",)
+calls.tensordot = tensordot

@@ -33,14 +33,14 @@ def _out_of_range(**kwargs: Any) -> list[ErrorSample]:
     ]  # fmt: skip
 
 
-_AXES_ERRORS = [
+AXES_ERRORS = [
     *_out_of_range(),
     ErrorSample(ShapeError, "names an axis twice", lambda m: Sample((m.array((2, 3), float32),), {"axis": (0, -2)})),
     ErrorSample(DTypeError, "axis must be an integer", lambda m: Sample((m.array((2, 3), float32),), {"axis": 0.5})),
 ]
 
 
-def _spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Tensor:
+def spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Tensor:
     """A reduction's result (or its cotangent) repeated over the reduced axes: it has x's shape again."""
     shape = tuple(shape)
     return broadcast_to(y if keepdims else reshape(y, reduced(shape, axis, True)), shape)
@@ -50,8 +50,8 @@ def _spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Ten
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=SUM_BOUND, errors=_AXES_ERRORS, samples=reductions(),
-    linear=lambda g, x, axis, keepdims: _spread(astype(g, x.dtype), x.shape, axis, keepdims),
+    kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=SUM_BOUND, errors=AXES_ERRORS, samples=reductions(),
+    linear=lambda g, x, axis, keepdims: spread(astype(g, x.dtype), x.shape, axis, keepdims),
 )  # fmt: skip
 def sum(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims: bool = False) -> Tensor:
     """The sum over ``axis``: one, several, or None for all axes; 0 where there is nothing to add.
@@ -93,9 +93,9 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=16, errors=_AXES_ERRORS, samples=reductions(0.5, 1.5),
+    kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=16, errors=AXES_ERRORS, samples=reductions(0.5, 1.5),
     vjp=lambda g, x, axis, dtype, keepdims: astype(
-        multiply(_spread(g, x.shape, axis, keepdims), _others(astype(x, dtype), axis)), x.dtype),
+        multiply(spread(g, x.shape, axis, keepdims), _others(astype(x, dtype), axis)), x.dtype),
     jvp=lambda dx, x, axis, dtype, keepdims: sum(
         multiply(astype(dx, dtype), _others(astype(x, dtype), axis)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
@@ -116,14 +116,14 @@ _EMPTY_ERRORS = [
 
 def _shares(x: Tensor, y: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
     """1 / k at each of the k elements of x that equal the extreme y over ``axis``, 0 elsewhere; NaN where y is NaN."""
-    chosen = astype(equal(x, _spread(y, x.shape, axis, keepdims)), x.dtype)
+    chosen = astype(equal(x, spread(y, x.shape, axis, keepdims)), x.dtype)
     return divide(chosen, sum(chosen, axis=axis, keepdims=True))
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*_AXES_ERRORS, *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False),
-    vjp=lambda g, x, y, axis, keepdims: multiply(_spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
+    vjp=lambda g, x, y, axis, keepdims: multiply(spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
 def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -131,9 +131,9 @@ def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*_AXES_ERRORS, *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False),
-    vjp=lambda g, x, y, axis, keepdims: multiply(_spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
+    vjp=lambda g, x, y, axis, keepdims: multiply(spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
 def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -141,7 +141,7 @@ def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, bool_), leading=True, ulp=0, errors=_AXES_ERRORS, samples=reductions(),
+    kind="reduce", rule=reduction(ALL, bool_), leading=True, ulp=0, errors=AXES_ERRORS, samples=reductions(),
     nondiff="any is piecewise constant",
 )  # fmt: skip
 def any(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
@@ -149,7 +149,7 @@ def any(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, bool_), leading=True, ulp=0, errors=_AXES_ERRORS, samples=reductions(),
+    kind="reduce", rule=reduction(ALL, bool_), leading=True, ulp=0, errors=AXES_ERRORS, samples=reductions(),
     nondiff="all is piecewise constant",
 )  # fmt: skip
 def all(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:

@@ -1,8 +1,10 @@
-"""Order: sorting, searching, sets. Sorts are stable in both directions, and NaN counts as the largest value."""
+"""Order: sorting, searching, the largest elements. Sorts are stable in both directions, and NaN counts as the largest value."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dispatch import primitive
 from ..dtypes import float32, int64
@@ -10,6 +12,8 @@ from ..errors import ShapeError
 from ..op import calls
 from ..rules import Spec, custom, same_as
 from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
+from .arrange import checked_axis
+from .movement import narrow
 
 if TYPE_CHECKING:
     from ..params import Axis, Copy
@@ -87,3 +91,26 @@ def searchsorted(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any =
 
     ``side``: before ("left") or after ("right") elements equal to it. ``sorter``: positions that sort x1, if it is not.
     """
+
+
+class TopK(NamedTuple):
+    """What ``top_k`` returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def top_k(x: Tensor, k: int, /, *, axis: int = -1, largest: bool = True) -> TopK:
+    """The ``k`` largest (or smallest) elements along ``axis``, the most extreme first, and where they are: ``(values, indices)``.
+
+    Equal elements keep their order, and NaN counts as the largest. Raises ShapeError when the axis has fewer elements.
+    """
+    axis, k = checked_axis("top_k", x, axis), operator.index(k)
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"top_k: k is {k}, axis {axis} of x of shape {x.shape} has {x.shape[axis]} elements")
+    indices = narrow(argsort(x, axis=axis, descending=largest), axis, 0, k)
+    return TopK(calls.take_along_axis(x, indices, axis=axis), indices)
+
+
+__all__: Sequence[str] = ("top_k",)
+calls.top_k = top_k

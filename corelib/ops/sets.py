@@ -1,0 +1,141 @@
+"""Tensors as sets: distinct values, membership, union, intersection, difference.
+
+Sizes of results depend on values, which these functions read; they cannot be traced. All are made of a sort, so that results are in
+ascending order on every backend. NaN is equal to nothing: each one is a value of its own, as the array API standard has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..dtypes import bool as bool_
+from ..dtypes import int64, result_type
+from ..errors import DTypeError
+from ..op import calls
+from .arrange import diff
+from .compare import equal, not_equal
+from .creation import asarray, full
+from .elementwise import astype, bitwise_invert, minimum, subtract
+from .index import nonzero, take
+from .movement import broadcast_to, concat, narrow, reshape
+from .reduce import cumulative_sum
+from .sort import argsort, searchsorted
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+
+class UniqueAll(NamedTuple):
+    """What ``unique_all`` returns."""
+
+    values: Tensor
+    indices: Tensor
+    inverse_indices: Tensor
+    counts: Tensor
+
+
+class UniqueCounts(NamedTuple):
+    """What ``unique_counts`` returns."""
+
+    values: Tensor
+    counts: Tensor
+
+
+class UniqueInverse(NamedTuple):
+    """What ``unique_inverse`` returns."""
+
+    values: Tensor
+    inverse_indices: Tensor
+
+
+def _flat(name: str, x: Any) -> Tensor:
+    if not hasattr(x, "_backend"):
+        raise DTypeError(f"{name}: x must be a Tensor, got {type(x).__name__}: call corelib.asarray(...)")
+    return reshape(x, (x.size,))
+
+
+def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The positions that sort ``line``, whether each sorted element begins a group of equals, and where the groups begin."""
+    order = argsort(line)
+    ordered = take(line, order)
+    n = line.size
+    first = full((1 if n else 0,), True, dtype=bool_, device=line._backend)
+    begins = concat([first, not_equal(narrow(ordered, -1, 1, n - 1), narrow(ordered, -1, 0, n - 1))]) if n else first
+    (starts,) = nonzero(begins)
+    return order, begins, starts
+
+
+def unique_all(x: Tensor, /) -> UniqueAll:
+    """The distinct elements of x in ascending order: ``(values, indices, inverse_indices, counts)``.
+
+    ``indices``: where in the flattened x each occurs first; ``inverse_indices``, of x's shape: which value each element is, so that
+    ``take(values, inverse_indices)`` is x; ``counts``: how often each occurs.
+    """
+    line = _flat("unique_all", x)
+    order, begins, starts = _groups(line)
+    indices = take(order, starts)
+    group = subtract(cumulative_sum(begins, axis=0, dtype=int64), 1)
+    inverse = reshape(take(group, argsort(order)), x.shape)
+    end = full((1,), line.size, dtype=int64, device=line._backend)
+    return UniqueAll(take(line, indices), indices, inverse, diff(concat([starts, end])) if line.size else starts)
+
+
+def unique_counts(x: Tensor, /) -> UniqueCounts:
+    """The distinct elements of x in ascending order and how often each occurs."""
+    found = unique_all(x)
+    return UniqueCounts(found.values, found.counts)
+
+
+def unique_inverse(x: Tensor, /) -> UniqueInverse:
+    """The distinct elements of x in ascending order, and of x's shape, which of them each element is."""
+    found = unique_all(x)
+    return UniqueInverse(found.values, found.inverse_indices)
+
+
+def unique_values(x: Tensor, /) -> Tensor:
+    """The distinct elements of x in ascending order."""
+    line = _flat("unique_values", x)
+    order, _, starts = _groups(line)
+    return take(line, take(order, starts))
+
+
+def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tensor:
+    """For each element of x1, whether x2 holds an equal one (or, with ``invert``, none): bool, of x1's shape."""
+    like = x1 if hasattr(x1, "_backend") else x2
+    if not hasattr(like, "_backend"):
+        raise DTypeError("isin needs a Tensor among its operands")
+    dtype = result_type(x1, x2)
+    x1, x2 = (astype(x if hasattr(x, "_backend") else asarray(x, dtype=dtype, device=like._backend), dtype) for x in (x1, x2))
+    values = calls.sort(_flat("isin", x2))
+    if values.size:
+        places = minimum(searchsorted(values, x1), values.size - 1)
+        found = equal(take(values, places), x1)
+    else:
+        found = broadcast_to(full((), False, dtype=bool_, device=x1._backend), x1.shape)
+    return bitwise_invert(found) if invert else found
+
+
+def union1d(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The distinct elements of x1 and x2 together, in ascending order."""
+    return unique_values(concat([_flat("union1d", x1), _flat("union1d", x2)]))
+
+
+def intersect1d(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The distinct elements that x1 and x2 both have, in ascending order."""
+    values = unique_values(astype(x1, result_type(x1, x2)))
+    return take(values, nonzero(isin(values, x2))[0])
+
+
+def setdiff1d(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The distinct elements of x1 that x2 does not have, in ascending order."""
+    values = unique_values(x1)
+    return take(values, nonzero(isin(values, x2, invert=True))[0])
+
+
+__all__: Sequence[str] = (
+    "intersect1d", "isin", "setdiff1d", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+)  # fmt: skip
+
+for _name in __all__:
+    setattr(calls, _name, globals()[_name])
