@@ -60,7 +60,7 @@ from .tensor import Tensor
 
 if TYPE_CHECKING:
     from . import data, nn, optim, random
-    from .gradcheck import gradcheck, gradgradcheck
+    from .numerical import gradcheck, gradgradcheck
     from .serialize import load, save
 
 __version__ = "0.1.0"
@@ -72,12 +72,13 @@ nan = float("nan")
 newaxis = None
 
 _LAZY_MODULES = ("conformance", "data", "nn", "optim", "random")
-_LAZY = {"gradcheck": "gradcheck", "gradgradcheck": "gradcheck", "load": "serialize", "save": "serialize", "draw": "draw"}
+_LAZY = {"gradcheck": "numerical", "gradgradcheck": "numerical", "load": "serialize", "save": "serialize", "draw": "drawing"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+        return value
     if name in _LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     from .errors import nearest

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from . import dtypes
 from .dtypes import DType, as_dtype
-from .errors import BackendError, CorelibError, DTypeError
+from .errors import BackendError, CorelibError, DeclarationError, DTypeError
 from .op import Op, calls
 from .params import not_a_tensor
 from .registry import registry
@@ -29,7 +29,7 @@ def primitive(**declaration: Any) -> Callable[[F], F]:
     """Declare a primitive: an op without a body, for which every backend owes a kernel. See :mod:`corelib.op` for the pieces."""
 
     def declare(fn: F) -> F:
-        return _public(Op(fn, primitive=True, **_with_kind(declaration)), fn)
+        return _public(Op(fn, primitive=True, **_with_kind(fn, declaration)), fn)
 
     return declare
 
@@ -38,12 +38,15 @@ def composite(**declaration: Any) -> Callable[[F], F]:
     """Declare a composite: its body is its definition on every backend, and its derivative unless ``vjp`` is given."""
 
     def declare(fn: F) -> F:
-        return _public(Op(fn, primitive=False, **_with_kind(declaration)), fn)
+        return _public(Op(fn, primitive=False, **_with_kind(fn, declaration)), fn)
 
     return declare
 
 
-def _with_kind(declaration: dict[str, Any]) -> dict[str, Any]:
+def _with_kind(fn: Callable[..., Any], declaration: dict[str, Any]) -> dict[str, Any]:
+    missing = [f"{piece}=" for piece in ("rule", "samples", "ulp") if piece not in declaration]
+    if missing:
+        raise DeclarationError(f"{fn.__name__}: an op needs {', '.join(missing)}")
     return {"kind": "elementwise", **declaration}
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from . import dtypes
 from .dtypes import as_dtype
@@ -20,8 +20,16 @@ from .errors import DTypeError, ShapeError
 # `NewShape` a shape for as many elements as x has, one -1 allowed; `Permutation` all axes in a new order;
 # `DTypeLike` anything that names a dtype; `Accumulator` the dtype a sum is accumulated in (None: the standard's default).
 # `Device` selects the backend and `Copy` is accepted for the standard's sake (tensors are values): neither reaches kernels.
-Axis = Axes = Shape = NewShape = Permutation = DTypeLike = Accumulator = Device = Copy = Any
-Scalar = bool | int | float
+Axis: TypeAlias = int
+Axes: TypeAlias = "int | tuple[int, ...] | None"
+Shape: TypeAlias = "int | Sequence[int]"
+NewShape: TypeAlias = "int | Sequence[int]"
+Permutation: TypeAlias = "Sequence[int]"
+DTypeLike: TypeAlias = Any
+Accumulator: TypeAlias = Any
+Device: TypeAlias = Any
+Copy: TypeAlias = Any
+Scalar: TypeAlias = bool | int | float
 DROPPED = ("Copy", "Device")
 
 

@@ -117,7 +117,7 @@ class _Core:
         return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
 
 
-_SCALARS = (bool, int, float, type(None))
+_SCALARS = (bool, int, float, type(None))  # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
 
 
 def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
@@ -127,7 +127,7 @@ def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
     body, regroup, device = op.body, op.regroup, weakref.proxy(backend) if backend.level else backend
 
     def compose(*operands: Any, **params: Any) -> Any:
-        tensors = [o if isinstance(o, _SCALARS) else wrap(o, device) for o in operands]
+        tensors = [o if o.__class__ in _SCALARS else wrap(o, device) for o in operands]
         result = body(*regroup(tensors), **params)
         return tuple(r._data for r in result) if isinstance(result, tuple | list) else result._data
 
@@ -181,11 +181,11 @@ class Registry:
                     self.register(point.load(), point.name)
                 except CorelibError as error:
                     self._refuse(point.name, str(error))
-                except Exception as error:  # a plugin may fail in any way: it is listed, and the others go on
+                except (Exception, SystemExit) as error:  # a plugin may fail in any way: it is listed, and the others go on
                     self._refuse(point.name, f"loading {point.value} raised {type(error).__name__}: {error}")
 
     def _refuse(self, name: str, reason: str) -> None:
-        self.errors[name] = reason
+        reason = self.errors[name] = " ".join(reason.split())
         log.warning("plugin %s is not used: %s", name, reason)
 
     def register(self, plugin: Any, name: str | None = None) -> str:
@@ -229,6 +229,9 @@ class Registry:
 
     def _check_hooks(self, plugin: Any, name: str) -> None:
         hooks = [h for h in dir(hookspecs) if hasattr(getattr(hookspecs, h), "corelib_spec")]
+        for hook in hooks:
+            if callable(method := getattr(plugin, hook, None)) and not hasattr(method, "corelib_impl"):
+                raise PluginError(f"plugin {name!r}: {hook}() is not marked with @hookimpl, so it would not be called")
         for attribute in dir(plugin):
             method = getattr(plugin, attribute, None)
             if hasattr(method, "corelib_impl") and attribute not in hooks and not method.corelib_impl.get("specname"):
@@ -298,12 +301,12 @@ class Registry:
                     f"no backend {name!r}{reason} (registered: {known}; see `python -m corelib backends`, and install a plugin with pip for more)"
                 )
             for module in info.requires:
-                if importlib.util.find_spec(module) is None:
+                if not _is_installed(module):
                     raise BackendNotFoundError(f"backend {name!r} needs {module}, which is not installed. {info.install_hint}".rstrip())
             path, _, attribute = info.load.partition(":")
             try:
                 found = getattr(importlib.import_module(path), attribute)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise BackendNotFoundError(f"backend {name!r}: importing {info.load} raised {type(error).__name__}: {error}") from error
             if not (isinstance(found, type) and issubclass(found, Backend)):
                 raise PluginError(f"backend {name!r}: {info.load} is not a subclass of corelib.plugin_api.Backend")
@@ -322,17 +325,17 @@ class Registry:
         name, _, suffix = device.partition(":")
         with self.lock:
             cls = self.load(name)
-            reason = cls.probe()
+            reason = _guarded(name, "probe()", cls.probe)
             if reason is not None:
                 raise BackendNotFoundError(f"backend {name!r} cannot be used here: {reason}")
             if suffix and not suffix.isdigit():
                 raise BackendNotFoundError(f"device {device!r}: the part behind the colon must be a number")
             index = int(suffix or 0)
-            devices = cls.devices() or [name]
+            devices = _guarded(name, "devices()", cls.devices) or [name]
             if index and f"{name}:{index}" not in devices:
                 raise BackendNotFoundError(f"no device {device!r}: backend {name!r} has {', '.join(devices)}")
             info = self.infos[name]
-            backend = cls(name, index)
+            backend = _guarded(name, f"{cls.__name__}()", cls, name, index)
             backend.info = info
             if info.base is not None:
                 backend.base = self.get(info.base)  # type: ignore[attr-defined]
@@ -367,8 +370,9 @@ class Registry:
                 status.importable = True
                 status.native = sum(cls.kernels.has(op) for op in OPS)
                 backend = self.get(name)
-                status.usable, status.description = True, backend.describe()
-                status.devices = cls.devices() or [name]
+                status.description = _guarded(name, "describe()", backend.describe)
+                status.devices = _guarded(name, "devices()", cls.devices) or [name]
+                status.usable = True
             except CorelibError as error:
                 text = str(error)
                 status.reason = text.partition("cannot be used here: ")[2] or text
@@ -433,10 +437,29 @@ def _casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
         from .op import calls
 
         cast = calls.astype.op.index
-        arrays = [float(o) if isinstance(o, bool | int | float) else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
+        arrays = [float(o) if o.__class__ in _SCALARS else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
         return tables[dtype][op.index](*arrays, **params)
 
     return cast_and_call
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent package is missing
+        return False
+
+
+def _guarded(name: str, what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """What a backend's code returns; if it raises, the backend cannot be used, and the others go on."""
+    try:
+        return function(*args)
+    except CorelibError:
+        raise
+    except Exception as error:
+        raise BackendNotFoundError(
+            f"backend {name!r} cannot be used here: {what} raised {type(error).__name__}: {error}"
+        ) from error
 
 
 registry = Registry()

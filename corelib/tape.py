@@ -20,6 +20,8 @@ from .op import Op, calls
 from .rules import Spec
 from .tensor import Tensor, wrap
 
+_NOT_ARRAYS = (type(None), bool, int, float, Spec)  # by exact class: a 0-d array may be a numpy.float64, which is a float
+
 # None: ops record. False: they do not. A dictionary: they do not, but note in it the nodes of the tensors they read.
 paused: ContextVar[Any] = ContextVar("corelib_no_grad", default=None)
 
@@ -136,7 +138,7 @@ def _operand(node: Node, position: int, how: str, record: bool) -> Any:
     saved, parent = node.saved[position], node.parents[position]
     if how == "spec":
         return parent.spec() if parent is not None else saved
-    if saved is None or isinstance(saved, bool | int | float | Spec):
+    if saved.__class__ in _NOT_ARRAYS:
         return saved
     return wrap(saved, node.backend, parent if record else None)
 

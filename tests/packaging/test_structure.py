@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"dispatch"},
     {"ops"},
     {"plugin_api", "autograd", "random", "support"},
-    {"nn", "optim", "io", "compile", "transforms", "gradcheck"},
+    {"nn", "optim", "io", "compile", "transforms", "numerical"},
     {"conformance"},
     {"__init__"},
     {"cli", "demo"},
