@@ -59,8 +59,7 @@ from .registry import backends, get_backend, register, set_backend, unregister, 
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import data, nn, optim, random
-    from .numerical import gradcheck, gradgradcheck
+    from . import nn, optim, random
     from .serialize import load, save
 
 __version__ = "0.1.0"
@@ -71,8 +70,8 @@ inf = float("inf")
 nan = float("nan")
 newaxis = None
 
-_LAZY_MODULES = ("conformance", "data", "nn", "optim", "random")
-_LAZY = {"gradcheck": "numerical", "gradgradcheck": "numerical", "load": "serialize", "save": "serialize", "draw": "drawing"}
+_LAZY_MODULES = ("conformance", "nn", "optim", "random")
+_LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing"}
 
 
 def __getattr__(name: str) -> Any:

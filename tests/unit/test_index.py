@@ -345,7 +345,7 @@ def test_indices_broadcast_together(device):
 
 @on_each
 def test_gradients_of_the_primitives_are_their_numeric_ones(device):
-    from corelib.gradcheck import gradcheck
+    from corelib import gradcheck
 
     def check(fn, *arrays):
         gradcheck(fn, tuple(tensor(a.astype(np.float64), device) for a in arrays))
