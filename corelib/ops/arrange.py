@@ -164,7 +164,7 @@ def unstack(x: Tensor, /, *, axis: int = 0) -> tuple[Tensor, ...]:
     return tuple(reshape(narrow(x, axis, i, 1), shape) for i in range(x.shape[axis]))
 
 
-def split(x: Tensor, indices_or_sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
+def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tensor]:
     """x cut along ``axis``: into as many equal parts, or at the given positions, as slices ``[:i], [i:j], [j:]`` would.
 
     Raises ShapeError when equal parts are impossible; see ``array_split``.
@@ -179,7 +179,7 @@ def split(x: Tensor, indices_or_sections: int | Sequence[int], /, *, axis: int =
     return _cut(x, axis, [i * (n // sections) for i in range(1, sections)])
 
 
-def array_split(x: Tensor, indices_or_sections: int | Sequence[int], /, *, axis: int = 0) -> list[Tensor]:
+def array_split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tensor]:
     """As ``split``, but the parts of an axis that does not divide differ by one element at most, the longer ones first."""
     if isinstance(indices_or_sections, tuple | list):
         return split(x, indices_or_sections, axis=axis)
@@ -198,7 +198,7 @@ def _cut(x: Tensor, axis: int, at: list[int]) -> list[Tensor]:
 # -- repetition --------------------------------------------------------------------------------------------------
 
 
-def roll(x: Tensor, /, shift: int | Sequence[int], *, axis: int | Sequence[int] | None = None) -> Tensor:
+def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -> Tensor:
     """x with its elements moved by ``shift`` places along ``axis``; what leaves at the end comes back at the start.
 
     ``shift`` is one number for all axes, or one per axis. Without an axis, x is rolled as if it were flat.
@@ -236,7 +236,7 @@ def tile(x: Tensor, repetitions: int | Sequence[int], /) -> Tensor:
     return reshape(copies, tuple(t * n for t, n in spread))
 
 
-def repeat(x: Tensor, repeats: int | Tensor | Sequence[int], /, *, axis: int | None = None) -> Tensor:
+def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     """Each element of x repeated along ``axis`` (without one: of x as if it were flat).
 
     ``repeats`` is one number for all elements, or an integer tensor or list with one for each; reading those makes the result's shape

@@ -54,7 +54,9 @@ def _several(op: Callable[..., Any]) -> Callable[..., Any]:
 
 def transpose(self: Tensor, *axes: Any) -> Tensor:
     """The axes in the order given, or reversed when none is: ``x.transpose(2, 0, 1)`` is ``permute_dims(x, (2, 0, 1))``."""
-    return self.permute_dims(*axes) if axes else calls.permute_dims(self, tuple(range(self.ndim))[::-1])
+    if len(axes) == 1 and isinstance(axes[0], tuple | list):
+        axes = tuple(axes[0])
+    return calls.permute_dims(self, axes or tuple(range(self.ndim))[::-1])
 
 
 def attach() -> None:

@@ -251,13 +251,42 @@ def _widths(op: Any, pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
     return tuple(widths)
 
 
+def _extended(x: Tensor, widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:
+    """x continued beyond its ends by its own elements: the last one ("edge"), its mirror image ("reflect"), or itself ("wrap")."""
+    if mode not in ("edge", "reflect", "wrap"):
+        raise ShapeError(f"pad: mode must be 'constant', 'edge', 'reflect' or 'wrap', got {mode!r}")
+    for axis, (low, high) in enumerate(widths, -x.ndim):
+        n = x.shape[axis]
+        room = {"edge": 1 if n else 0, "reflect": n - 1, "wrap": n}[mode]
+        if (low or high) and (room < 1 or mode != "edge" and (low > room or high > room)):
+            raise ShapeError(f"pad: axis {axis} of size {n} is too short for {(low, high)} elements in mode {mode!r}")
+        parts = [x]
+        if low:
+            start = {"edge": 0, "reflect": 1, "wrap": n - low}[mode]
+            parts.insert(0, _margin(x, axis, start, low, mode))
+        if high:
+            start = {"edge": n - 1, "reflect": n - 1 - high, "wrap": 0}[mode]
+            parts.append(_margin(x, axis, start, high, mode))
+        x = concat(parts, axis=axis) if len(parts) > 1 else x
+    return x
+
+
+def _margin(x: Tensor, axis: int, start: int, size: int, mode: str) -> Tensor:
+    if mode != "edge":
+        piece = narrow(x, axis, start, size)
+        return flip(piece, axis=axis) if mode == "reflect" else piece
+    shape = list(x.shape)
+    shape[axis] = size
+    return broadcast_to(narrow(x, axis, start, 1), tuple(shape))
+
+
 def _bind_pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
     op = pad.op  # type: ignore[attr-defined]
     if not hasattr(x, "_backend"):
         raise DTypeError(not_a_tensor(op, "x", x))
     widths = _widths(op, pad_width, x.ndim)
     if mode != "constant":
-        raise ShapeError(f"pad: mode must be 'constant', got {mode!r}")
+        return (_extended(x, widths, mode),), {"pad_width": ((0, 0),) * x.ndim, "constant_value": 0}
     if hasattr(constant_values, "item"):
         constant_values = constant_values.item()
     fits = isinstance(constant_values, bool | int | float if x.dtype.kind == "float" else bool | int)
@@ -290,6 +319,7 @@ def _pad_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: Scalar = 0) -> Tensor:
     """x surrounded by ``constant_values``. ``pad_width``: an integer, a pair (before, after), or such a pair per axis.
 
+    ``mode``: "constant", or what continues x: "edge" (its last elements), "reflect" (its mirror image without them) or "wrap" (x itself).
     Example: ``pad(x, ((1, 1), (0, 2)))`` of shape (2, 3) has shape (4, 5).
     """
 

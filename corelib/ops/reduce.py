@@ -220,7 +220,7 @@ _SCAN_ERRORS = [
     *_out_of_range(),
     ErrorSample(ShapeError, "axis is needed for an x of 2 dimensions", lambda m: Sample((m.array((2, 3), float32),))),
 ]
-_SCAN_KWARGS = ({}, {"include_initial": True})
+_SCAN_KWARGS: tuple[dict[str, Any], ...] = ({}, {"include_initial": True})
 
 
 def _cumulative_back(g: Tensor, axis: int) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..params import Axis, Copy
     from ..tensor import Tensor
 
-_BOTH_WAYS = ({}, {"descending": True})
+_BOTH_WAYS: tuple[dict[str, Any], ...] = ({}, {"descending": True})
 _ERRORS = [
     ErrorSample(ShapeError, "axis 2 is out of range for 2 dimensions", lambda m: Sample((m.array((2, 3), float32),), {"axis": 2})),
     ErrorSample(ShapeError, "axis -1 is out of range for 0 dimensions", lambda m: Sample((m.array((), float32),))),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
-def _count(shape: Any, axis: tuple[int, ...]) -> int:
+def _count(shape: Any, axis: Any) -> int:
     return math.prod(shape[a] for a in axis)
 
 
@@ -45,13 +45,13 @@ def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return divide(sum(x, axis=axis, keepdims=keepdims), _count(x.shape, axis))
 
 
-def _freedom(shape: Any, axis: tuple[int, ...], correction: float) -> float:
+def _freedom(shape: Any, axis: Any, correction: float) -> float:
     """The divisor of a variance; 0 (so that the result is NaN or infinite) when there are too few elements."""
     n = _count(shape, axis) - correction
     return n if n > 0 else 0.0
 
 
-def _centred(x: Tensor, axis: tuple[int, ...]) -> Tensor:
+def _centred(x: Tensor, axis: Any) -> Tensor:
     return subtract(x, mean(x, axis=axis, keepdims=True))
 
 
@@ -95,8 +95,9 @@ def logsumexp(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Ten
 
     The budget is relative to the larger of the result and max(x): near a result of 0 the two cancel.
     """
-    shape = reduced(x.shape, axis, keepdims)
-    if 0 in [x.shape[a] for a in axis]:
+    axes: Any = axis
+    shape = reduced(x.shape, axes, keepdims)
+    if 0 in [x.shape[a] for a in axes]:
         return full(shape, -math.inf, dtype=x.dtype, device=x._backend)
     top = max(x, axis=axis, keepdims=True)
     total = sum(exp(_gap(x, top)), axis=axis, keepdims=True)
