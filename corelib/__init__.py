@@ -54,6 +54,7 @@ from .errors import (
     ShapeError,
     UnsupportedError,
 )
+from .numerical import gradcheck, gradgradcheck
 from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
 from .registry import backends, get_backend, register, set_backend, unregister, use_backend
 from .tensor import Tensor

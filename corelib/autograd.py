@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from .dtypes import FLOATING, as_dtype
 from .errors import DTypeError, GradientError, ShapeError
 from .op import calls
+from .registry import active_backends
 from .rules import Spec
 from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick, push, walk
 from .tensor import Tensor, wrap
@@ -133,6 +134,12 @@ def _observed(roots: Sequence[Node], variables: Sequence[Node]) -> bool:
     return False
 
 
+def _at_active_level(x: Tensor) -> Tensor:
+    """x, lifted to the innermost transformation that is active: a variable below it would be lost to this derivative."""
+    active = active_backends()
+    return active[-1].lift(x) if active and active[-1].level > x._backend.level else x
+
+
 class _Variables:
     """The arguments of a function with some of their tensors replaced by fresh variables."""
 
@@ -153,7 +160,7 @@ class _Variables:
                 if not isinstance(leaf, Tensor):
                     raise DTypeError(f"{what}: argument {n} must hold tensors, got {type(leaf).__name__}: name others with argnums")
                 _require_floating(leaf, what)
-                new.append(alias(leaf))
+                new.append(alias(_at_active_level(leaf)))
             self.args[n] = build(new)
             self.variables += new
             self._builders.append((build, len(new)))

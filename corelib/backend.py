@@ -89,6 +89,15 @@ class KernelSet:
         name = _op(op).name
         return any(key[0] == name for key in (*self._kernels, *self._families))
 
+    def source(self, op: Any, dtype: DType | None) -> Callable[..., Any] | None:
+        """What :meth:`get` would give, or the function that would make it: for telling where it stands, without building it."""
+        name = _op(op).name
+        for key in ((name, dtype), (name, None)):
+            found = self._kernels.get(key) or self._families.get(key)
+            if found is not None:
+                return found
+        return None
+
     def get(self, op: Any, dtype: DType | None) -> Callable[..., Any] | None:
         """The kernel of ``op`` for ``dtype``, or None."""
         op = _op(op)

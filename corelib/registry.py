@@ -504,6 +504,11 @@ def activate(backend: Backend) -> Iterator[Backend]:
         _active.reset(token)
 
 
+def active_backends() -> tuple[Backend, ...]:
+    """The wrapping backends that are active here, outermost first."""
+    return _active.get()
+
+
 def backends() -> list[BackendStatus]:
     """Every backend that is declared or failed to be: importable, usable, supported, each with its reason."""
     return registry.status()
