@@ -91,7 +91,8 @@ def _unary(op: Op) -> Callable[..., Any]:
             n.saved, n.result = (data if keep_x else None,), result if keep_y else None
             n.shape, n.dtype = result.shape, result.dtype
         else:
-            y._node = note(mode, node)
+            y._node = None
+            note(mode, node)
         return y
 
     return call
@@ -161,7 +162,8 @@ def _binary(op: Op) -> Callable[..., Any]:
             n.saved, n.result = (a if keep1 else None, b if keep2 else None), result if keep_y else None
             n.shape, n.dtype = result.shape, result.dtype
         else:
-            y._node = note(mode, node1, node2)
+            y._node = None
+            note(mode, node1, node2)
         return y
 
     return call
@@ -294,7 +296,7 @@ def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
             wanted = rule.fixed.get(op.slot(p), rule.fixed.get(-1))
             if wanted is not None and operand.dtype is not wanted:
                 tensors[p] = calls.astype(operand, wanted)
-    return dtype  # type: ignore[return-value]
+    return dtype
 
 
 def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float:

@@ -28,7 +28,7 @@ from .backend import API, Backend, BackendInfo, Overlay
 from .dtypes import DType, as_dtype, default_dtype
 from .errors import BackendError, BackendNotFoundError, CorelibError, PluginError, UnsupportedError, nearest
 from .hookspecs import hookimpl
-from .op import OPS, Op
+from .op import OPS, Op, calls
 from .tensor import wrap
 
 GROUP = "corelib.plugins"
@@ -38,7 +38,7 @@ _selected: ContextVar[str | None] = ContextVar("corelib_backend", default=None)
 _active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=())
 
 
-class Table(list):  # type: ignore[type-arg]
+class Table(list[Any]):
     """The kernels of one backend for one dtype, by ``op.index``; an unbound slot holds a binder."""
 
     __slots__ = ("dtype", "floating")
@@ -47,7 +47,7 @@ class Table(list):  # type: ignore[type-arg]
         self.dtype, self.floating = dtype, dtype.kind == "float"
 
 
-class Tables(dict):  # type: ignore[type-arg]
+class Tables(dict[Any, Table]):
     """Tables by the dtype objects that a backend's arrays carry (and by the DType they stand for)."""
 
     __slots__ = ("backend",)
@@ -230,10 +230,11 @@ class Registry:
     def _check_hooks(self, plugin: Any, name: str) -> None:
         hooks = [h for h in dir(hookspecs) if hasattr(getattr(hookspecs, h), "corelib_spec")]
         for hook in hooks:
-            if callable(method := getattr(plugin, hook, None)) and not hasattr(method, "corelib_impl"):
+            given = getattr(plugin, hook, None)
+            if callable(given) and not hasattr(given, "corelib_impl"):
                 raise PluginError(f"plugin {name!r}: {hook}() is not marked with @hookimpl, so it would not be called")
         for attribute in dir(plugin):
-            method = getattr(plugin, attribute, None)
+            method: Any = getattr(plugin, attribute, None)
             if hasattr(method, "corelib_impl") and attribute not in hooks and not method.corelib_impl.get("specname"):
                 raise PluginError(f"plugin {name!r} implements an unknown hook {attribute!r}{nearest(attribute, hooks)}")
 
@@ -338,7 +339,7 @@ class Registry:
             backend = _guarded(name, f"{cls.__name__}()", cls, name, index)
             backend.info = info
             if info.base is not None:
-                backend.base = self.get(info.base)  # type: ignore[attr-defined]
+                backend.base = self.get(info.base)
             return self._instances.setdefault(backend.device, self.attach(backend))
 
     def bind(self, op: Op, dtype: DType, backend: Backend) -> Callable[..., Any]:
@@ -434,10 +435,8 @@ def _casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
     tables = backend.tables
 
     def cast_and_call(*operands: Any, **params: Any) -> Any:
-        from .op import calls
-
         cast = calls.astype.op.index
-        arrays = [float(o) if o.__class__ in _SCALARS else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
+        arrays: list[Any] = [float(o) if o.__class__ in (bool, int, float) else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
         return tables[dtype][op.index](*arrays, **params)
 
     return cast_and_call

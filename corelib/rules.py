@@ -27,10 +27,12 @@ class Spec(NamedTuple):
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
 
@@ -59,6 +61,7 @@ class Rule:
         self.name = fn.__qualname__.split(".")[0]
 
     def __call__(self, op: Any, specs: Sequence[Spec | None], params: dict[str, Any]) -> Any:
+        """The spec of the result, or a tuple of them; raises what the user of the op is to read."""
         for position, spec in enumerate(specs):
             if spec is None:
                 continue
@@ -184,7 +187,7 @@ def reduction(accepts: Sequence[DType], result: DType | str | None = None, *, id
         shape = reduced(x.shape, axes, params["keepdims"])
         if not identity and 0 in [x.shape[a] for a in axes] and 0 not in shape:
             raise ShapeError(f"{op.name}: there is no {op.name} of no elements: x has shape {x.shape}, axis is {axes}")
-        dtype = params["dtype"] if result == "dtype" else result or x.dtype
+        dtype: Any = params["dtype"] if result == "dtype" else result or x.dtype
         return Spec(shape, dtype)
 
     return Rule(reduction, accepts)

@@ -89,7 +89,10 @@ def same(x: Tensor) -> Tensor:
     if x._node is None:
         return wrap(x._data, x._backend, None)
     mode = paused.get()
-    return alias(x) if mode is None else wrap(x._data, x._backend, note(mode, x._node))
+    if mode is None:
+        return alias(x)
+    note(mode, x._node)
+    return wrap(x._data, x._backend, None)
 
 
 def pick(node: Node, data: Any, index: int) -> Node:
@@ -328,6 +331,7 @@ def walk(
     wanted = set(targets or ())
     cotangents: dict[Node, Any] = {}
     found: dict[Node, Tensor] = {}
+    g: Any
     for node, g in roots:
         cotangents[node] = g if node not in cotangents else calls.add(cotangents[node], g)
     while order:
@@ -374,7 +378,7 @@ def push(inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, reco
     for node in topological(outputs, [n for n, _ in inputs]):
         if node in tangents:
             continue
-        given = [tangents.get(p) if p is not None else None for p in node.parents]
+        given: list[Any] = [tangents.get(p) if p is not None else None for p in node.parents]
         if all(t is None for t in given):
             continue
         if node.op is PICK:

@@ -78,7 +78,7 @@ def remainder(x1: Array, x2: Array, /) -> Tensor:
     """x1 - floor_divide(x1, x2) * x2, with the sign of x2, as Python's ``%``; an integer modulo zero gives 0."""
 
 
-def _pow_base(x1: Array, x2: Array) -> Tensor:
+def _pow_base(x1: Array, x2: Array) -> Array:
     """x2 x1**(x2 - 1), and 0 where x2 is 0, also at x1 = 0."""
     if not _tensor(x2):
         return multiply(x2, pow(x1, x2 - 1)) if x2 else 0
@@ -282,7 +282,7 @@ def _one_minus_square(x: Tensor) -> Tensor:
 
 
 def _sum_of_squares(x1: Array, x2: Array) -> Tensor:
-    return add(square(x1) if _tensor(x1) else x1 * x1, square(x2) if _tensor(x2) else x2 * x2)
+    return add(x1 * x1, x2 * x2)
 
 
 def _tensor(x: object) -> bool:
@@ -317,7 +317,7 @@ def copysign(x1: Array, x2: Array, /) -> Tensor:
     """The magnitude of x1 with the sign of x2 (of zeros and NaN, too)."""
 
 
-def _same_sign(x1: Array, x2: Array) -> Tensor:
+def _same_sign(x1: Any, x2: Array) -> Tensor:
     if not _tensor(x2):
         return multiply(sign(x1), math.copysign(1.0, x2))
     return copysign(1.0, x2) if not _tensor(x1) else multiply(sign(x1), copysign(1.0, x2))
