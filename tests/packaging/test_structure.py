@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"tape", "registry", "tree"},
     {"dispatch"},
     {"ops"},
-    {"plugin_api", "autograd", "random", "support"},
+    {"plugin_api", "autograd", "random", "support", "drawing"},
     {"nn", "optim", "io", "compile", "transforms", "numerical"},
     {"conformance"},
     {"__init__"},

@@ -1,0 +1,148 @@
+"""The picture of a computation graph: every value is in it with its shapes, and no box lies on another."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ET
+
+import pytest
+
+import corelib
+from corelib.drawing import PARAMETER, RESULT, dot, graph, layout
+from corelib.errors import GradientError
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def leaf(*shape: int) -> corelib.Tensor:
+    return corelib.full(shape, 0.5, dtype=corelib.float32, device="reference").requires_grad_()
+
+
+@pytest.fixture
+def network():
+    """relu(x @ w + b) used twice, so that one edge passes a layer."""
+    w, b = leaf(4, 3), leaf(3)
+    x = corelib.full((2, 4), 1.0, device="reference")
+    h = corelib.relu(x @ w + b)
+    y = corelib.sum(h * 2.0 + corelib.sum(corelib.exp(h), axis=1, keepdims=True))
+    return y, {"w": w, "b": b, "images": x}
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_the_svg_is_well_formed_and_has_a_box_for_every_value(network):
+    y, names = network
+    root = ET.fromstring(corelib.draw(y, names=names))
+    titles = sorted(group.find(f"{SVG}text").text for group in root.iter(f"{SVG}g"))
+    assert titles == sorted([
+        "w", "b", "images", "2.0", "matmul", "add", "relu", "multiply", "exp", "sum", "add", "sum",
+    ])  # fmt: skip
+
+
+def test_each_tracked_value_shows_its_shape_and_its_gradients_shape(network):
+    y, names = network
+    shown = texts(corelib.draw(y, names=names))
+    assert shown.count("value float32[2, 3]") == 6  # matmul add relu multiply exp add
+    assert shown.count("grad  float32[2, 3]") == 6
+    assert "value float32[4, 3]" in shown
+    assert "grad  float32[4, 3]" in shown
+    assert "value float32[2, 4]" in shown
+    assert "grad  float32[2, 4]" not in shown, "no gradient flows into the images"
+
+
+def test_parameters_of_an_op_that_tell_it_from_others_are_shown(network):
+    assert "axis=(-1,), keepdims=True" in texts(corelib.draw(network[0]))
+
+
+def test_a_leaf_without_a_name_is_called_a_leaf():
+    assert "leaf" in texts(corelib.draw(leaf(2) * 3.0))
+
+
+def test_boxes_do_not_overlap_and_edges_run_downwards(network):
+    drawn = graph(*network)
+    width, height, _ = layout(drawn)
+    for a, b in itertools.combinations(drawn.boxes, 2):
+        apart = a.x + a.width <= b.x or b.x + b.width <= a.x or a.y + a.height <= b.y or b.y + b.height <= a.y
+        assert apart, f"{a.title} lies on {b.title}"
+    for a, b in drawn.edges:
+        assert a.y + a.height < b.y, f"{a.title} is not above {b.title}"
+    assert all(0 <= box.x and box.x + box.width <= width for box in drawn.boxes)
+    assert all(0 <= box.y and box.y + box.height <= height for box in drawn.boxes)
+
+
+def test_an_edge_that_passes_a_layer_goes_around_its_boxes(network):
+    drawn = graph(*network)
+    _, _, ways = layout(drawn)
+    long = {(a.title, b.title): points for (a, b), points in ways.items() if points}
+    assert long, "the graph has an edge that passes a layer"
+    for points in long.values():
+        for point in points:
+            for box in drawn.boxes:
+                if box.layer == point.layer:
+                    assert not box.x < point.x < box.x + box.width
+
+
+def test_kinds_tell_parameters_and_the_result_apart(network):
+    kinds = {box.title: box.kind for box in graph(*network).boxes}
+    assert (kinds["w"], kinds["b"]) == (PARAMETER, PARAMETER)
+    assert [box.kind for box in graph(*network).boxes].count(RESULT) == 1
+
+
+def test_a_value_used_twice_is_drawn_once():
+    x = leaf(3)
+    assert len(graph(x * x).boxes) == 2
+
+
+def test_dot_has_the_same_boxes_and_edges(network):
+    y, names = network
+    text, drawn = dot(y, names), graph(y, names)
+    assert text.count("[label=") == len(drawn.boxes)
+    assert text.count("->") == len(drawn.edges)
+    assert 'label="w\\nvalue float32[4, 3]\\ngrad  float32[4, 3]"' in text
+
+
+def test_names_are_escaped():
+    w = leaf(2)
+    assert '<"w"> & more' in texts(corelib.draw(w * 2.0, names={'<"w"> & more': w}))
+    assert '\\"w\\"' in dot(w * 2.0, {'"w"': w})
+
+
+@pytest.mark.parametrize(("name", "start"), [("g.svg", "<svg"), ("g.dot", "digraph"), ("g.gv", "digraph")])
+def test_the_suffix_chooses_the_format(tmp_path, network, name, start):
+    text = corelib.draw(network[0], tmp_path / name)
+    assert (tmp_path / name).read_text(encoding="utf-8") == text
+    assert text.startswith(start)
+
+
+def test_a_graph_that_backward_has_freed_still_has_its_shape(network):
+    y, names = network
+    before = {box.title for box in graph(y, names).boxes if box.kind != "constant"}
+    y.backward()
+    assert {box.title for box in graph(y, names).boxes} == before
+
+
+def test_several_results_of_one_op_are_drawn():
+    import corelib.tape as tape
+
+    x = leaf(2)
+    node = tape.Node(x._node.op, x._backend, (x._node,), (), {}, None, ((2,), (3,)), (corelib.float32,) * 2)
+    y = corelib.Tensor(x._data, x._backend, tape.pick(node, x._data, 0))
+    assert "value float32[2] and float32[3]" in texts(corelib.draw(y))
+
+
+def test_drawing_computes_nothing(network, monkeypatch):
+    y, names = network
+    monkeypatch.setattr(type(y), "_read", lambda *a: pytest.fail("a value was read"))
+    corelib.draw(y, names=names)
+
+
+def test_a_tensor_without_history_is_refused():
+    with pytest.raises(GradientError, match="draw: the tensor has no history"):
+        corelib.draw(corelib.full((2,), 1.0, device="reference"))
+
+
+def test_names_must_be_a_module_or_a_mapping(network):
+    with pytest.raises(TypeError, match="names must be a Module or a mapping"):
+        corelib.draw(network[0], names=["w"])
