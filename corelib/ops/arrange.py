@@ -20,7 +20,7 @@ from ..params import normalize_axis, not_a_tensor
 from ..rules import Spec, custom
 from ..samples import ErrorSample, Sample, shapes
 from .compare import less_equal, not_equal
-from .creation import arange
+from .creation import arange, asarray
 from .elementwise import subtract, where
 from .movement import broadcast_to, concat, narrow, permute_dims, reshape
 
@@ -37,11 +37,16 @@ class _Caller:
         self.name, self.operands = name, ("x",)
 
 
-def checked_axis(name: str, x: Any, axis: Any) -> int:
-    """``axis`` of x as a negative integer, for the function ``name``; TypeErrors and ShapeErrors name that function."""
+def checked(name: str, x: Any) -> tuple[int, ...]:
+    """The shape of x, which must be a Tensor; the DTypeError names the function ``name``."""
     if not hasattr(x, "_backend"):
         raise DTypeError(not_a_tensor(_Caller(name), "x", x))
-    return normalize_axis(_Caller(name), "axis", axis, x.ndim)
+    return x.shape
+
+
+def checked_axis(name: str, x: Any, axis: Any) -> int:
+    """``axis`` of x as a negative integer; errors name the function ``name``."""
+    return normalize_axis(_Caller(name), "axis", axis, len(checked(name, x)))
 
 
 def _several(name: str, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
@@ -57,8 +62,9 @@ def _several(name: str, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
 
 def squeeze(x: Tensor, /, axis: int | Sequence[int] | None = None) -> Tensor:
     """x without the axes ``axis`` (one, several, or None for all) of size 1. Raises ShapeError if one of them is larger."""
+    shape = checked("squeeze", x)
     if axis is None:
-        return reshape(x, tuple(n for n in x.shape if n != 1))
+        return reshape(x, tuple(n for n in shape if n != 1))
     axes = [checked_axis("squeeze", x, a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     for a in axes:
         if x.shape[a] != 1:
@@ -72,9 +78,7 @@ def expand_dims(x: Tensor, /, *, axis: int | Sequence[int] = 0) -> Tensor:
     Example: ``expand_dims(x, axis=-1)`` of shape (2, 3) has shape (2, 3, 1).
     """
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
-    if not hasattr(x, "_backend"):
-        raise DTypeError(not_a_tensor(_Caller("expand_dims"), "x", x))
-    ndim = x.ndim + len(axes)
+    ndim = len(checked("expand_dims", x)) + len(axes)
     new = [normalize_axis(_Caller("expand_dims"), "axis", a, ndim) for a in axes]
     if len(set(new)) != len(new):
         raise ShapeError(f"expand_dims: axis {axes} names an axis twice")
@@ -104,7 +108,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int, /) -> Tensor:
 
 def matrix_transpose(x: Tensor, /) -> Tensor:
     """x with its last two axes exchanged: each of its matrices transposed."""
-    n = x.ndim
+    n = len(checked("matrix_transpose", x))
     if n < 2:
         raise ShapeError(f"matrix_transpose needs at least two dimensions, x has shape {x.shape}")
     return permute_dims(x, (*range(-n, -2), -1, -2))
@@ -112,7 +116,7 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
 
 def flatten(x: Tensor, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """x with the axes from ``start_axis`` to ``end_axis``, both included, made one; all of them unless given."""
-    if not x.ndim:
+    if not checked("flatten", x):
         return reshape(x, (1,))
     first, last = checked_axis("flatten", x, start_axis) + x.ndim, checked_axis("flatten", x, end_axis) + x.ndim
     if first > last:
@@ -122,7 +126,7 @@ def flatten(x: Tensor, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 def ravel(x: Tensor, /) -> Tensor:
     """The elements of x in C order along one axis."""
-    return reshape(x, (x.size,))
+    return reshape(x, (math.prod(checked("ravel", x)),))
 
 
 # -- broadcasting ------------------------------------------------------------------------------------------------
@@ -206,7 +210,8 @@ def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -
     if axis is None:
         if isinstance(shift, tuple | list):
             raise ShapeError(f"roll: shift {tuple(shift)} needs as many axes: give axis=")
-        return reshape(roll(reshape(x, (x.size,)), shift, axis=0), x.shape)
+        shape = checked("roll", x)
+        return reshape(roll(ravel(x), shift, axis=0), shape)
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     shifts = tuple(shift) if isinstance(shift, tuple | list) else (shift,) * len(axes)
     if len(shifts) != len(axes):
@@ -228,8 +233,9 @@ def tile(x: Tensor, repetitions: int | Sequence[int], /) -> Tensor:
     times = tuple(repetitions) if isinstance(repetitions, tuple | list) else (repetitions,)
     if any(operator.index(t) < 0 for t in times):
         raise ShapeError(f"tile: repetitions must not be negative, got {times}")
-    ndim = x.ndim if x.ndim > len(times) else len(times)
-    sizes, times = (1,) * (ndim - x.ndim) + tuple(x.shape), (1,) * (ndim - len(times)) + times
+    shape = checked("tile", x)
+    longer = len(times) - len(shape)
+    sizes, times = (1,) * longer + shape, (1,) * -longer + times  # a negative number of ones is none
     pairs = [(1, n) for n in sizes]
     spread = [(t, n) for t, n in zip(times, sizes, strict=True)]
     copies = broadcast_to(reshape(x, tuple(s for p in pairs for s in p)), tuple(s for p in spread for s in p))
@@ -243,11 +249,12 @@ def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     depend on values.
     """
     if axis is None:
-        x, axis = reshape(x, (x.size,)), 0
+        checked("repeat", x)
+        x, axis = ravel(x), 0
     axis = checked_axis("repeat", x, axis)
     n = x.shape[axis]
     if isinstance(repeats, tuple | list):
-        repeats = calls.asarray(list(repeats), dtype=int64, device=x._backend)
+        repeats = asarray(list(repeats), dtype=int64, device=x._backend)
     if hasattr(repeats, "_backend"):
         return calls.take(x, _repeated_positions(repeats, n), axis=axis)
     times = operator.index(repeats)
