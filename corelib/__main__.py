@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", action="append", metavar="DTYPE", help="only this dtype; may be given several times"
     )
     conforming.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="show the reasons of N failures (default 20)"
+        "--limit", type=int, default=20, metavar="N", help="show N different reasons of failures (default 20)"
     )
     conforming.set_defaults(run=_conformance)
 

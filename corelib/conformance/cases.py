@@ -3,7 +3,7 @@
 A case is one call of one op. What is made of it depends on ``what``:
 
 * ``value``: a sample of the op, in each dtype that it accepts;
-* ``special``: infinities, NaN, both zeros, the smallest and the largest numbers (element-wise ops);
+* ``special``: infinities, NaN, both zeros, the smallest and the largest numbers; and ties;
 * ``layout``: a sample whose operands reach the kernel as views: reversed, transposed, with gaps, repeated by a stride of 0;
 * ``gradient``: a sample in a floating dtype, differentiated in reverse mode with a random cotangent;
 * ``laws``: the same on the reference backend alone, against finite differences and against forward mode;
@@ -91,7 +91,7 @@ def _of_dtype(op: Op, dtype: DType, seen: set[str]) -> Iterator[Case]:
     fresh = _not_seen(samples, seen) if op.rule.joint == () else samples
     for number, sample in enumerate(fresh):
         yield Case(op, dtype, "value", number, sample)
-    for number, sample in enumerate(specials(op, dtype)):
+    for number, sample in enumerate(specials(op, dtype, fresh)):
         yield Case(op, dtype, "special", number, sample)
     for number, (layout, sample) in enumerate(layouts(fresh)):
         yield Case(op, dtype, "layout", number, sample, layout)
@@ -164,19 +164,55 @@ def special_values(dtype: DType) -> list[Any]:
     return [math.nan, *positive, *[-x for x in positive]]
 
 
-def specials(op: Op, dtype: DType) -> list[Sample]:
-    """All special values, and all pairs of them, for element-wise ops that take nothing but operands of one dtype."""
-    if (
-        op.kind != "elementwise"
-        or op.params
-        or op.variadic
-        or op.rule.joint is not None
-        or len(op.operands) > 2
-    ):
+def specials(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
+    """Calls with special values.
+
+    Element-wise ops of operands alone get all special values, or all pairs of them; with other arguments, these as in the samples. Other
+    ops get a sample of theirs with NaN, infinity and -0.0 among its values, and one with few different values, so that there are ties.
+    """
+    if op.kind in ("creation", "random") or op.variadic:
         return []
+    if op.kind != "elementwise":
+        return _disturbed(op, dtype, samples)
     values = special_values(dtype)
-    columns = list(zip(*itertools.product(values, repeat=len(op.operands)), strict=True))
-    return [Sample(tuple(Values((len(c),), dtype, tuple(c)) for c in columns))]
+    if not op.params and op.rule.joint is None and len(op.operands) <= 2:
+        columns = list(zip(*itertools.product(values, repeat=len(op.operands)), strict=True))
+        return [Sample(tuple(Values((len(c),), dtype, tuple(c)) for c in columns))]
+    one = [s for s in samples if isinstance(s.args[0], Values) and len(tensors(s)) == 1]
+    others = {repr((s.args[1:], s.kwargs)): s for s in one}
+    return [
+        Sample((Values((len(values),), dtype, tuple(values)), *s.args[1:]), s.kwargs) for s in others.values()
+    ]
+
+
+def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
+    """The largest sample with non-finite values in it, and the same with ties."""
+    largest = max(
+        samples,
+        key=lambda s: max((math.prod(v.shape) for v in tensors(s) if v.dtype is dtype), default=0),
+        default=None,
+    )
+    if largest is None or not any(math.prod(v.shape) > 1 for v in tensors(largest) if v.dtype is dtype):
+        return []
+    make = Maker(f"{op.name} special")
+
+    def ties(v: Values) -> Values:
+        few = v.data[:3]  # its own first values: indices and labels stay in range
+        return (
+            Values(v.shape, dtype, tuple(make.random.choice(few) for _ in v.data))
+            if v.dtype is dtype and few
+            else v
+        )
+
+    def nonfinite(v: Values) -> Values:
+        if v.dtype is not dtype or not v.data:
+            return v
+        data = list(v.data)
+        for special in (math.nan, math.inf, -0.0):
+            data[make.random.randrange(len(data))] = special
+        return Values(v.shape, dtype, tuple(data))
+
+    return [replaced(largest, ties), *([replaced(largest, nonfinite)] if dtype.kind == "float" else [])]
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------

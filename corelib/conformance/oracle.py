@@ -9,7 +9,7 @@ A composite that is not element-wise (softmax, a norm) subtracts numbers of the 
 the largest magnitude in the result, not element by element.
 
 **Sums** (budget ``SUM_BOUND``): n terms added in any order are off by at most ``n u sum|x|``. Both factors come from the op itself: ``n`` is
-its result on ones, ``sum|x|`` its result on ``|x|``.
+its result on ones (of a mean: operand elements per result element), ``sum|x|`` its result on ``|x|``.
 
 **Gradients.** A rule is a handful of ops (at most GRADIENT_OPS, each within max(budget, 1) ULP of an intermediate result), whose terms may
 cancel: so an error is measured in ULP of the largest magnitude in the gradient or the cotangent, whichever is larger, not element by
@@ -122,16 +122,17 @@ class Oracle:
             raise AssertionError(f"the rule of {op.name} predicts {want}, the reference gives {got}")
 
     def _sum_bounds(self, op: Op, sample: Sample, plain: list[Result]) -> list[list[float]]:
-        """n u sum|x| for each element, plus the rounding of the expected result."""
+        """n u sum|x| for each element, plus the rounding of the expected result; twice that where the reference errs as much."""
         magnitudes = results(call(op, widened(replaced(sample, _magnitude)), self.backend))
         terms = results(call(op, widened(replaced(sample, _ones)), self.backend))
-        return [
-            [
-                (n + 1) * (p.dtype.eps or 0) / 2 * abs(m)
-                for m, n in zip(magnitude.data, count.data, strict=True)
-            ]
-            for p, magnitude, count in zip(plain, magnitudes, terms, strict=True)
-        ]
+        times = 1 if op.primitive else 2
+        bounds = []
+        for p, magnitude, count in zip(plain, magnitudes, terms, strict=True):
+            fan_in = max(math.prod(v.shape) for v in tensors(sample)) / max(len(p.data), 1)
+            u = (p.dtype.eps or 0) / 2
+            pairs = zip(magnitude.data, count.data, strict=True)
+            bounds.append([times * (max(n, fan_in) + 1) * u * abs(m) for m, n in pairs])
+        return bounds
 
     # -- gradients -------------------------------------------------------------------------------------------
 

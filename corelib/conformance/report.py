@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from ..op import Op
 from .cases import Case, cases
 from .check import DEVIATION, FAIL, STATUSES, UNSUPPORTED, Outcome, Suite, stale
 from .oracle import Oracle
+
+_PLACE = re.compile(r"[(\[][-\d, ]*[)\]]")  # positions and shapes, which do not make a failure another one
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Report:
         return 0 < self.generated == len(self.outcomes) and not self.failures and not self.stale
 
     def text(self, *, limit: int = 20) -> str:
-        """The whole report as text, with the reasons of the first ``limit`` failures."""
+        """The whole report as text, with at most ``limit`` different reasons of failures."""
         return "\n".join(self._lines(limit))
 
     def _lines(self, limit: int) -> Iterator[str]:
@@ -58,10 +61,14 @@ class Report:
                 )
         if self.failures:
             yield "\nfailed:"
-            for outcome in self.failures[:limit]:
-                yield f"  {outcome.case.id} {outcome.case.shown}\n      {outcome.reason}"
-            if len(self.failures) > limit:
-                yield f"  ... and {len(self.failures) - limit} more: --limit {len(self.failures)} shows them all"
+            groups: dict[tuple[str, str], list[Outcome]] = {}
+            for outcome in self.failures:
+                groups.setdefault((outcome.case.op.name, _PLACE.sub("", outcome.reason)), []).append(outcome)
+            for found in list(groups.values())[:limit]:
+                others = f" and {len(found) - 1} more for the same reason" if len(found) > 1 else ""
+                yield f"  {found[0].case.id} {found[0].case.shown}{others}\n      {found[0].reason}"
+            if len(groups) > limit:
+                yield f"  ... and {len(groups) - limit} more reasons: --limit {len(groups)} shows them all"
         for pattern in self.stale:
             yield f"\nthe declared deviation {pattern!r} is not needed any more: every case that it covers passes; take it out"
         yield "\n" + self.summary()
