@@ -227,7 +227,7 @@ class Tensor:
     # -- conversion ------------------------------------------------------------------------------------------
 
     def to(self, target: Any) -> Tensor:
-        """This tensor on another device ("cuda") or in another dtype; itself when nothing changes. Differentiable."""
+        """This tensor on another device ("cuda") or in another dtype. Differentiable."""
         return calls.to(self, target)
 
     def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:

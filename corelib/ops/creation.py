@@ -20,7 +20,7 @@ from ..params import as_shape
 from ..registry import registry
 from ..rules import Spec, custom
 from ..samples import Sample, calls_
-from ..tape import Node, _Pseudo
+from ..tape import Node, _Pseudo, same
 from ..tensor import Tensor, wrap
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
     Example: ``asarray([[1, 2], [3, 4.5]])``.
     """
     if isinstance(obj, Tensor):
-        x = obj if device is None else to(obj, device)
+        x = same(obj) if device is None else to(obj, device)
         return calls.astype(x, dtype) if dtype is not None else x
     backend = registry.creation(device)
     if isinstance(obj, bool | int | float | list | tuple):
@@ -267,7 +267,7 @@ def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a copy."""
     if isinstance(x, Tensor):
-        return x if device is None else to(x, device)
+        return same(x) if device is None else to(x, device)
     backend = registry.creation(device)
     data = backend.from_dlpack(x) if copy is not True else None
     if data is not None:
@@ -287,7 +287,7 @@ _TRANSFER = _Pseudo(
 
 
 def to(x: Tensor, target: Any) -> Tensor:
-    """``x`` on another device ("cuda:1") or in another dtype; ``x`` itself when nothing changes. Differentiable."""
+    """``x`` on another device ("cuda:1") or in another dtype. Differentiable."""
     try:
         backend = registry.get(target) if not isinstance(target, DType) else None
     except BackendError:
@@ -302,7 +302,7 @@ def to(x: Tensor, target: Any) -> Tensor:
         return calls.astype(x, target)
     source = x._backend
     if source is backend:
-        return x
+        return same(x)
     if source.level:
         raise BackendError(f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before")
     data = registry.manager.hook.transfer(array=x._data, source=source, target=backend)
