@@ -24,7 +24,7 @@ class DTypeError(CorelibError, TypeError):
 
 
 class ArgumentError(CorelibError, ValueError):
-    """A parameter whose value is none of those that the op knows."""
+    """An argument whose value is none of those that are allowed."""
 
 
 class IndexOutOfBoundsError(CorelibError, IndexError):

@@ -256,12 +256,12 @@ def _norm_errors(name: str) -> list[ErrorSample]:
     ]  # fmt: skip
 
 
-def mean_of(x: Tensor, axis: tuple[int, ...]) -> Tensor:
+def mean_of(x: Tensor, axis: Any) -> Tensor:
     """The mean over ``axis``, which is kept with size 1."""
     return divide(sum(x, axis=axis, keepdims=True), math.prod(x.shape[a] for a in axis))
 
 
-def _standardized(x: Tensor, axis: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
+def _standardized(x: Tensor, axis: Any, eps: float) -> tuple[Tensor, Tensor]:
     """(x - mean) / sqrt(var + eps) and 1 / sqrt(var + eps)."""
     centered = subtract(x, mean_of(x, axis))
     scale = divide(1, sqrt(add(mean_of(multiply(centered, centered), axis), eps)))
@@ -308,7 +308,7 @@ def layer_norm(
     return y if bias is None else add(y, bias)
 
 
-def _root_mean_square(x: Tensor, axis: tuple[int, ...], eps: float | None) -> Tensor:
+def _root_mean_square(x: Tensor, axis: Any, eps: float | None) -> Tensor:
     """1 / sqrt(mean(x**2) + eps)."""
     return divide(1, sqrt(add(mean_of(multiply(x, x), axis), x.dtype.eps if eps is None else eps)))
 

@@ -29,7 +29,7 @@ def _update_rule(outputs: int, full: int, optional: bool = False) -> Any:
     """
 
     @custom(FLOATING)
-    def update(op: Any, specs: Any, params: dict[str, Any]) -> tuple[Spec, ...]:
+    def update(op: Any, specs: Any, params: dict[str, Any]) -> Any:
         shape = specs[0].shape
         last = len(specs) - 1 if optional else -1
         for i, (name, spec) in enumerate(zip(op.operands, specs, strict=True)):
@@ -37,7 +37,7 @@ def _update_rule(outputs: int, full: int, optional: bool = False) -> Any:
             if spec is not None and spec.shape != wanted:
                 raise ShapeError(f"{op.name}: {name} must have shape {wanted}, got {spec.shape}")
         spec = Spec(shape, common(op, specs))
-        return (spec,) * (outputs + (optional and specs[last] is not None))
+        return spec if outputs == 1 else (spec,) * (outputs + (optional and specs[last] is not None))
 
     return update
 
@@ -89,10 +89,10 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
     samples=_samples(2, 1, {}, {"weight_decay": 0.1}),
     errors=_errors("sgd_update", 2, 1),
 )
-def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0) -> tuple[Tensor]:
-    """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``; a tuple of one."""
+def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0) -> Tensor:
+    """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``."""
     _check(sgd_update, p, g)
-    return (subtract(p, multiply(_decayed(g, p, weight_decay), lr)),)
+    return subtract(p, multiply(_decayed(g, p, weight_decay), lr))
 
 
 @composite(

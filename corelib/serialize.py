@@ -1,0 +1,249 @@
+"""Checkpoints: a model, an optimizer and the random state in one safetensors file, and plain dictionaries of tensors.
+
+A file is written beside its destination, flushed to the disk, and then renamed: a save that is interrupted leaves the old file whole. A
+load reads and checks everything before it changes anything. The format is https://huggingface.co/docs/safetensors, so that other programs
+read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata entry ``corelib`` holds, as JSON, the version
+and whatever is no tensor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ArgumentError, CheckpointError, nearest
+from .ops.creation import asarray
+from .tensor import Tensor
+
+FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused
+KEY = "corelib"
+
+# -- files of tensors --------------------------------------------------------------------------------------------
+
+
+def save_file(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a dictionary of tensors as a safetensors file, atomically; ``metadata`` are strings."""
+    from safetensors.numpy import save_file as write
+
+    arrays = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise ArgumentError(f"save_file: {name!r} must be a Tensor, got {type(tensor).__name__}")
+        arrays[name] = _contiguous(tensor)
+    with _replacing(Path(path)) as temporary:
+        write(arrays, temporary, metadata=dict(metadata or {}))
+
+
+def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, whoever wrote it, on ``device`` (where tensors are being created unless given)."""
+    arrays, _ = _read(Path(path))
+    return {name: asarray(array, device=device) for name, array in arrays.items()}
+
+
+def _contiguous(tensor: Tensor) -> Any:
+    import numpy
+
+    array = numpy.asarray(tensor)
+    return array if array.flags.c_contiguous else numpy.ascontiguousarray(array)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which replaces ``path`` when everything has reached the disk, and vanishes if anything goes wrong."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name == "posix":
+        _flush(path.parent)  # the rename itself
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays and the metadata of a file, or CheckpointError with the path and what is wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise CheckpointError(f"{path}: there is no such file{nearest(path.name, siblings)}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a directory, not a checkpoint")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({size} bytes): {error}. It is truncated, damaged, or in another format"
+        ) from error
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def save(
+    path: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    optimizer: Any = None,
+    random: Any = True,
+    tensors: Mapping[str, Tensor] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Save a checkpoint: what :func:`load` restores to continue as if nothing had happened.
+
+    ``model`` and ``optimizer`` are saved by their ``state_dict``. ``random``: a generator, True for the default one, False for none.
+    ``tensors`` are tensors of your own, ``metadata`` anything JSON can hold (such as ``{"epoch": 3}``). The old file is replaced when the
+    new one is complete, and not before.
+    """
+    found: dict[str, Tensor] = {}
+    about: dict[str, Any] = {"format": FORMAT, "version": _version(), "metadata": dict(metadata or {})}
+    if model is not None:
+        about["model"] = type(model).__name__
+        found |= {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if optimizer is not None:
+        about["optimizer"], saved = _flatten_optimizer(optimizer)
+        found |= saved
+    if random is not False:
+        found |= {f"random.{name}": tensor for name, tensor in _generator(random).get_state().items()}
+    found |= {f"tensors.{name}": tensor for name, tensor in (tensors or {}).items()}
+    try:
+        text = json.dumps(about)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"save: metadata must be what JSON can hold: {error}") from error
+    save_file(found, path, {KEY: text})
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: Any = None,
+    optimizer: Any = None,
+    random: Any = False,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Restore what is given from a checkpoint, and return ``{"tensors": ..., "metadata": ..., "version": ...}``.
+
+    ``model`` and ``optimizer`` keep their devices. ``random``: a generator, or True for the default one, to restore. Nothing is changed
+    unless all of it fits. Raises CheckpointError with the path and what is wrong. ``device`` is for the returned tensors.
+    """
+    path = Path(path)
+    arrays, metadata = _read(path)
+    about = _about(path, metadata)
+    changes: list[Callable[[], Any]] = []
+    try:
+        if model is not None:
+            state = _part(path, arrays, "model", "model" in about, type(model).__name__)
+            changes.append(model._checked(state, True)[1])
+        if optimizer is not None:
+            state = _part(path, arrays, "optimizer", "optimizer" in about, type(optimizer).__name__)
+            changes.append(optimizer._checked(_restore_optimizer(path, optimizer, about["optimizer"], state)))
+        if random is not False:
+            state = _part(
+                path, arrays, "random", any(n.startswith("random.") for n in arrays), "the random state"
+            )
+            generator = _generator(random)
+            tensors = {k: asarray(v, device=generator.key.device) for k, v in state.items()}
+            changes.append(lambda: generator.set_state(tensors))
+    except CheckpointError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+    for change in changes:
+        change()
+    own = _part(path, arrays, "tensors", True, "")
+    return {
+        "tensors": {name: asarray(array, device=device) for name, array in own.items()},
+        "metadata": about["metadata"],
+        "version": about["version"],
+    }
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+def _generator(random: Any) -> Any:
+    if random is True:
+        from .random import default_generator
+
+        return default_generator()
+    return random
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the file says of itself, checked."""
+    if KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not a corelib checkpoint: read its tensors with serialize.load_file"
+        )
+    try:
+        about = json.loads(metadata[KEY])
+        number, _, _ = int(about["format"]), about["metadata"], about["version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its metadata entry {KEY!r} cannot be read: {error!r}") from error
+    if number > FORMAT:
+        raise CheckpointError(
+            f"{path}: format {number}, written by corelib {about['version']}; this one reads up to {FORMAT}: upgrade corelib"
+        )
+    return about
+
+
+def _part(path: Path, arrays: Mapping[str, Any], part: str, there: bool, wanted: str) -> dict[str, Any]:
+    if not there:
+        parts = sorted({name.split(".")[0] for name in arrays})
+        raise CheckpointError(f"{path}: holds no {part} (for {wanted}), only {', '.join(parts) or 'nothing'}")
+    return {name[len(part) + 1 :]: array for name, array in arrays.items() if name.startswith(part + ".")}
+
+
+def _flatten_optimizer(optimizer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The numbers and words of an optimizer's state, and its tensors by path."""
+    state = optimizer.state_dict()
+    tensors = {f"optimizer.state.{i}.{k}": t for i, found in state["state"].items() for k, t in found.items()}
+    groups = []
+    for i, group in enumerate(state["param_groups"]):
+        groups.append({k: v for k, v in group.items() if not isinstance(v, Tensor)})
+        tensors |= {f"optimizer.group.{i}.{k}": v for k, v in group.items() if isinstance(v, Tensor)}
+    return {"class": type(optimizer).__name__, "groups": groups}, tensors
+
+
+def _restore_optimizer(
+    path: Path, optimizer: Any, about: dict[str, Any], arrays: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state dictionary that :func:`_flatten_optimizer` took apart."""
+    if about["class"] != type(optimizer).__name__:
+        raise CheckpointError(
+            f"{path}: holds the state of {about['class']}, not of {type(optimizer).__name__}"
+        )
+    groups = [dict(group) for group in about["groups"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, array in arrays.items():
+        kind, number, key = name.split(".", 2)
+        target = groups[int(number)] if kind == "group" else state.setdefault(int(number), {})
+        target[key] = asarray(array)
+    return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+
+__all__ = ["load", "load_file", "save", "save_file"]
