@@ -68,7 +68,9 @@ def squeeze(x: Tensor, /, axis: int | Sequence[int] | None = None) -> Tensor:
     axes = [checked_axis("squeeze", x, a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     for a in axes:
         if x.shape[a] != 1:
-            raise ShapeError(f"squeeze: axis {a} of x of shape {x.shape} has size {x.shape[a]}: only axes of size 1 can be removed")
+            raise ShapeError(
+                f"squeeze: axis {a} of x of shape {x.shape} has size {x.shape[a]}: only axes of size 1 can be removed"
+            )
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i - x.ndim not in axes))
 
 
@@ -90,8 +92,14 @@ def moveaxis(x: Tensor, source: int | Sequence[int], destination: int | Sequence
     """x with the axes ``source`` at the positions ``destination``; the others keep their order."""
     given = [tuple(a) if isinstance(a, tuple | list) else (a,) for a in (source, destination)]
     sources, destinations = ([checked_axis("moveaxis", x, a) for a in axes] for axes in given)
-    if len(sources) != len(destinations) or len(set(sources)) != len(sources) or len(set(destinations)) != len(destinations):
-        raise ShapeError(f"moveaxis: source {source} and destination {destination} must name as many different axes")
+    if (
+        len(sources) != len(destinations)
+        or len(set(sources)) != len(sources)
+        or len(set(destinations)) != len(destinations)
+    ):
+        raise ShapeError(
+            f"moveaxis: source {source} and destination {destination} must name as many different axes"
+        )
     order = [a for a in range(-x.ndim, 0) if a not in sources]
     for place, axis in sorted(zip(destinations, sources, strict=True)):
         order.insert(place + x.ndim, axis)
@@ -118,9 +126,14 @@ def flatten(x: Tensor, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """x with the axes from ``start_axis`` to ``end_axis``, both included, made one; all of them unless given."""
     if not checked("flatten", x):
         return reshape(x, (1,))
-    first, last = checked_axis("flatten", x, start_axis) + x.ndim, checked_axis("flatten", x, end_axis) + x.ndim
+    first, last = (
+        checked_axis("flatten", x, start_axis) + x.ndim,
+        checked_axis("flatten", x, end_axis) + x.ndim,
+    )
     if first > last:
-        raise ShapeError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis} in x of shape {x.shape}")
+        raise ShapeError(
+            f"flatten: start_axis {start_axis} comes after end_axis {end_axis} in x of shape {x.shape}"
+        )
     return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
 
@@ -156,7 +169,9 @@ def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
         raise ShapeError("stack: at least one tensor is needed, got none")
     for position, x in enumerate(arrays):
         if x.shape != arrays[0].shape:
-            raise ShapeError(f"stack: arrays[{position}] has shape {x.shape}, arrays[0] has {arrays[0].shape}: equal shapes are needed")
+            raise ShapeError(
+                f"stack: arrays[{position}] has shape {x.shape}, arrays[0] has {arrays[0].shape}: equal shapes are needed"
+            )
     axis = normalize_axis(_Caller("stack"), "axis", axis, arrays[0].ndim + 1)
     return concat([expand_dims(x, axis=axis) for x in arrays], axis=axis)
 
@@ -179,7 +194,9 @@ def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tens
         return _cut(x, axis, [operator.index(i) for i in indices_or_sections])
     sections = operator.index(indices_or_sections)
     if sections < 1 or n % sections:
-        raise ShapeError(f"split: axis {axis} of size {n} does not divide into {sections} equal parts: use array_split, or give positions")
+        raise ShapeError(
+            f"split: axis {axis} of size {n} does not divide into {sections} equal parts: use array_split, or give positions"
+        )
     return _cut(x, axis, [i * (n // sections) for i in range(1, sections)])
 
 
@@ -215,7 +232,9 @@ def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     shifts = tuple(shift) if isinstance(shift, tuple | list) else (shift,) * len(axes)
     if len(shifts) != len(axes):
-        raise ShapeError(f"roll: {len(shifts)} shifts for {len(axes)} axes: give one for each, or one for all")
+        raise ShapeError(
+            f"roll: {len(shifts)} shifts for {len(axes)} axes: give one for each, or one for all"
+        )
     for by, a in zip(shifts, axes, strict=True):
         a = checked_axis("roll", x, a)
         n = x.shape[a]
@@ -271,7 +290,9 @@ def _repeated_positions(repeats: Tensor, n: int) -> Tensor:
     if repeats.dtype.kind not in ("int", "uint"):
         raise DTypeError(f"repeat: repeats must have an integer dtype, got {repeats.dtype.name}")
     if repeats.shape not in ((n,), (1,), ()):
-        raise ShapeError(f"repeat: repeats has shape {repeats.shape} for an axis of size {n}: give one number for each element, or one for all")
+        raise ShapeError(
+            f"repeat: repeats has shape {repeats.shape} for an axis of size {n}: give one number for each element, or one for all"
+        )
     repeats = calls.astype(repeats, int64)
     if n and calls.min(repeats).item() < 0:
         raise ShapeError(f"repeat: repeats must not be negative, got {calls.min(repeats).item()}")
@@ -283,7 +304,9 @@ def _repeated_positions(repeats: Tensor, n: int) -> Tensor:
 # -- differences -------------------------------------------------------------------------------------------------
 
 
-def diff(x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
+def diff(
+    x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
     """The ``n``-th differences ``x[i + 1] - x[i]`` along ``axis``, after ``prepend`` and ``append`` have been joined to x there.
 
     For bool: whether neighbours differ.
@@ -318,7 +341,11 @@ def _matrices(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 def _matrix_errors(name: str) -> list[ErrorSample]:
-    return [ErrorSample(ShapeError, f"{name} needs at least two dimensions", lambda m: Sample((m.array((3,), float32),)))]
+    return [
+        ErrorSample(
+            ShapeError, f"{name} needs at least two dimensions", lambda m: Sample((m.array((3,), float32),))
+        )
+    ]
 
 
 _MATRICES = shapes(
@@ -369,7 +396,14 @@ _DIAGONALS = shapes(
 )  # fmt: skip
 
 
-@composite(kind="movement", rule=_diagonal_rule, ulp=0, leading=True, samples=_DIAGONALS, errors=_matrix_errors("diagonal"))
+@composite(
+    kind="movement",
+    rule=_diagonal_rule,
+    ulp=0,
+    leading=True,
+    samples=_DIAGONALS,
+    errors=_matrix_errors("diagonal"),
+)
 def diagonal(x: Tensor, /, *, offset: int = 0) -> Tensor:
     """The ``offset``-th diagonal of each matrix of x: the elements ``x[..., i, i + offset]``."""
     start, size = _diagonal_place(x.shape, offset)

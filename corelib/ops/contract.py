@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 def _matmul_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x1, x2 = specs
     if not x1.ndim or not x2.ndim:
-        raise ShapeError(f"{op.name} needs at least one dimension, got shapes {x1.shape} and {x2.shape}: use multiply for scalars")
+        raise ShapeError(
+            f"{op.name} needs at least one dimension, got shapes {x1.shape} and {x2.shape}: use multiply for scalars"
+        )
     k1, k2 = x1.shape[-1], x2.shape[-2 if x2.ndim > 1 else -1]
     if k1 != k2:
         raise ShapeError(
@@ -78,7 +80,11 @@ def _right(g: Tensor, x1: Tensor, x2: Spec) -> Tensor:
     """x2's cotangent: x1 transposed times g, summed over batch axes: by one product of matrices when x2 has none of them."""
     shape = tuple(x2.shape)
     if x1.ndim == 1:
-        return multiply(g, x1) if len(shape) == 1 else multiply(_column(x1), reshape(g, (*g.shape[:-1], 1, g.shape[-1])))
+        return (
+            multiply(g, x1)
+            if len(shape) == 1
+            else multiply(_column(x1), reshape(g, (*g.shape[:-1], 1, g.shape[-1])))
+        )
     if len(shape) == 1:
         return matmul(_rows(g, 0), _rows(x1, 1))
     if len(shape) == 2 and x1.ndim > 2:
@@ -117,7 +123,9 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
 def _bind_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> tuple[tuple[Any, ...], dict[str, Any]]:
     axis = checked_axis("vecdot", x1, axis)
     if axis < -x2.ndim:
-        raise ShapeError(f"vecdot: axis {axis} is out of range for x2 of shape {x2.shape}: both vectors lie along the same axis from the end")
+        raise ShapeError(
+            f"vecdot: axis {axis} is out of range for x2 of shape {x2.shape}: both vectors lie along the same axis from the end"
+        )
     return (x1, x2), {"axis": axis}
 
 
@@ -160,7 +168,9 @@ def vecdot(x1: Tensor, x2: Tensor, /, *, axis: Axis = -1) -> Tensor:
 def _outer_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x1, x2 = specs
     if x1.ndim != 1 or x2.ndim != 1:
-        raise ShapeError(f"{op.name}: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape")
+        raise ShapeError(
+            f"{op.name}: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape"
+        )
     return Spec((*x1.shape, *x2.shape), common(op, specs))
 
 
@@ -172,7 +182,9 @@ def _outer_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
     """All products of an element of x1 and one of x2, which have one dimension each: ``x1[i] * x2[j]``."""
     if x1.ndim != 1 or x2.ndim != 1:
-        raise ShapeError(f"outer: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape")
+        raise ShapeError(
+            f"outer: both operands must have one dimension, got shapes {x1.shape} and {x2.shape}: use reshape"
+        )
     return multiply(_column(x1), x2)
 
 

@@ -24,7 +24,9 @@ from .reduce import sum
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
-Labels = tuple[Any, ...]  # a letter for a named axis, a negative number for an axis of the ellipsis, counted from its end
+Labels = tuple[
+    Any, ...
+]  # a letter for a named axis, a negative number for an axis of the ellipsis, counted from its end
 
 
 class _Einsum:
@@ -39,7 +41,9 @@ def _term(text: str, subscripts: str) -> tuple[str, str | None]:
     for part in (before, after):
         for letter in part:
             if not (letter.isascii() and letter.isalpha()):
-                raise ShapeError(f"einsum: {letter!r} in {subscripts!r} is not a letter: write one letter per axis, ',' '->' and '...'")
+                raise ShapeError(
+                    f"einsum: {letter!r} in {subscripts!r} is not a letter: write one letter per axis, ',' '->' and '...'"
+                )
     return before, after if dots else None
 
 
@@ -50,13 +54,17 @@ def _parse(subscripts: str, ndims: tuple[int, ...]) -> tuple[tuple[Labels, ...],
     inputs, arrow, output = text.partition("->")
     terms = inputs.split(",")
     if len(terms) != len(ndims):
-        raise ShapeError(f"einsum: {subscripts!r} is for {len(terms)} operand{'s' * (len(terms) != 1)}, got {len(ndims)}")
+        raise ShapeError(
+            f"einsum: {subscripts!r} is for {len(terms)} operand{'s' * (len(terms) != 1)}, got {len(ndims)}"
+        )
     labels = []
     for position, (term, ndim) in enumerate(zip(terms, ndims, strict=True)):
         before, after = _term(term, subscripts)
         free = ndim - len(before) - len(after or "")
         if free < 0 or (free and after is None):
-            raise ShapeError(f"einsum: {term!r} in {subscripts!r} does not fit operand {position} of {ndim} dimensions")
+            raise ShapeError(
+                f"einsum: {term!r} in {subscripts!r} does not fit operand {position} of {ndim} dimensions"
+            )
         labels.append((*before, *range(-free, 0), *(after or "")))
     used = [a for operand in labels for a in operand]
     dots = tuple(range(min((a for a in used if isinstance(a, int)), default=0), 0))
@@ -78,13 +86,17 @@ def _sizes(operands: Sequence[Any], labels: Sequence[Labels], subscripts: str) -
     for x, names in zip(operands, labels, strict=True):
         for i, (n, name) in enumerate(zip(x.shape, names, strict=True)):
             if name in names[:i] and x.shape[names.index(name)] != n:
-                raise ShapeError(f"einsum: the diagonal {name!r} in {subscripts!r} needs axes of one size, x has shape {x.shape}")
+                raise ShapeError(
+                    f"einsum: the diagonal {name!r} in {subscripts!r} needs axes of one size, x has shape {x.shape}"
+                )
             known = sizes.setdefault(name, n)
             if known == 1:
                 sizes[name] = n
             elif n not in (1, known):
                 what = f"axis {name!r}" if isinstance(name, str) else "an axis of '...'"
-                raise ShapeError(f"einsum: {what} in {subscripts!r} has sizes {known} and {n}, shapes are {', '.join(str(o.shape) for o in operands)}")
+                raise ShapeError(
+                    f"einsum: {what} in {subscripts!r} has sizes {known} and {n}, shapes are {', '.join(str(o.shape) for o in operands)}"
+                )
     return sizes
 
 
@@ -118,7 +130,9 @@ def _aligned(x: Tensor, names: Labels, order: Labels) -> Tensor:
     return reshape(x, tuple(next(sizes) if name in names else 1 for name in order))
 
 
-def _pair(x1: Tensor, names1: Labels, x2: Tensor, names2: Labels, keep: set[Any], sizes: dict[Any, int]) -> tuple[Tensor, Labels]:
+def _pair(
+    x1: Tensor, names1: Labels, x2: Tensor, names2: Labels, keep: set[Any], sizes: dict[Any, int]
+) -> tuple[Tensor, Labels]:
     """The product of two operands, summed over the labels that only they have."""
     x1, names1 = _summed(x1, names1, keep | set(names2))
     x2, names2 = _summed(x2, names2, keep | set(names1))
@@ -161,7 +175,9 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     Raises ShapeError for subscripts that do not fit. Example: ``einsum("bij,bjk->bik", x, y)`` is ``matmul(x, y)``.
     """
     if not isinstance(subscripts, str):
-        raise DTypeError(f"einsum: subscripts must be a string such as 'ij,jk->ik', got {type(subscripts).__name__}")
+        raise DTypeError(
+            f"einsum: subscripts must be a string such as 'ij,jk->ik', got {type(subscripts).__name__}"
+        )
     for position, x in enumerate(operands):
         if not hasattr(x, "_backend"):
             raise DTypeError(not_a_tensor(_Einsum, f"operand {position}", x))

@@ -104,7 +104,9 @@ def _broadcast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     (x,), shape = specs, params["shape"]
     extra = len(shape) - x.ndim
     if extra < 0 or any(n not in (1, m) for n, m in zip(x.shape, shape[extra:], strict=True)):
-        raise ShapeError(f"{op.name}: x of shape {x.shape} does not broadcast to {shape}: its axes, from the last, must be equal or 1")
+        raise ShapeError(
+            f"{op.name}: x of shape {x.shape} does not broadcast to {shape}: its axes, from the last, must be equal or 1"
+        )
     return Spec(shape, x.dtype)
 
 
@@ -151,7 +153,9 @@ def flip(x: Tensor, /, *, axis: Axes = None) -> Tensor:
 # -- joining -----------------------------------------------------------------------------------------------------
 
 
-def _bind_concat(arrays: Sequence[Tensor], /, *, axis: int | None = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_concat(
+    arrays: Sequence[Tensor], /, *, axis: int | None = 0
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     op = concat.op  # type: ignore[attr-defined]
     arrays = tuple(arrays)
     for position, x in enumerate(arrays):
@@ -169,7 +173,9 @@ def _concat_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     first, axis = specs[0], params["axis"]
     for position, x in enumerate(specs):
         if x.ndim != first.ndim:
-            raise ShapeError(f"{op.name}: arrays[{position}] has shape {x.shape}, arrays[0] has {first.shape}: as many axes are needed")
+            raise ShapeError(
+                f"{op.name}: arrays[{position}] has shape {x.shape}, arrays[0] has {first.shape}: as many axes are needed"
+            )
         for a in range(-x.ndim, 0):
             if a != axis and x.shape[a] != first.shape[a]:
                 raise ShapeError(
@@ -234,7 +240,9 @@ def _widths(op: Any, pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
             low, high = value
             return operator.index(low), operator.index(high)
         except (TypeError, ValueError):
-            raise ShapeError(f"pad: pad_width must be an integer, a pair, or a pair per axis, got {pad_width!r}") from None
+            raise ShapeError(
+                f"pad: pad_width must be an integer, a pair, or a pair per axis, got {pad_width!r}"
+            ) from None
 
     if not isinstance(pad_width, tuple | list):
         widths = [pair((pad_width, pad_width))] * ndim
@@ -245,7 +253,9 @@ def _widths(op: Any, pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
         if len(widths) == 1:
             widths *= ndim
     if len(widths) != ndim:
-        raise ShapeError(f"pad: pad_width has {len(widths)} pairs for an x of {ndim} dimensions: give one pair per axis")
+        raise ShapeError(
+            f"pad: pad_width has {len(widths)} pairs for an x of {ndim} dimensions: give one pair per axis"
+        )
     if any(w < 0 for p in widths for w in p):
         raise ShapeError(f"pad: pad_width must not be negative, got {tuple(widths)}: slice x instead")
     return tuple(widths)
@@ -259,7 +269,9 @@ def _extended(x: Tensor, widths: tuple[tuple[int, int], ...], mode: str) -> Tens
         n = x.shape[axis]
         room = {"edge": 1 if n else 0, "reflect": n - 1, "wrap": n}[mode]
         if (low or high) and (room < 1 or mode != "edge" and (low > room or high > room)):
-            raise ShapeError(f"pad: axis {axis} of size {n} is too short for {(low, high)} elements in mode {mode!r}")
+            raise ShapeError(
+                f"pad: axis {axis} of size {n} is too short for {(low, high)} elements in mode {mode!r}"
+            )
         parts = [x]
         if low:
             start = {"edge": 0, "reflect": 1, "wrap": n - low}[mode]
@@ -280,7 +292,9 @@ def _margin(x: Tensor, axis: int, start: int, size: int, mode: str) -> Tensor:
     return broadcast_to(narrow(x, axis, start, 1), tuple(shape))
 
 
-def _bind_pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_pad(
+    x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: Any = 0
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     op = pad.op  # type: ignore[attr-defined]
     if not hasattr(x, "_backend"):
         raise DTypeError(not_a_tensor(op, "x", x))
@@ -329,22 +343,30 @@ def _slice_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x = specs[0]
     start, size, step = params["start"], params["size"], params["step"]
     if not len(start) == len(size) == len(step) == x.ndim:
-        raise ShapeError(f"{op.name}: start, size and step must have one entry for each of the {x.ndim} axes of x")
+        raise ShapeError(
+            f"{op.name}: start, size and step must have one entry for each of the {x.ndim} axes of x"
+        )
     for axis, (n, first, count, by) in enumerate(zip(x.shape, start, size, step, strict=True)):
         if count < 0 or count and not (0 <= first < n and 0 <= first + (count - 1) * by < n):
-            raise ShapeError(f"{op.name}: {count} elements from {first} by {by} do not lie in axis {axis} of size {n}")
+            raise ShapeError(
+                f"{op.name}: {count} elements from {first} by {by} do not lie in axis {axis} of size {n}"
+            )
     return Spec(size, x.dtype)
 
 
 def _embed(g: Tensor, shape: tuple[int, ...], start: Any, size: Any, step: Any) -> Tensor:
     """Zeros of ``shape`` with g in the region: the transpose of a slice."""
     if all(s == 1 for s in step):
-        return pad(g, tuple((a, n - a - k) if k else (0, n) for a, n, k in zip(start, shape, size, strict=True)))
+        return pad(
+            g, tuple((a, n - a - k) if k else (0, n) for a, n, k in zip(start, shape, size, strict=True))
+        )
     zeros = calls.full(shape, 0, dtype=g.dtype, device=g._backend)
     return strided_update(zeros, g, start=start, size=size, step=step, overwrite=g._backend.owns(zeros._data))
 
 
-def _slices(*cases: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]], value: bool = False) -> Any:
+def _slices(
+    *cases: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]], value: bool = False
+) -> Any:
     def generate(make: Any, dtype: Any) -> Any:
         for shape, start, size, step in cases:
             operands = (make.array(shape, dtype), *([make.array(size, dtype)] if value else []))
@@ -371,7 +393,9 @@ _REGIONS = (
                     lambda m: Sample((m.array((5, 2), float32),), {"start": (3,), "size": (1,), "step": (1,)})),
     ],
 )  # fmt: skip
-def strided_slice(x: Tensor, /, *, start: tuple[int, ...], size: tuple[int, ...], step: tuple[int, ...]) -> Tensor:
+def strided_slice(
+    x: Tensor, /, *, start: tuple[int, ...], size: tuple[int, ...], step: tuple[int, ...]
+) -> Tensor:
     """Along each axis, ``size`` elements of x: those at ``start + k * step``. Nothing is clipped: all must exist. ``x[...]`` is easier."""
 
 
@@ -400,6 +424,13 @@ def _cleared(g: Tensor, start: Any, size: Any, step: Any) -> Tensor:
     ],
 )  # fmt: skip
 def strided_update(
-    x: Tensor, value: Tensor, /, *, start: tuple[int, ...], size: tuple[int, ...], step: tuple[int, ...], overwrite: bool = False
+    x: Tensor,
+    value: Tensor,
+    /,
+    *,
+    start: tuple[int, ...],
+    size: tuple[int, ...],
+    step: tuple[int, ...],
+    overwrite: bool = False,
 ) -> Tensor:
     """x with the region that ``strided_slice`` would give set to ``value``. ``overwrite``: x may be used up for the result."""

@@ -35,8 +35,12 @@ def _out_of_range(**kwargs: Any) -> list[ErrorSample]:
 
 AXES_ERRORS = [
     *_out_of_range(),
-    ErrorSample(ShapeError, "names an axis twice", lambda m: Sample((m.array((2, 3), float32),), {"axis": (0, -2)})),
-    ErrorSample(DTypeError, "axis must be an integer", lambda m: Sample((m.array((2, 3), float32),), {"axis": 0.5})),
+    ErrorSample(
+        ShapeError, "names an axis twice", lambda m: Sample((m.array((2, 3), float32),), {"axis": (0, -2)})
+    ),
+    ErrorSample(
+        DTypeError, "axis must be an integer", lambda m: Sample((m.array((2, 3), float32),), {"axis": 0.5})
+    ),
 ]
 
 
@@ -64,7 +68,9 @@ def _one_axis(x: Tensor, axis: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]
     """x with the axes ``axis`` moved to the end and made one, and the permutation that did it."""
     kept = tuple(a for a in range(-x.ndim, 0) if a not in axis)
     order = (*kept, *axis)
-    return reshape(permute_dims(x, order), (*[x.shape[a] for a in kept], _product([x.shape[a] for a in axis]))), order
+    return reshape(
+        permute_dims(x, order), (*[x.shape[a] for a in kept], _product([x.shape[a] for a in axis]))
+    ), order
 
 
 def _product(sizes: Any) -> int:
@@ -78,7 +84,11 @@ def _shifted(x: Tensor, axis: int, fill: int) -> Tensor:
     """x moved by one place towards the end of ``axis``, with ``fill`` in the first place."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (1, 0)
-    return pad(narrow(x, axis, 0, x.shape[axis] - 1), tuple(widths), constant_values=fill) if x.shape[axis] else x
+    return (
+        pad(narrow(x, axis, 0, x.shape[axis] - 1), tuple(widths), constant_values=fill)
+        if x.shape[axis]
+        else x
+    )
 
 
 def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
@@ -110,7 +120,11 @@ def prod(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims
 
 _EMPTY_ERRORS = [
     ErrorSample(ShapeError, r"no elements: x has shape \(0,\)", lambda m: Sample((m.array((0,), float32),))),
-    ErrorSample(ShapeError, r"no elements: x has shape \(2, 0\)", lambda m: Sample((m.array((2, 0), float32),), {"axis": 1})),
+    ErrorSample(
+        ShapeError,
+        r"no elements: x has shape \(2, 0\)",
+        lambda m: Sample((m.array((2, 0), float32),), {"axis": 1}),
+    ),
 ]
 
 
@@ -157,7 +171,9 @@ def all(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def _position_bind(name: str) -> Any:
-    def bind(x: Tensor, /, *, axis: int | None = None, keepdims: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def bind(
+        x: Tensor, /, *, axis: int | None = None, keepdims: bool = False
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Without an axis: over the elements in C order, as one line that has as many axes as x if they are to be kept."""
         op = getattr(calls, name).op
         if not hasattr(x, "_backend"):
@@ -165,7 +181,10 @@ def _position_bind(name: str) -> Any:
         if axis is not None:
             return (x,), {"axis": normalize_axis(op, "axis", axis, x.ndim), "keepdims": bool(keepdims)}
         keepdims = bool(keepdims) and x.ndim > 0
-        return (reshape(x, (*[1] * (x.ndim - 1 if keepdims else 0), -1)) if x.size else reshape(x, (0,)),), {"axis": -1, "keepdims": keepdims}
+        return (reshape(x, (*[1] * (x.ndim - 1 if keepdims else 0), -1)) if x.size else reshape(x, (0,)),), {
+            "axis": -1,
+            "keepdims": keepdims,
+        }
 
     return bind
 
@@ -204,12 +223,19 @@ def _scan_bind(name: str, initial: int) -> Any:
             raise DTypeError(not_a_tensor(op, "x", x))
         if axis is None:
             if x.ndim != 1:
-                raise ShapeError(f"{name}: axis is needed for an x of {x.ndim} dimensions (only one-dimensional x may leave it out)")
+                raise ShapeError(
+                    f"{name}: axis is needed for an x of {x.ndim} dimensions (only one-dimensional x may leave it out)"
+                )
             axis = -1
         axis = normalize_axis(op, "axis", axis, x.ndim)
         dtype = CANONICAL["Accumulator"](op, "dtype", dtype, x)
         if include_initial:
-            first = full(tuple(1 if i - x.ndim == axis else n for i, n in enumerate(x.shape)), initial, dtype=x.dtype, device=x._backend)
+            first = full(
+                tuple(1 if i - x.ndim == axis else n for i, n in enumerate(x.shape)),
+                initial,
+                dtype=x.dtype,
+                device=x._backend,
+            )
             x = concat([first, x], axis=axis)
         return (x,), {"axis": axis, "dtype": dtype}
 
@@ -218,7 +244,9 @@ def _scan_bind(name: str, initial: int) -> Any:
 
 _SCAN_ERRORS = [
     *_out_of_range(),
-    ErrorSample(ShapeError, "axis is needed for an x of 2 dimensions", lambda m: Sample((m.array((2, 3), float32),))),
+    ErrorSample(
+        ShapeError, "axis is needed for an x of 2 dimensions", lambda m: Sample((m.array((2, 3), float32),))
+    ),
 ]
 _SCAN_KWARGS: tuple[dict[str, Any], ...] = ({}, {"include_initial": True})
 

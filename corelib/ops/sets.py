@@ -61,7 +61,11 @@ def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ordered = take(line, order)
     n = line.size
     first = full((1 if n else 0,), True, dtype=bool_, device=line._backend)
-    begins = concat([first, not_equal(narrow(ordered, -1, 1, n - 1), narrow(ordered, -1, 0, n - 1))]) if n else first
+    begins = (
+        concat([first, not_equal(narrow(ordered, -1, 1, n - 1), narrow(ordered, -1, 0, n - 1))])
+        if n
+        else first
+    )
     (starts,) = nonzero(begins)
     return order, begins, starts
 
@@ -78,7 +82,9 @@ def unique_all(x: Tensor, /) -> UniqueAll:
     group = subtract(cumulative_sum(begins, axis=0, dtype=int64), 1)
     inverse = reshape(take(group, argsort(order)), x.shape)
     end = full((1,), line.size, dtype=int64, device=line._backend)
-    return UniqueAll(take(line, indices), indices, inverse, diff(concat([starts, end])) if line.size else starts)
+    return UniqueAll(
+        take(line, indices), indices, inverse, diff(concat([starts, end])) if line.size else starts
+    )
 
 
 def unique_counts(x: Tensor, /) -> UniqueCounts:
@@ -106,7 +112,10 @@ def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tens
     if not hasattr(like, "_backend"):
         raise DTypeError("isin needs a Tensor among its operands")
     dtype = result_type(x1, x2)
-    x1, x2 = (astype(x if hasattr(x, "_backend") else asarray(x, dtype=dtype, device=like._backend), dtype) for x in (x1, x2))
+    x1, x2 = (
+        astype(x if hasattr(x, "_backend") else asarray(x, dtype=dtype, device=like._backend), dtype)
+        for x in (x1, x2)
+    )
     values = calls.sort(_flat("isin", x2))
     if values.size:
         places = minimum(searchsorted(values, x1), values.size - 1)

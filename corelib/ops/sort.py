@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 _BOTH_WAYS: tuple[dict[str, Any], ...] = ({}, {"descending": True})
 _ERRORS = [
-    ErrorSample(ShapeError, "axis 2 is out of range for 2 dimensions", lambda m: Sample((m.array((2, 3), float32),), {"axis": 2})),
-    ErrorSample(ShapeError, "axis -1 is out of range for 0 dimensions", lambda m: Sample((m.array((), float32),))),
+    ErrorSample(
+        ShapeError,
+        "axis 2 is out of range for 2 dimensions",
+        lambda m: Sample((m.array((2, 3), float32),), {"axis": 2}),
+    ),
+    ErrorSample(
+        ShapeError, "axis -1 is out of range for 0 dimensions", lambda m: Sample((m.array((), float32),))
+    ),
 ]
 
 
@@ -53,7 +59,9 @@ def sort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Cop
     """The elements of x in order along ``axis``. NaN counts as the largest: last, or first if ``descending``."""
 
 
-def _bind_search(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_search(
+    x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if side not in ("left", "right"):
         raise ShapeError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
     return (x1 if sorter is None else calls.take(x1, sorter, axis=0), x2), {"side": side}

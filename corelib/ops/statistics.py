@@ -66,7 +66,9 @@ def var(x: Tensor, /, *, axis: Axes = None, correction: float = 0.0, keepdims: b
     return divide(squares, _freedom(x.shape, axis, correction))
 
 
-def _std_vjp(g: Tensor, x: Tensor, y: Tensor, axis: tuple[int, ...], correction: float, keepdims: bool) -> Tensor:
+def _std_vjp(
+    g: Tensor, x: Tensor, y: Tensor, axis: tuple[int, ...], correction: float, keepdims: bool
+) -> Tensor:
     """(x - mean) / (n y), and 0 where all elements are equal (there y has a kink)."""
     scale = divide(g, multiply(where(equal(y, 0), 1, y), _freedom(x.shape, axis, correction)))
     return multiply(spread(scale, x.shape, axis, keepdims), _centred(x, axis))
@@ -117,7 +119,9 @@ def _norm_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     (x,), axis, ord = specs, params["axis"], params["ord"]
     shape = reduced(x.shape, axis, params["keepdims"])
     if math.isinf(ord) and 0 in [x.shape[a] for a in axis] and 0 not in shape:
-        raise ShapeError(f"{op.name}: there is no norm of order {ord} of no elements: x has shape {x.shape}, axis is {axis}")
+        raise ShapeError(
+            f"{op.name}: there is no norm of order {ord} of no elements: x has shape {x.shape}, axis is {axis}"
+        )
     return Spec(shape, x.dtype)
 
 
@@ -131,7 +135,9 @@ def _norm_samples(make: Any, dtype: Any) -> Any:
     for ord in (2.0, 1.0, 3.0, math.inf, -math.inf, 0.5):
         for low, high in ((0.5, 3), (-3, -0.5)):
             for shape, axis in (((5,), None), ((2, 3), 0), ((2, 3, 4), (0, 2)), ((3, 33), -1)):
-                yield Sample((make.array(shape, dtype, low, high),), {"axis": axis, "keepdims": low < 0, "ord": ord})
+                yield Sample(
+                    (make.array(shape, dtype, low, high),), {"axis": axis, "keepdims": low < 0, "ord": ord}
+                )
     yield Sample((make.array((0,), dtype),))
 
 

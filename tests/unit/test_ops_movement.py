@@ -13,7 +13,9 @@ from corelib.autograd import jvp, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 
-on_each = pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
+on_each = pytest.mark.parametrize(
+    "device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))]
+)
 of_each_dtype = pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda d: d.name)
 SHAPES = [(), (0,), (1,), (5,), (2, 3), (3, 0), (2, 1, 3), (2, 3, 4), (1, 1, 2, 1)]
 
@@ -108,7 +110,9 @@ def test_split_cuts_as_numpy_does(sections):
     x = numbers((4, 3))
     for mine, theirs in zip(ops.split(tensor(x), sections), np.split(x, sections), strict=True):
         assert_same(mine, theirs)
-    for mine, theirs in zip(ops.array_split(tensor(x), sections, axis=-1), np.array_split(x, sections, axis=-1), strict=True):
+    for mine, theirs in zip(
+        ops.array_split(tensor(x), sections, axis=-1), np.array_split(x, sections, axis=-1), strict=True
+    ):
         assert_same(mine, theirs)
 
 
@@ -141,7 +145,9 @@ def test_roll_tile_and_repeat_repeat_as_numpy_does(device):
 
 def test_broadcasting_of_several():
     x, y = tensor(numbers((2, 1))), tensor(numbers((3,)))
-    for mine, theirs in zip(ops.broadcast_arrays(x, y), np.broadcast_arrays(x.numpy(), y.numpy()), strict=True):
+    for mine, theirs in zip(
+        ops.broadcast_arrays(x, y), np.broadcast_arrays(x.numpy(), y.numpy()), strict=True
+    ):
         assert_same(mine, theirs)
     assert ops.broadcast_shapes((2, 1), (3,), ()) == (2, 3)
 
@@ -225,7 +231,10 @@ def test_a_nan_outside_the_triangle_does_not_reach_it():
 
 # -- derivatives -------------------------------------------------------------------------------------------------
 
-X, Y = tensor(np.random.default_rng(0).standard_normal((3, 4))), tensor(np.random.default_rng(1).standard_normal((2, 4)))
+X, Y = (
+    tensor(np.random.default_rng(0).standard_normal((3, 4))),
+    tensor(np.random.default_rng(1).standard_normal((2, 4))),
+)
 REGION = {"start": (2, 1), "size": (2, 2), "step": (-1, 2)}
 LINEAR = {
     "reshape": (lambda x: ops.reshape(x, (2, 6)), [X]),
@@ -263,7 +272,9 @@ def test_forward_mode_is_the_function_of_the_tangent(name):
     fn, args = LINEAR[name]
     offset = fn(*[a * 0 for a in args])  # padding with a constant is affine
     result, tangent = jvp(fn, args, args)
-    for y, dy, zero in zip(*(v if isinstance(v, list) else [v] for v in (result, tangent, offset)), strict=True):
+    for y, dy, zero in zip(
+        *(v if isinstance(v, list) else [v] for v in (result, tangent, offset)), strict=True
+    ):
         np.testing.assert_allclose((dy + zero).numpy(), y.numpy(), rtol=1e-12)
 
 
@@ -335,7 +346,15 @@ def test_methods_are_the_functions():
     t = tensor(x)
     for mine in (t.reshape(3, 2), t.reshape((3, 2)), t.reshape([3, -1]), t.reshape(shape=(3, 2))):
         assert_same(mine, x.reshape(3, 2))
-    for mine in (t.T, t.mT, t.transpose(), t.transpose(1, 0), t.permute_dims(1, 0), t.permute_dims((1, 0)), t.swapaxes(0, 1)):
+    for mine in (
+        t.T,
+        t.mT,
+        t.transpose(),
+        t.transpose(1, 0),
+        t.permute_dims(1, 0),
+        t.permute_dims((1, 0)),
+        t.swapaxes(0, 1),
+    ):
         assert_same(mine, x.T)
     assert_same(t.flatten(), x.ravel())
     assert_same(t.roll(1), np.roll(x, 1))

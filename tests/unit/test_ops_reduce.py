@@ -14,7 +14,9 @@ from corelib.autograd import grad, jvp, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 
-on_each = pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
+on_each = pytest.mark.parametrize(
+    "device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))]
+)
 of_each_dtype = pytest.mark.parametrize("dtype", dtypes.ALL, ids=lambda d: d.name)
 SHAPES = [(), (0,), (1,), (5,), (2, 3), (3, 0), (0, 3), (2, 1, 3), (2, 3, 4), (70,), (3, 40)]
 INF, NAN = math.inf, math.nan
@@ -33,7 +35,12 @@ def tensor(values, device="reference"):
 
 def axes_of(shape):
     n = len(shape)
-    return [None, (), *range(-n, n), *(c for k in range(2, n + 1) for c in itertools.combinations(range(-n, 0), k))]
+    return [
+        None,
+        (),
+        *range(-n, n),
+        *(c for k in range(2, n + 1) for c in itertools.combinations(range(-n, 0), k)),
+    ]
 
 
 def assert_same(actual, expected):
@@ -107,7 +114,9 @@ def test_integers_are_summed_wide_unless_asked_otherwise(device):
     assert_same(ops.sum(x, dtype=dtypes.float64), np.float64(30000))
     assert_same(ops.sum(x, dtype="int16"), np.int16(30000))
     assert_same(ops.sum(tensor(np.full(3, 255, np.uint8), device)), np.uint64(765))
-    assert_same(ops.sum(tensor(np.float32([2**24, 1, 1]), device), dtype=dtypes.float64), np.float64(2**24 + 2))
+    assert_same(
+        ops.sum(tensor(np.float32([2**24, 1, 1]), device), dtype=dtypes.float64), np.float64(2**24 + 2)
+    )
     assert_same(ops.prod(tensor(np.full(3, 200, np.uint8), device)), np.uint64(8_000_000))
 
 
@@ -127,7 +136,10 @@ def test_scans_are_numpys(dtype, device):
         x = numbers(shape, dtype.numpy)
         t = tensor(x, device)
         for axis in range(-len(shape), len(shape)):
-            for mine, theirs, first in ((ops.cumulative_sum, np.cumsum, 0), (ops.cumulative_prod, np.cumprod, 1)):
+            for mine, theirs, first in (
+                (ops.cumulative_sum, np.cumsum, 0),
+                (ops.cumulative_prod, np.cumprod, 1),
+            ):
                 expected = theirs(x, axis=axis)
                 assert_same(mine(t, axis=axis), expected)
                 initial = np.full_like(np.take(expected, [0] * bool(shape[axis]), axis), first)
@@ -155,8 +167,14 @@ def test_statistics_are_numpys(dtype, device):
             where = {"axis": axis, "keepdims": keepdims}
             assert_close(ops.mean(t, **where), np.mean(x, **where))
             for correction in (0, 1, 0.5):
-                assert_close(ops.var(t, correction=correction, **where), np.var(x, ddof=correction, **where).astype(x.dtype))
-                assert_close(ops.std(t, correction=correction, **where), np.std(x, ddof=correction, **where).astype(x.dtype))
+                assert_close(
+                    ops.var(t, correction=correction, **where),
+                    np.var(x, ddof=correction, **where).astype(x.dtype),
+                )
+                assert_close(
+                    ops.std(t, correction=correction, **where),
+                    np.std(x, ddof=correction, **where).astype(x.dtype),
+                )
             assert_close(ops.logsumexp(t, **where), np.log(np.sum(np.exp(x), **where)).astype(x.dtype))
 
 
@@ -168,7 +186,9 @@ def test_var_loses_no_digits_to_a_large_mean(device):
 
 @on_each
 def test_logsumexp_is_right_at_infinity(device):
-    rows = tensor([[-INF, -INF], [INF, 1.0], [INF, INF], [1000.0, 1000.0], [-INF, 2.0], [NAN, 1.0], [INF, -INF]], device)
+    rows = tensor(
+        [[-INF, -INF], [INF, 1.0], [INF, INF], [1000.0, 1000.0], [-INF, 2.0], [NAN, 1.0], [INF, -INF]], device
+    )
     expected = [-INF, INF, INF, 1000 + math.log(2), 2.0, NAN, INF]
     np.testing.assert_allclose(ops.logsumexp(rows, axis=1).numpy(), expected, rtol=1e-6)
     assert ops.logsumexp(tensor(np.ones((0,)), device)).item() == -INF
@@ -261,7 +281,9 @@ def test_a_long_cumulative_product_does_not_overflow_on_its_way_back():
 
 def test_equal_extremes_share_the_cotangent():
     x = tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
-    assert_close(grad(lambda x: ops.max(x, axis=1).sum())(x), np.array([[0, 0.5, 0.5], [1 / 3] * 3]), rtol=1e-15)
+    assert_close(
+        grad(lambda x: ops.max(x, axis=1).sum())(x), np.array([[0, 0.5, 0.5], [1 / 3] * 3]), rtol=1e-15
+    )
     assert_close(grad(lambda x: ops.min(x))(x), np.array([[1.0, 0, 0], [0, 0, 0]]))
 
 
