@@ -290,6 +290,35 @@ def test_unused_buffers_can_be_given_back() -> None:
     assert pool.statistics()["held"] == before
 
 
+def test_many_used_buffers_are_not_searched_again_and_again() -> None:
+    kept = [large(float(i)) for i in range(40)]
+    free = address(kept.pop())
+    again = [large(-1.0)]
+    assert address(again[0]) == free
+    again.clear()
+    again.append(large(-2.0))
+    assert address(again[0]) == free
+    assert all((x == i).all() for i, x in enumerate(kept))
+
+
+def test_threads_never_get_the_same_buffer() -> None:
+    failures: list[int] = []
+
+    def work(number: int) -> None:
+        for i in range(300):
+            x = large(number * 1000 + i)
+            y = large(-1.0)
+            if not (x == number * 1000 + i).all() or address(x) == address(y):
+                failures.append(number)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
 def test_the_pool_holds_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     pool.release()
     monkeypatch.setattr(pool, "_limit", pool.statistics()["held"] + 1_000_000)

@@ -29,7 +29,8 @@ class Expression(NamedTuple):
     """How one element is computed, in the language of vmath.py. ``T(..)`` stands for a constant of the operands' type."""
 
     text: str
-    cost: int = 1  # against an addition, for the crossover and the size of the slices
+    cost: int = 1  # against an addition, for the size of the slices and, unless it is given, the crossover
+    crossover: int = 0  # elements, where NumPy's kernel is unusually good or bad
 
 
 FLOAT = {
@@ -53,11 +54,11 @@ FLOAT = {
     "divide": Expression("x / y"),
     "floor_divide": Expression("floor_divide_T(x, y)", 16),
     "remainder": Expression("remainder_T(x, y)", 16),
-    "maximum": Expression("maximum(x, y)"),
-    "minimum": Expression("minimum(x, y)"),
+    "maximum": Expression("maximum(x, y)", 1, 2048),
+    "minimum": Expression("minimum(x, y)", 1, 2048),
     "copysign": Expression("copysign(x, y)"),
 }
-FLOAT32 = {"tanh": Expression("tanh_T(x)", 6)}
+FLOAT32 = {"tanh": Expression("tanh_T(x)", 6, 65536)}
 INTEGER = {
     "negative": Expression("-x"),
     "add": Expression("x + y"),
@@ -275,13 +276,12 @@ def rows_of(shape: tuple[int, ...], operands: list[ndarray]) -> tuple[int, str, 
 
 
 def unary(
-    small: Callable[[ndarray], Any] | None, loop: Loop | None, cost: int = 1
+    small: Callable[[ndarray], Any] | None, loop: Loop | None, crossover: int
 ) -> Callable[[ndarray], ndarray]:
     """A kernel of one operand: `small` below the crossover, the compiled loop above it."""
     if small is None:
         assert loop is not None
         return lambda x: loop(x)
-    crossover = CROSSOVER // cost
     large = loop or _numpy_large(small)
 
     def kernel(x: ndarray) -> ndarray:
@@ -297,10 +297,9 @@ def unary(
 
 
 def binary(
-    small: Callable[..., Any], loop: Loop | None, scalars: Scalars, cost: int = 1
+    small: Callable[..., Any], loop: Loop | None, scalars: Scalars, crossover: int
 ) -> Callable[..., ndarray]:
     """A kernel of two operands, one of which may be a Python scalar."""
-    crossover = CROSSOVER // cost
     large = loop or _numpy_large(small)
 
     def kernel(x1: Any, x2: Any) -> ndarray:
@@ -429,15 +428,15 @@ def make(name: str, dtype: str) -> Callable[..., ndarray]:
     ours = OURS_FLOAT if dtype.startswith("float") else OURS_BOOL if dtype == "bool" else OURS_INTEGER
     small = ours.get(name, small)
     found = expression(name, dtype)
-    cost = found.cost if found else 1
+    crossover = min(found.crossover or CROSSOVER // found.cost, CROSSOVER * 2) if found else CROSSOVER
     result = "bool" if name in BOOLEAN_RESULT else dtype
     if name == "where":
         assert found is not None
         return select(Loop(found, ("bool", dtype, dtype), dtype), Scalars(np.dtype(dtype)))
     if name in TWO_OPERANDS:
         loop = Loop(found, (dtype, dtype), result) if found else None
-        return binary(small, loop, Scalars(np.dtype(dtype)), cost)
-    return unary(small, Loop(found, (dtype,), result) if found else None, cost)
+        return binary(small, loop, Scalars(np.dtype(dtype)), crossover)
+    return unary(small, Loop(found, (dtype,), result) if found else None, crossover)
 
 
 # --- astype -----------------------------------------------------------------------------------------------------------
@@ -465,7 +464,7 @@ def _cast(source_name: str, target_name: str) -> Callable[[ndarray], ndarray]:
     else:
         text = f"x != {source_name}(0)" if target_name == "bool" else f"{target_name}(x)"
         text, small = text.replace("bool(0)", "0"), lambda x: x.astype(target)
-    return unary(small, Loop(Expression(text), (source_name,), target_name))
+    return unary(small, Loop(Expression(text), (source_name,), target_name), CROSSOVER)
 
 
 def _saturating(target: np.dtype[Any]) -> Callable[[ndarray], ndarray]:

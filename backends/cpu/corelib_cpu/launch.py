@@ -49,7 +49,7 @@ def run(control, kernel, units, chunk, words):
     if chunk * 60000 < units:
         chunk = (units + 59999) // 60000
     count = (units + chunk - 1) // chunk
-    if count < 2 or job[THREADS] < 2 or atomic_swap_if(control + BUSY, 0, 1) == 0:
+    if not POSIX or count < 2 or job[THREADS] < 2 or atomic_swap_if(control + BUSY, 0, 1) == 0:
         call_kernel(kernel, 0, units, words)
         return
     job[KERNEL] = kernel
@@ -137,6 +137,7 @@ def entry(control_array, arguments, count):
     return objects[3]
 """
 _THREADS, _INTEGER, _MUTEX, _CONDITION = 36, 37, 320, 384
+POSIX = sys.platform != "win32"
 SPINS = 2000  # waiting steps of a worker before it sleeps: about 20 us, the Python between two kernels
 
 
@@ -155,19 +156,19 @@ class Team:
     """The control block, the workers and the launcher of one process."""
 
     def __init__(self, threads: int) -> None:
-        source = f"SPINS = {SPINS}\n{_SOURCE}"
+        source = f"SPINS, POSIX = {SPINS}, {POSIX}\n{_SOURCE}"
         words = np.zeros(512 // 8 + 8, np.int64)
         start = -words.ctypes.data % 64 // 8
         self.control = words[start : start + 64]
         self.control[_INTEGER] = id(int)
-        self.worker = native.address(source, "worker", 1, returns=True)
+        self.worker = native.address(source, "worker", 1, returns=True) if POSIX else 0
         self.method = _Method(
             b"launch", native.address(source, "entry", 3, returns=True), 0x80, None
         )  # METH_FASTCALL
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
         self.launch = make(ctypes.addressof(self.method), self.control, None)
-        self.library = None if sys.platform == "win32" else ctypes.CDLL(None)
+        self.library = ctypes.CDLL(None) if POSIX else None
         self.workers = 0
         if self.library is not None:
             self.library.pthread_mutex_init(ctypes.c_void_p(self.address + _MUTEX), None)

@@ -50,12 +50,6 @@ def host() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def vector_bits() -> int:
-    """Width of the vectors that kernels are compiled for."""
-    features = set(host()[1].split(","))
-    return 512 if "+avx512f" in features else 256 if "+avx2" in features else 128
-
-
 def instruction_set() -> str:
     """The vector instruction set in words, for tables."""
     features = set(host()[1].split(","))
@@ -176,7 +170,7 @@ def _read(key: str) -> bytes | None:
     """The stored object code, or None where there is none or it is damaged."""
     try:
         data = (cache_directory() / f"{key}.o").read_bytes()
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return None
     checksum, code = data[:32], data[32:]
     return code if hashlib.sha256(code).digest() == checksum else None
@@ -195,5 +189,5 @@ def _write(key: str, code: bytes) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         log.debug("corelib: cpu: compiled code is not kept: %s", error)

@@ -18,8 +18,9 @@ from numpy import ndarray
 SMALLEST = 1 << 18  # bytes; below this numpy.empty is faster, because malloc keeps such blocks itself
 LIMIT = 4 << 30  # bytes held at most; larger buffers are allocated and freed as usual
 ALIGNMENT = 64
+FAR = 16  # when the first free buffer stands behind so many used ones, the search starts there from now on
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may allocate while we do
 _classes: dict[int, list[ndarray]] = {}  # bytes -> raw arrays
 _offsets: dict[int, int] = {}  # id of a raw array -> its first aligned byte
 _held = 0
@@ -38,17 +39,26 @@ def limit() -> int:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
-    """An uninitialised C-contiguous array of `size` bytes, on a reused buffer where there is one."""
+    """An uninitialised C-contiguous array of `size` bytes, on a reused buffer where there is one.
+
+    No lock is needed here: whoever looks at a raw array holds a reference to it, so two who look at the same one both see
+    that it is taken.
+    """
     if size < SMALLEST:
         return np.empty(shape, dtype)
     step = 1 << (size.bit_length() - 4)  # an eighth of the power of two: similar sizes share buffers
     key = -(-size // step) * step
+    raws = _classes.get(key)
+    if raws is not None:
+        passed = 0
+        for raw in raws:
+            if getrefcount(raw) == 3:  # the list, the loop's name, the argument
+                if passed > FAR:
+                    with _lock:
+                        raws[:] = raws[passed:] + raws[:passed]
+                return ndarray(shape, dtype, raw, _offsets[id(raw)])
+            passed += 1  # noqa: SIM113 - enumerate would hold a reference of its own
     with _lock:
-        raws = _classes.get(key)
-        if raws is not None:
-            for raw in raws:
-                if getrefcount(raw) == 3:  # the list, the loop's name, the argument
-                    return ndarray(shape, dtype, raw, _offsets[id(raw)])
         return _fresh(shape, dtype, key)
 
 
