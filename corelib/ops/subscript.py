@@ -52,6 +52,14 @@ class Mask:
         return from_buffer(_pack(list(self.values), bool_), self.shape, bool_, backend)
 
 
+def _nested(op: str, what: str, obj: Any) -> tuple[tuple[int, ...], list[Any]]:
+    """Shape and elements of nested lists."""
+    try:
+        return _flatten(obj)
+    except CorelibError as error:
+        raise type(error)(f"{op}: in a list of {what}, {str(error).removeprefix('asarray: ')}") from None
+
+
 def _integers(values: list[int], backend: Any, shape: tuple[int, ...] | None = None) -> Tensor:
     return from_buffer(_pack(values, int64), (len(values),) if shape is None else shape, int64, backend)
 
@@ -68,10 +76,7 @@ def _entry(op: str, item: Any, backend: Any) -> Any:
         kind = item.dtype.kind
         return Mask(item.shape, item) if kind == "bool" else item if kind in ("int", "uint") else _refuse(op, f"a {item.dtype.name} tensor")
     if isinstance(item, list | tuple | range):
-        try:
-            shape, values = _flatten(list(item))
-        except CorelibError as error:
-            raise type(error)(f"{op}: in a list of indices, {str(error).removeprefix('asarray: ')}") from None
+        shape, values = _nested(op, "indices", list(item))
         if values and all(isinstance(v, bool) for v in values):
             return Mask(shape, values)
         if any(isinstance(v, float) for v in values):
@@ -365,15 +370,15 @@ def _cast_value(x: Tensor, value: Any) -> Tensor:
     """``value`` as a tensor of x's dtype, where that keeps its kind; DTypeError otherwise."""
     dtype = x.dtype
     if isinstance(value, bool | int | float):
-        found = "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "float"
-        if ORDER[found] > ORDER[dtype.kind]:
+        if ORDER[_kind(value)] > ORDER[dtype.kind]:
             _refuse_value(repr(value), x)
         return full_like(Spec((), dtype), x._backend, as_scalar(_SET, value, dtype))
     if isinstance(value, list | tuple):
-        shape, values = _flatten(value)
+        shape, values = _nested(SET, "values", value)
         for v in values:
-            if ORDER["bool" if isinstance(v, bool) else "int" if isinstance(v, int) else "float"] > ORDER[dtype.kind]:
+            if ORDER[_kind(v)] > ORDER[dtype.kind]:
                 _refuse_value(repr(v), x)
+        values = [as_scalar(_SET, v, dtype) for v in values]
         return from_buffer(_pack(values, dtype), shape, dtype, x._backend)
     if not isinstance(value, Tensor):
         value = asarray(value, device=x._backend)
@@ -381,6 +386,10 @@ def _cast_value(x: Tensor, value: Any) -> Tensor:
     if value.dtype is not dtype and (ORDER[kind] > ORDER[mine] or (kind, mine) == ("int", "uint")):
         _refuse_value(f"a value of dtype {value.dtype.name}", x)
     return calls.astype(value, dtype)
+
+
+def _kind(value: bool | int | float) -> str:
+    return "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "float"
 
 
 def _refuse_value(what: str, x: Tensor) -> None:
