@@ -56,7 +56,7 @@ def _centred(x: Tensor, axis: Any) -> Tensor:
 
 
 @composite(
-    kind="reduce", rule=reduction(FLOATING), leading=True, ulp=32, errors=_ERRORS, samples=reductions(empty=False),
+    kind="reduce", rule=reduction(FLOATING), leading=True, ulp=16, errors=_ERRORS, samples=reductions(empty=False),
     vjp=lambda g, x, axis, correction, keepdims: multiply(
         spread(divide(multiply(g, 2), _freedom(x.shape, axis, correction)), x.shape, axis, keepdims), _centred(x, axis)),
 )  # fmt: skip
@@ -75,7 +75,7 @@ def _std_vjp(
 
 
 @composite(
-    kind="reduce", rule=reduction(FLOATING), leading=True, ulp=32, errors=_ERRORS, samples=reductions(empty=False), vjp=_std_vjp,
+    kind="reduce", rule=reduction(FLOATING), leading=True, ulp=16, errors=_ERRORS, samples=reductions(empty=False), vjp=_std_vjp,
 )  # fmt: skip
 def std(x: Tensor, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The square root of ``var``. Its gradient where all elements are equal is 0."""
@@ -142,7 +142,7 @@ def _norm_samples(make: Any, dtype: Any) -> Any:
 
 
 @composite(
-    kind="reduce", rule=_norm_rule, leading=True, ulp=64, samples=_norm_samples,
+    kind="reduce", rule=_norm_rule, leading=True, ulp=32, samples=_norm_samples,
     errors=[*_ERRORS, ErrorSample(ShapeError, "no norm of order inf of no elements", lambda m: Sample((m.array((0,), float32),), {"ord": math.inf}))],
 )  # fmt: skip
 def vector_norm(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False, ord: float = 2.0) -> Tensor:
