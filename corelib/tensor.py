@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import dtypes
@@ -292,6 +292,64 @@ class Tensor:
         calls.setitem(self, key, value)
 
     __hash__ = object.__hash__
+
+    if TYPE_CHECKING:  # what ops/methods.py attaches, for type checkers and editors
+        abs: Callable[..., Tensor]
+        all: Callable[..., Tensor]
+        any: Callable[..., Tensor]
+        argmax: Callable[..., Tensor]
+        argmin: Callable[..., Tensor]
+        argsort: Callable[..., Tensor]
+        broadcast_to: Callable[..., Tensor]
+        ceil: Callable[..., Tensor]
+        clip: Callable[..., Tensor]
+        cos: Callable[..., Tensor]
+        count_nonzero: Callable[..., Tensor]
+        cumprod: Callable[..., Tensor]
+        cumsum: Callable[..., Tensor]
+        cumulative_prod: Callable[..., Tensor]
+        cumulative_sum: Callable[..., Tensor]
+        diagonal: Callable[..., Tensor]
+        dot: Callable[..., Tensor]
+        exp: Callable[..., Tensor]
+        expand_dims: Callable[..., Tensor]
+        flatten: Callable[..., Tensor]
+        flip: Callable[..., Tensor]
+        floor: Callable[..., Tensor]
+        log: Callable[..., Tensor]
+        logsumexp: Callable[..., Tensor]
+        matmul: Callable[..., Tensor]
+        max: Callable[..., Tensor]
+        mean: Callable[..., Tensor]
+        min: Callable[..., Tensor]
+        moveaxis: Callable[..., Tensor]
+        nonzero: Callable[..., tuple[Tensor, ...]]
+        permute_dims: Callable[..., Tensor]
+        prod: Callable[..., Tensor]
+        ravel: Callable[..., Tensor]
+        repeat: Callable[..., Tensor]
+        reshape: Callable[..., Tensor]
+        roll: Callable[..., Tensor]
+        round: Callable[..., Tensor]
+        sign: Callable[..., Tensor]
+        sin: Callable[..., Tensor]
+        sort: Callable[..., Tensor]
+        split: Callable[..., list[Tensor]]
+        sqrt: Callable[..., Tensor]
+        square: Callable[..., Tensor]
+        squeeze: Callable[..., Tensor]
+        std: Callable[..., Tensor]
+        sum: Callable[..., Tensor]
+        swapaxes: Callable[..., Tensor]
+        take: Callable[..., Tensor]
+        tanh: Callable[..., Tensor]
+        tile: Callable[..., Tensor]
+        trace: Callable[..., Tensor]
+        transpose: Callable[..., Tensor]
+        tril: Callable[..., Tensor]
+        triu: Callable[..., Tensor]
+        unstack: Callable[..., tuple[Tensor, ...]]
+        var: Callable[..., Tensor]
 
     # -- operators -------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import rules
-from ..dispatch import composite
+from ..dispatch import composite, execute
 from ..dtypes import float32, int64
 from ..errors import DTypeError, ShapeError
 from ..op import calls
@@ -119,7 +119,7 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
     n = len(checked("matrix_transpose", x))
     if n < 2:
         raise ShapeError(f"matrix_transpose needs at least two dimensions, x has shape {x.shape}")
-    return permute_dims(x, (*range(-n, -2), -1, -2))
+    return execute(permute_dims.op, (x,), {"axes": (*range(-n, -2), -1, -2)})  # type: ignore[attr-defined]  # canonical already: 1 us less
 
 
 def flatten(x: Tensor, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:

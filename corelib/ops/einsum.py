@@ -103,6 +103,8 @@ def _sizes(operands: Sequence[Any], labels: Sequence[Labels], subscripts: str) -
 def _simplified(x: Tensor, names: Labels, sizes: dict[Any, int]) -> tuple[Tensor, Labels]:
     """x without repeated labels (their diagonal), and without axes of size 1 that broadcast against larger ones."""
     kept = [i for i, name in enumerate(names) if x.shape[i] == sizes[name]]
+    if len(kept) == len(names) == len(set(names)):
+        return x, names
     if len(kept) < len(names):
         x, names = reshape(x, tuple(x.shape[i] for i in kept)), tuple(names[i] for i in kept)
     for name in dict.fromkeys(names):
@@ -123,11 +125,17 @@ def _summed(x: Tensor, names: Labels, keep: set[Any]) -> tuple[Tensor, Labels]:
     return sum(x, axis=over, dtype=x.dtype), tuple(name for name in names if name in keep)
 
 
+def _arranged(x: Tensor, names: Labels, order: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
+    """x with its axes in ``order`` and then in ``shape``; nothing is called for what is so already."""
+    if names != tuple(order):
+        x = permute_dims(x, tuple(names.index(n) for n in order))
+    return x if x.shape == shape else reshape(x, shape)
+
+
 def _aligned(x: Tensor, names: Labels, order: Labels) -> Tensor:
     """x with its axes in ``order`` and an axis of size 1 for each label that it does not have."""
-    x = permute_dims(x, tuple(names.index(name) for name in order if name in names))
-    sizes = iter(x.shape)
-    return reshape(x, tuple(next(sizes) if name in names else 1 for name in order))
+    shape = tuple(x.shape[names.index(name)] if name in names else 1 for name in order)
+    return _arranged(x, names, [name for name in order if name in names], shape)
 
 
 def _pair(
@@ -144,15 +152,17 @@ def _pair(
     if not inner:
         return multiply(_aligned(x1, names1, result), _aligned(x2, names2, result)), result
     lead, k = tuple(sizes[n] for n in batch), math.prod(sizes[n] for n in inner)
-    left = permute_dims(x1, tuple(names1.index(n) for n in (*batch, *rows, *inner)))
-    right = permute_dims(x2, tuple(names2.index(n) for n in (*batch, *inner, *columns)))
-    left = reshape(left, (*lead, math.prod(sizes[n] for n in rows), k))
-    right = reshape(right, (*lead, k, math.prod(sizes[n] for n in columns)))
-    return reshape(matmul(left, right), tuple(sizes[n] for n in result)), result
+    m, n = math.prod(sizes[r] for r in rows), math.prod(sizes[c] for c in columns)
+    left = _arranged(x1, names1, (*batch, *rows, *inner), (*lead, m, k))
+    right = _arranged(x2, names2, (*batch, *inner, *columns), (*lead, k, n))
+    product, shape = matmul(left, right), tuple(sizes[name] for name in result)
+    return product if product.shape == shape else reshape(product, shape), result
 
 
 def _next_pair(labels: list[Labels], output: Labels, sizes: dict[Any, int]) -> tuple[int, int]:
     """Which two operands to contract: those whose product is the smallest compared with themselves, the first of equals."""
+    if len(labels) == 2:
+        return 0, 1
 
     def size(names: Any) -> int:
         return math.prod(sizes[n] for n in names)
@@ -188,7 +198,10 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
         dtype = promote(dtype, x.dtype)
     if dtype not in NUMERIC:
         raise DTypeError(f"einsum does not accept {dtype.name}: call x.astype(corelib.int64)")
-    simple = [_simplified(astype(x, dtype), names, sizes) for x, names in zip(operands, parsed, strict=True)]
+    simple = [
+        _simplified(x if x.dtype is dtype else astype(x, dtype), names, sizes)
+        for x, names in zip(operands, parsed, strict=True)
+    ]
     tensors, labels = [x for x, _ in simple], [names for _, names in simple]
     while len(tensors) > 1:
         i, j = _next_pair(labels, output, sizes)
@@ -198,7 +211,7 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
         tensors.append(x)
         labels.append(names)
     x, names = _summed(tensors[0], labels[0], set(output))
-    return permute_dims(x, tuple(names.index(name) for name in output))
+    return x if names == output else permute_dims(x, tuple(names.index(name) for name in output))
 
 
 __all__: Sequence[str] = ("einsum",)

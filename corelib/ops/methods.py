@@ -67,7 +67,7 @@ def attach() -> None:
         setattr(Tensor, name, _axis_first(getattr(calls, name)))
     for name in WITH_SEVERAL_ARGUMENTS:
         setattr(Tensor, name, _several(getattr(calls, name)))
-    Tensor.transpose = transpose  # type: ignore[attr-defined]
+    Tensor.transpose = transpose
 
 
 attach()

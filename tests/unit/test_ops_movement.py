@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import sys
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -360,3 +365,12 @@ def test_methods_are_the_functions():
     assert_same(t.roll(1), np.roll(x, 1))
     assert_same(tensor(np.float32(3)).reshape(), np.float32(3))
     assert corelib.Tensor.tile is ops.tile
+
+
+def test_type_checkers_see_the_methods_that_there_are():
+    tree = ast.parse(Path(sys.modules["corelib.tensor"].__file__).read_text(encoding="utf-8"))
+    (cls,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor")
+    (block,) = (n for n in cls.body if isinstance(n, ast.If))
+    table = importlib.import_module("corelib.ops.methods")
+    attached = {*table.AS_THEY_ARE, *table.WITH_AXIS_FIRST, *table.WITH_SEVERAL_ARGUMENTS, "transpose"}
+    assert {n.target.id for n in block.body} == attached
