@@ -1,0 +1,51 @@
+"""A backend that is wrong in one place: an overlay on the reference (or another backend) with the kernels of one op replaced."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from corelib import ops
+from corelib.backend import BackendInfo, KernelSet, Overlay
+from corelib.hookspecs import hookimpl
+from corelib.registry import register, registry, unregister
+
+NAME = "planted"
+
+
+@pytest.fixture
+def plant() -> Iterator[Callable[..., str]]:
+    """`plant(exp=change)` registers a backend whose kernels of exp are `change(kernel)`, and returns its name.
+
+    `change` gets the base's kernel, and None as a `change` means that the backend has none.
+    """
+
+    def build(base: str = "reference", deviations: dict[str, str] | None = None, **changes: Any) -> str:
+        class Planted(Overlay):
+            kernels = KernelSet()
+
+            def find(self, op: Any, dtype: Any) -> Any:
+                if op.name in changes and changes[op.name] is None:
+                    return None
+                return super().find(op, dtype)
+
+        target = registry.get(base)
+        for name, change in changes.items():
+            op = getattr(ops, name).op
+            if change is not None:
+                Planted.kernels.family(op, lambda op, dtype, change=change: change(target.find(op, dtype)))
+        module = ModuleType("planted_backend")
+        module.Planted = Planted  # type: ignore[attr-defined]
+        monkey.setitem(sys.modules, "planted_backend", module)
+        info = BackendInfo(NAME, load="planted_backend:Planted", base=base, deviations=deviations or {})
+        register(SimpleNamespace(declare_backend=hookimpl(lambda: info)), NAME)
+        return NAME
+
+    with pytest.MonkeyPatch.context() as monkey:
+        yield build
+    if NAME in registry.infos:
+        unregister(NAME)

@@ -1,0 +1,276 @@
+"""The command line: what each command prints, where its errors go, and its exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corelib import __version__, support
+from corelib.__main__ import main
+from corelib.op import BY_NAME, OPS
+
+
+def lines(capsys) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def columns(text: list[str], first: str) -> dict[str, list[str]]:
+    """The rows of the table whose first cell is `first` (its head), by their first cell."""
+    start = next(i for i, line in enumerate(text) if line.split()[:1] == [first])
+    rows = [re.split(r" {2,}", line) for line in text[start:]]
+    end = rows.index([""]) if [""] in rows else len(rows)
+    return {row[0]: row for row in rows[:end]}
+
+
+# -- backends ----------------------------------------------------------------------------------------------------
+
+
+def test_backends_tells_importable_usable_and_supported_apart(capsys):
+    assert main(["backends"]) == 0
+    text = lines(capsys)
+    rows = columns(text, "backend")
+    assert rows["backend"][1:5] == ["importable", "usable", "ops", "native"]
+    assert rows["reference"][1:4] == ["yes", "yes", f"{len(OPS)}/{len(OPS)}"]
+    assert rows["reference"][5] == "reference (pure Python, one thread)"
+    assert "corelib" in rows["reference"][6]
+    assert f"numpy {__import__('numpy').__version__}" in rows["cpu"][6]
+
+
+def test_backends_gives_the_reason_as_a_sentence(capsys, monkeypatch):
+    from corelib.registry import registry
+    from corelib_reference.backend import ReferenceBackend
+
+    monkeypatch.setattr(ReferenceBackend, "probe", classmethod(lambda cls: "the moon is not full"))
+    monkeypatch.setattr(registry, "_instances", {})
+    main(["backends"])
+    text = lines(capsys)
+    assert columns(text, "backend")["reference"][1:3] == ["yes", "no"]
+    assert "reference: the moon is not full" in text
+
+
+# -- explain -----------------------------------------------------------------------------------------------------
+
+
+def test_explain_a_primitive(capsys):
+    assert main(["explain", "multiply"]) == 0
+    text = lines(capsys)
+    assert text[0] == "multiply(x1: Array, x2: Array, /) -> Tensor"
+    assert text[1] == "    x1 * x2. Integers wrap."
+    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in text[3 : text.index("", 3)])
+    assert re.fullmatch(r"(.*/)?corelib/ops/elementwise.py:\d+", facts["declared"].replace(os.sep, "/"))
+    assert facts["is"] == "a primitive, elementwise"
+    assert facts["derivative"] == "partials (d): for x1 reads the values of x2, for x2 reads the values of x1"
+    assert facts["error budget"] == "0.5 ULP"
+    assert "composes to" not in facts
+    where = columns(text, "backend")["reference"]
+    assert where[1:3] == ["native", "all"]
+    path, _, line = where[3].rpartition(":")
+    assert 0 < int(line) <= Path(path).read_text(encoding="utf-8").count("\n")
+
+
+def test_explain_a_composite_shows_the_primitives_that_run(capsys):
+    main(["explain", "logaddexp"])
+    text = lines(capsys)
+    assert "is            a composite, elementwise" in text
+    (composes,) = [line for line in text if line.startswith("composes to")]
+    assert composes.split(None, 2)[2].split(", ") == [
+        "minimum", "maximum", "equal", "subtract", "where", "exp", "log1p", "add",
+    ]  # fmt: skip
+    assert columns(text, "backend")["reference"][1] == "composed"
+
+
+@pytest.mark.parametrize(
+    ("op", "sentence"),
+    [
+        ("exp", "partials (d): for x reads the result"),
+        ("negative", "partials (d): for x is -1"),
+        ("flip", "transposes (linear): for x reads the cotangent, the shape of x, axis"),
+        ("matmul", "a pair of transposes (bilinear): for x1 reads the cotangent,"),
+        ("softmax", "a vjp, reads the cotangent, the result, axis"),
+        ("square", "through the body: each op in it has its own"),
+        ("floor", "none: floor is piecewise constant"),
+        ("copysign", "for x2 has none"),
+    ],
+)
+def test_explain_says_the_kind_of_derivative_and_what_it_reads(op, sentence):
+    assert sentence in support.derivative(BY_NAME[op])
+
+
+def test_explain_works_for_every_op():
+    for op in OPS:
+        text = support.explain(op.name)
+        assert text.startswith(f"{op.name}(")
+        assert op.doc.splitlines()[0] in text
+
+
+def test_explain_an_overlay_shows_what_it_inherits(capsys):
+    from types import ModuleType, SimpleNamespace
+
+    from corelib import ops
+    from corelib.backend import BackendInfo, KernelSet, Overlay
+    from corelib.hookspecs import hookimpl
+    from corelib.registry import register, unregister
+
+    class Planted(Overlay):
+        kernels = KernelSet()
+
+    @Planted.kernels.implements(ops.exp)
+    def exp(x): ...
+
+    module = ModuleType("planted_for_cli")
+    module.Planted = Planted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "planted_for_cli", module)
+        info = BackendInfo("planted", load="planted_for_cli:Planted", base="reference")
+        register(SimpleNamespace(declare_backend=hookimpl(lambda: info)), "planted")
+        try:
+            main(["explain", "exp"])
+            own = columns(lines(capsys), "backend")["planted"]
+            main(["explain", "log"])
+            inherited = columns(lines(capsys), "backend")["planted"]
+        finally:
+            unregister("planted")
+    assert own[1] == "native"
+    assert "test_cli.py:" in own[3]
+    assert inherited[1:] == ["inherited", "from reference"]
+
+
+def test_explain_compiles_nothing(monkeypatch, capsys):
+    """Kernels of a family are made when first used, and asking about them is no use."""
+    from corelib import ops
+    from corelib.backend import KernelSet
+
+    made = []
+    kernels = KernelSet()
+    kernels.family(ops.exp, lambda op, dtype: made.append(op))
+    assert "test_cli.py" in support.location(kernels.source(ops.exp, BY_NAME["exp"].rule.accepts[0]))
+    assert made == []
+
+
+# -- conformance -------------------------------------------------------------------------------------------------
+
+
+def test_conformance_reports_and_succeeds(capsys):
+    assert main(["conformance", "reference", "--op", "exp", "--op", "add", "--dtype", "float32"]) == 0
+    text = lines(capsys)
+    assert text[0] == "reference against reference"
+    assert set(columns(text, "op")) == {"op", "add", "exp"}
+    assert re.fullmatch(
+        r"reference: (\d+) cases: \1 passed, 0 failed, 0 unsupported, 0 known deviations, in \d+\.\d s",
+        text[-2],
+    )
+
+
+def test_conformance_fails_with_status_1_and_the_reason(capsys, monkeypatch):
+    monkeypatch.setattr(BY_NAME["exp"].derivative, "rules", (lambda y: y * 2.0,))
+    assert main(["conformance", "reference", "--op", "exp"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL" in out
+    assert "finite differences give" in out
+
+
+def test_conformance_limits_the_reasons_and_says_so(capsys, monkeypatch):
+    for name in ("exp", "log"):
+        monkeypatch.setattr(BY_NAME[name], "samples", lambda make, dtype: 1 / 0)
+    main(["conformance", "reference", "--op", "exp", "--op", "log", "--limit", "1"])
+    assert "... and 1 more reasons: --limit 2 shows them all" in capsys.readouterr().out
+
+
+def test_conformance_without_a_name_tries_every_usable_backend_and_names_the_others(capsys):
+    from corelib import backends
+
+    assert main(["conformance", "--op", "negative"]) == 0
+    out = capsys.readouterr().out
+    for status in backends():
+        assert (
+            f"{status.name} against reference" in out or f"{status.name}: not tried: {status.reason}" in out
+        )
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["explain", "sofmax"], "there is no op 'sofmax'; did you mean 'softmax'"),
+        (["conformance", "refrence"], "no backend 'refrence'; did you mean 'reference'"),
+        (["conformance", "reference", "--op", "exq"], "there is no op 'exq'; did you mean 'exp'"),
+        (["conformance", "reference", "--dtype", "flot32"], "no dtype 'flot32'; did you mean 'float32'"),
+        (["conformance", "reference:7"], "no device 'reference:7'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(argv, words, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("corelib: ")
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["explian", "exp"])
+    assert exit.value.code == 2
+    assert "explain" in capsys.readouterr().err
+
+
+def test_no_command_shows_the_commands(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in ("backends", "explain", "conformance", "demo"))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"corelib {__version__}\n"
+
+
+def test_an_interrupt_is_one_line(capsys, monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("corelib.__main__.explain", interrupted)
+    assert main(["explain", "exp"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+# -- as a process ------------------------------------------------------------------------------------------------
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_module_and_the_script_are_the_same_command():
+    module = run(sys.executable, "-m", "corelib", "explain", "exp")
+    script = run(os.path.join(os.path.dirname(sys.executable), "corelib"), "explain", "exp")
+    assert module.returncode == script.returncode == 0
+    assert module.stdout == script.stdout != ""
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    code = f"{sys.executable} -m corelib conformance reference --op exp | head -1"
+    found = subprocess.run(["bash", "-c", f"set -o pipefail; {code}"], capture_output=True, text=True)
+    assert found.stdout == "reference against reference\n"
+    assert "Traceback" not in found.stderr
+    assert "BrokenPipe" not in found.stderr
+
+
+def test_output_that_is_piped_has_no_control_characters():
+    found = run(sys.executable, "-m", "corelib", "conformance", "reference", "--op", "exp")
+    assert found.returncode == 0
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", found.stdout + found.stderr)
+
+
+def test_explaining_a_primitive_imports_no_compiler():
+    code = "import sys; from corelib.__main__ import main; main(['explain', 'exp']); print('numba' in sys.modules)"
+    assert run(sys.executable, "-c", code).stdout.splitlines()[-1] == "False"
