@@ -90,6 +90,25 @@ def test_an_update_with_a_part_of_the_array_itself() -> None:
     assert x.tolist() == [0, 0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "uint16", "bool"])
+@pytest.mark.parametrize(
+    "shape", [(300, 301), (65, 1100), (1, 70_000), (70_000, 1), (3, 200, 130), (40, 50, 50)], ids=str
+)
+def test_copies_of_transposed_arrays(shape: tuple[int, ...], dtype: str) -> None:
+    x = array(shape, dtype)
+    for view in (
+        np.swapaxes(x, -1, -2),
+        np.swapaxes(x, -1, -2)[::-1],
+        np.swapaxes(x, -1, -2)[..., ::-1],
+        x.T,
+        x,
+    ):
+        for part in (view, view[1:] if view.shape[0] > 1 else view):
+            result = movement.copy(part)
+            assert result.flags.c_contiguous
+            np.testing.assert_array_equal(result, part)
+
+
 # --- indexing
 
 

@@ -76,7 +76,7 @@ class CpuBackend(Backend):
 
     def to_host(self, array: ndarray) -> ndarray:
         """The elements in C order; the array itself where they are."""
-        return array if array.flags.c_contiguous else array.copy("C")
+        return array if array.flags.c_contiguous else movement.copy(array)
 
     def owns(self, array: ndarray) -> bool:
         """Whether no other array shares this one's buffer (references to the array itself are the caller's to count)."""

@@ -18,6 +18,7 @@ from numpy import asarray, ndarray
 
 from . import launch as team
 from . import native, pool
+from .movement import contiguous
 from .quiet import Scalars, guarded, quiet, run
 
 PARALLEL = 49152  # elements (of cost 1) from which a second thread pays; waking it up costs about 1 us
@@ -221,9 +222,7 @@ class Loop:
                 self._fill(out[i], [operand[i] for operand in operands])
             return
         if rows is None:
-            operands = [
-                x if x.flags.c_contiguous or not any(x.strides) else np.ascontiguousarray(x) for x in operands
-            ]
+            operands = [contiguous(x) if any(x.strides) else x for x in operands]
             rows = rows_of(shape, operands)
             assert rows is not None
         columns, kinds, strides = rows

@@ -7,8 +7,35 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from . import pool
+from . import launch as team
+from . import native, pool
 from .quiet import guarded
+
+LARGE = 65536  # elements from which a transposed array is copied by our own loop
+_TILE = 256
+
+# Words: out, input, matrices' rows, columns, bytes from column to column of the input, from matrix to matrix, tiles of a matrix.
+# A unit is _TILE rows of one matrix. The rows of a column are neighbours in the input, so a tile reads and writes whole cache
+# lines: 12 ms for 16M floats where NumPy takes 100.
+_TRANSPOSE = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    rows = words[2]
+    columns = words[3]
+    step = words[4]
+    tiles = words[6]
+    for unit in range(lo, hi):
+        matrix = unit // tiles
+        first = (unit - matrix * tiles) * {tile}
+        last = min(first + {tile}, rows)
+        for left in range(0, columns, 8):
+            right = min(left + 8, columns)
+            for i in range(first, last):
+                out = at_uint{bits}(words[0] + (matrix * rows + i) * columns * {size})
+                source = words[1] + matrix * words[5] + i * {size}
+                for j in range(left, right):
+                    out[j] = at_uint{bits}(source + j * step)[0]
+"""
 
 
 def scalar(value: Any, dtype: np.dtype[Any]) -> ndarray:
@@ -100,5 +127,24 @@ def strided_update(
 def copy(x: ndarray) -> ndarray:
     """A C-contiguous copy in a buffer of its own."""
     out = pool.empty(x.shape, x.dtype, x.nbytes)
-    np.copyto(out, x)
-    return out
+    size = x.itemsize
+    if (
+        x.size < LARGE
+        or x.ndim not in (2, 3)
+        or x.strides[-2] != size
+        or x.strides[-1] < 16
+        or not x.flags.aligned
+    ):
+        np.copyto(out, x)
+        return out
+    rows, columns = x.shape[-2:]
+    tiles = -(-rows // _TILE)
+    units, outer = (tiles, 0) if x.ndim == 2 else (tiles * x.shape[0], x.strides[0])
+    kernel = native.address(_TRANSPOSE.format(tile=_TILE, bits=8 * size, size=size))
+    chunk = max(units // (4 * team.get_num_threads()), 1)
+    return team.launch(kernel, units, chunk, out, x, rows, columns, x.strides[-1], outer, tiles)
+
+
+def contiguous(x: ndarray) -> ndarray:
+    """The array itself where it is C-contiguous and aligned, a copy otherwise."""
+    return x if x.flags.c_contiguous and x.flags.aligned else copy(x)
