@@ -1,0 +1,165 @@
+"""Sources to loaded functions: assemble, compile once, keep on disk, load per device, launch.
+
+A kernel is an entry point in a source that is made of a ``.cu`` file beside this module and a few generated lines. It is
+compiled at its first launch (tens of milliseconds) and found on disk ever after. This module, `device()` and `cupy()`
+included, is the only one that knows how CuPy is reached.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from . import nvrtc
+
+FOLDER = Path(__file__).parent
+THREADS = 256
+MAX_BLOCKS = 2**31 - 1
+
+log = logging.getLogger("corelib.cuda")
+
+
+@functools.cache
+def cupy() -> Any:
+    """The module ``cupy``, imported at first use: importing this package must work, and be quick, without it."""
+    import cupy
+
+    return cupy
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+
+
+@functools.cache
+def text(file: str) -> str:
+    """The text of a ``.cu`` file with its ``#include "..."`` of our own files inserted."""
+    lines = (FOLDER / file).read_text(encoding="utf-8")
+    insert = lambda match: f'{text(match[1])}\n#line {lines[: match.start()].count(chr(10)) + 2} "{file}"'
+    return f'#line 1 "{file}"\n' + re.sub(
+        r'^#include "(.+)"$', insert, lines.replace("#pragma once", ""), flags=re.MULTILINE
+    )
+
+
+def source(file: str, entries: Iterable[str]) -> str:
+    """A complete source: the templates of ``file`` and the entry points."""
+    return "\n".join([text(file), '#line 1 "entries"', *entries, ""])
+
+
+# ------------------------------------------------------------------------------------------------------- compilation
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``CORELIB_CACHE_DIR``, or the user's cache folder."""
+    chosen = os.environ.get("CORELIB_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "cuda"
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "corelib" / "cuda"
+
+
+def build(code: str, capability: int) -> str:
+    """Path of the compiled image of ``code`` for a compute capability; compiled if it is not on disk yet."""
+    compiler = nvrtc.compiler(cuda_major())
+    identity = repr((code, nvrtc.FLAGS, compiler.target(capability), compiler.version))
+    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    folder = cache_folder()
+    path = folder / f"{name}.{compiler.target(capability)[1].lower()}"
+    if path.exists():
+        return str(path)
+    start = time.perf_counter()
+    image, _ = compiler.compile(code, capability)
+    log.debug(
+        "compiled for compute capability %d in %.0f ms", capability, 1e3 * (time.perf_counter() - start)
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(image)
+        os.replace(file.name, path)  # whole or not at all: other processes may look for it now
+    except OSError as reason:
+        log.warning(
+            "the kernel cache %s cannot be written (%s): kernels are compiled in every process",
+            folder,
+            reason,
+        )
+        with tempfile.NamedTemporaryFile(suffix=path.suffix, delete=False) as file:
+            file.write(image)
+        return file.name
+    return str(path)
+
+
+def cuda_major() -> int:
+    """CUDA's major version on CuPy's side; NVRTC should be of the same."""
+    return int(cupy().cuda.runtime.runtimeGetVersion()) // 1000
+
+
+# ----------------------------------------------------------------------------------------------------------- devices
+
+
+@functools.cache
+def device_count() -> int:
+    return int(cupy().cuda.runtime.getDeviceCount())
+
+
+@functools.cache
+def capability(device: int) -> int:
+    """Compute capability of a device as one number: 9.0 is 90."""
+    return int(cupy().cuda.Device(device).compute_capability)
+
+
+def current_device() -> int:
+    """The device that launches go to. Asking CUDA costs a call, which a machine with one device saves."""
+    return 0 if device_count() == 1 else int(cupy().cuda.runtime.getDevice())
+
+
+# ---------------------------------------------------------------------------------------------------------- launching
+
+
+class Kernel:
+    """One entry point. Calling it launches it; the loaded function is held for each device."""
+
+    __slots__ = ("_functions", "_held", "entry", "file", "name")
+
+    def __init__(self, file: str, name: str, entry: str = "") -> None:
+        self.file, self.name, self.entry = file, name, entry
+        self._functions: dict[int, Callable[..., None]] = {}
+        self._held: list[Any] = []  # the modules: unloading one would take its functions along
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+        device = current_device()
+        function = self._functions.get(device)
+        if function is None:
+            function = self._load(device)
+        function(grid, block, arguments)
+
+    def _load(self, device: int) -> Callable[..., None]:
+        module = cupy().RawModule(path=build(source(self.file, [self.entry]), capability(device)))
+        function = module.get_function(self.name)
+        self._held.append(module)
+        self._functions[device] = function
+        return function
+
+
+def blocks_for(threads: int, block: int = THREADS) -> tuple[int]:
+    """The grid with at least ``threads`` threads, or the largest there is: such kernels walk on by themselves."""
+    return (min(-(-threads // block), MAX_BLOCKS),)
+
+
+def on_device(index: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` run with device ``index`` current, whatever device the caller has made current."""
+    device = cupy().cuda.Device(index)
+
+    @functools.wraps(function, updated=())
+    def bound(*operands: Any, **parameters: Any) -> Any:
+        with device:
+            return function(*operands, **parameters)
+
+    return bound
