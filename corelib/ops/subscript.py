@@ -25,7 +25,8 @@ from .index import Named, check_bounds, gather, out_of_bounds, scatter
 from .movement import reshape, strided_slice, strided_update
 
 GET, SET = "getitem", "setitem"
-_SET = Named(SET)
+_SET: Any = Named(SET)
+FEW = 4096  # elements up to which one number is spread by filling, which is 8 us less than broadcasting it
 FULL = slice(None)
 ORDER = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}  # a value's kind may be at most the tensor's
 
@@ -107,7 +108,7 @@ def _refuse(op: str, what: str) -> Any:
 def _leading(op: str, key: int | slice, shape: tuple[int, ...]) -> dict[str, Any]:
     """The parameters of the strided slice for a key that is one integer or slice, of an x with axes."""
     n = shape[0]
-    if key.__class__ is int:
+    if isinstance(key, int):
         if not -n <= key < n:
             raise out_of_bounds(op, key, 0, n)
         first, count, by = key % n, 1, 1
@@ -166,16 +167,19 @@ def plan(op: str, x: Tensor, key: Any) -> Plan:
     """Read ``x[key]``. Advanced entries (index tensors, masks, and integers beside them) broadcast together; their axes stand where the
     entries do if these are neighbours, and in front otherwise: NumPy's rule.
     """
+    if key.__class__ is Tensor and x.ndim and key.dtype.kind in ("int", "uint"):
+        shape = (*key.shape, *x.shape[1:])
+        return Plan(shape, indices=[key], axis=-x.ndim, gathered=shape, places=[(key, 0, x.shape[0])])
     entries = _entries(op, x, key)
     advanced = any(isinstance(e, Mask | Tensor) for e in entries)
     found = Plan()
-    start, size, step = [], [], []
+    region: list[tuple[int, int, int]] = []  # start, size and step along each axis of x
     read: list[int] = []  # sizes of the axes that a gather sees
     layout: list[int] = []  # sizes of the result's axes that are not the indices'
     indexed: list[int] = []  # positions in `read` of the indexed axes
     runs, place, neighbour = 0, 0, False
     for entry in entries:
-        axis = len(start)
+        axis = len(region)
         if isinstance(entry, Mask | Tensor | int) and advanced:
             if not runs:
                 place = len(layout)
@@ -189,31 +193,30 @@ def plan(op: str, x: Tensor, key: Any) -> Plan:
             shape = x.shape[axis : axis + len(entry.shape)]
             if shape != entry.shape:
                 raise ShapeError(f"{op}: a mask of shape {entry.shape} does not fit axes of shape {shape} (x has shape {x.shape})")
-            for n in shape:
-                start.append(0), size.append(n), step.append(1)
+            region += [(0, n, 1) for n in shape]
             indexed.append(len(read))
             read.append(math.prod(shape))
             found.indices.append(entry.index(x._backend))
         elif isinstance(entry, Tensor):
             n = x.shape[axis]
-            start.append(0), size.append(n), step.append(1)
+            region.append((0, n, 1))
             indexed.append(len(read))
             read.append(n)
             found.indices.append(entry)
             found.places.append((entry, axis, n))
         elif isinstance(entry, slice):
-            first, count, by = _slice(op, entry, x.shape[axis])
-            start.append(first), size.append(count), step.append(by)
-            read.append(count)
-            layout.append(count)
+            region.append(_slice(op, entry, x.shape[axis]))
+            read.append(region[-1][1])
+            layout.append(region[-1][1])
         elif entry is not Ellipsis:
             n = x.shape[axis]
             if not -n <= entry < n:
                 raise out_of_bounds(op, entry, axis, n)
-            start.append(entry % n), size.append(1), step.append(1)
-    if tuple(size) != x.shape or any(s != 1 for s in step):
-        found.region = tuple(start), tuple(size), tuple(step)
-    if read != size:
+            region.append((entry % n, 1, 1))
+    size = tuple(r[1] for r in region)
+    if size != x.shape or any(r[2] != 1 for r in region):
+        found.region = tuple(r[0] for r in region), size, tuple(r[2] for r in region)
+    if tuple(read) != size:
         found.read = tuple(read)
     if not advanced:
         found.shape = tuple(layout)
@@ -246,7 +249,8 @@ def _place_indices(
 
 # -- getting -----------------------------------------------------------------------------------------------------
 
-_SLICE, _UPDATE, _RESHAPE, _GATHER = (f.op for f in (strided_slice, strided_update, reshape, gather))  # type: ignore[attr-defined]
+_OPS: tuple[Any, ...] = (strided_slice, strided_update, reshape, gather)
+_SLICE, _UPDATE, _RESHAPE, _GATHER = (f.op for f in _OPS)
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
@@ -306,11 +310,9 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     Of several values for one element, the last in C order is kept. No other tensor ever sees the change.
     """
     if _is_mask(key) and _is_scalar(value):
-        found = _entries(SET, x, key)
-        mask = found[0]
+        (mask, *_) = _entries(SET, x, key)
         if mask.shape == x.shape[: len(mask.shape)]:  # else plan() tells what is wrong
-            chosen = mask.tensor(x._backend)
-            chosen = reshape(chosen, (*mask.shape, *(1,) * (x.ndim - len(mask.shape))))
+            chosen = reshape(mask.tensor(x._backend), (*mask.shape, *(1,) * (x.ndim - len(mask.shape))))
             x._rebind(calls.where(chosen, _cast_value(x, value), x))
             return
     kind = key.__class__
@@ -318,16 +320,14 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     if (kind is int or kind is slice) and shape:
         region = _leading(SET, key, shape)
         size = region["size"]
-        value = _spread(_cast_value(x, value), size[1:] if kind is int else size)
-        _update(x, value if kind is slice else reshape(value, size), region)
+        _update(x, _value(x, value, size[1:] if kind is int else size, size), region)
         return
     found = plan(SET, x, key)
-    value = _spread(_cast_value(x, value), found.shape)
     if not found.indices:
         start, size, step = found.region or ((0,) * x.ndim, shape, (1,) * x.ndim)
-        _update(x, reshape(value, size), {"start": start, "size": size, "step": step})
+        _update(x, _value(x, value, found.shape, size), {"start": start, "size": size, "step": step})
         return
-    value = reshape(value, found.gathered)
+    value = _value(x, value, found.shape, found.gathered)
     if found.after:
         value = calls.permute_dims(value, _inverse(found.after))
     direct = found.region is None and found.read is None and found.order is None
@@ -340,7 +340,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     if found.order is not None:
         part = calls.permute_dims(part, _inverse(found.order))
     if found.region is None:
-        x._rebind(reshape(part, x.shape))
+        x._rebind(part if part.shape == shape else reshape(part, shape))
         return
     start, size, step = found.region
     _update(x, reshape(part, size), {"start": start, "size": size, "step": step})
@@ -366,20 +366,28 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(positions.index(p) - n for p in range(n))
 
 
+def _value(x: Tensor, value: Any, selected: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """``value`` as a tensor of x's dtype, broadcast to the shape that a key selects, and given another shape of that size."""
+    if isinstance(value, bool | int | float) and math.prod(shape) <= FEW:
+        return full_like(Spec(shape, x.dtype), x._backend, _cast_scalar(x, value))
+    spread = _spread(_cast_value(x, value), selected)
+    return spread if spread.shape == shape else reshape(spread, shape)
+
+
+def _cast_scalar(x: Tensor, value: bool | int | float) -> bool | int | float:
+    if ORDER[_kind(value)] > ORDER[x.dtype.kind]:
+        _refuse_value(repr(value), x)
+    return as_scalar(_SET, value, x.dtype)
+
+
 def _cast_value(x: Tensor, value: Any) -> Tensor:
     """``value`` as a tensor of x's dtype, where that keeps its kind; DTypeError otherwise."""
     dtype = x.dtype
     if isinstance(value, bool | int | float):
-        if ORDER[_kind(value)] > ORDER[dtype.kind]:
-            _refuse_value(repr(value), x)
-        return full_like(Spec((), dtype), x._backend, as_scalar(_SET, value, dtype))
+        return full_like(Spec((), dtype), x._backend, _cast_scalar(x, value))
     if isinstance(value, list | tuple):
         shape, values = _nested(SET, "values", value)
-        for v in values:
-            if ORDER[_kind(v)] > ORDER[dtype.kind]:
-                _refuse_value(repr(v), x)
-        values = [as_scalar(_SET, v, dtype) for v in values]
-        return from_buffer(_pack(values, dtype), shape, dtype, x._backend)
+        return from_buffer(_pack([_cast_scalar(x, v) for v in values], dtype), shape, dtype, x._backend)
     if not isinstance(value, Tensor):
         value = asarray(value, device=x._backend)
     mine, kind = dtype.kind, value.dtype.kind
