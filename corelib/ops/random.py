@@ -94,7 +94,10 @@ FLOAT_OF = {uint32: float32, uint64: float64}
 
 @custom(WORDS)
 def _floating_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
-    return Spec(broadcast_shapes(*(s.shape for s in specs)), FLOAT_OF[specs[0].dtype])
+    try:
+        return Spec(broadcast_shapes(*(s.shape for s in specs)), FLOAT_OF[specs[0].dtype])
+    except ShapeError as error:
+        raise ShapeError(f"{op.name}: {error}") from None
 
 
 def _words(shape: tuple[int, ...], operands: int) -> Any:
