@@ -81,7 +81,9 @@ class Generator:
         fresh = Generator(seed, device=self.key._backend if not self.key._backend.level else None)
         return self.set_state(fresh.get_state())
 
-    def reserve(self, shape: Any, dtype: Any = uint32, *, device: str | Backend | None = None) -> tuple[Tensor, Tensor]:
+    def reserve(
+        self, shape: Any, dtype: Any = uint32, *, device: str | Backend | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Key and counter for ``random_bits(key, counter, shape, dtype=dtype)`` on ``device``, and advance behind what that draws.
 
         How ops that draw bits themselves, such as dropout, take their part of the stream.
@@ -97,7 +99,9 @@ class Generator:
             for wrapper in wrappers:
                 if counter._backend.level < wrapper.level:
                     key, counter = wrapper.lift(key), wrapper.lift(counter)
-                    if type(wrapper).rebind is not Backend.rebind:  # it follows changes of state: the change is made at its level
+                    if (
+                        type(wrapper).rebind is not Backend.rebind
+                    ):  # it follows changes of state: the change is made at its level
                         state = counter
             if words:
                 self.counter._rebind(calls.add(state, -(-words // 4)))
@@ -168,7 +172,9 @@ def _state_tensor(state: dict[str, Any], name: str, shape: tuple[int, ...], dtyp
     value = state[name]
     value = same(value) if isinstance(value, Tensor) else asarray(value, dtype=dtype)
     if value.shape != shape or value.dtype is not dtype:
-        raise ArgumentError(f"the state's {name} must be {dtype.name}{list(shape)}, got {value.dtype.name}{list(value.shape)}")
+        raise ArgumentError(
+            f"the state's {name} must be {dtype.name}{list(shape)}, got {value.dtype.name}{list(value.shape)}"
+        )
     return value
 
 
@@ -209,7 +215,9 @@ def spawn(n: int) -> list[Generator]:
 # -- distributions -----------------------------------------------------------------------------------------------
 
 
-def bits(shape: Any = (), dtype: Any = uint32, *, generator: Generator | None = None, device: Any = None) -> Tensor:
+def bits(
+    shape: Any = (), dtype: Any = uint32, *, generator: Generator | None = None, device: Any = None
+) -> Tensor:
     """Random words of ``shape``: uint32, or uint64 (of two words each, the lower first).
 
     Takes one block per four words, rounded up. ``generator``: the default one unless given; ``device``: where tensors are being created
@@ -222,12 +230,20 @@ def _floating(name: str, dtype: Any) -> tuple[DType, DType]:
     """The dtype asked for, and that of the words it is made from."""
     found = as_dtype(dtype)
     if found.kind != "float":
-        raise DTypeError(f"random.{name}: dtype must be a floating one, got {found.name}: use random.integers")
+        raise DTypeError(
+            f"random.{name}: dtype must be a floating one, got {found.name}: use random.integers"
+        )
     return found, uint32 if found.bits == 32 else uint64
 
 
 def uniform(
-    shape: Any = (), low: float = 0.0, high: float = 1.0, dtype: Any = float32, *, generator: Generator | None = None, device: Any = None
+    shape: Any = (),
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: Any = float32,
+    *,
+    generator: Generator | None = None,
+    device: Any = None,
 ) -> Tensor:
     """Uniform numbers in [low, high): multiples of 2**-24 (float32, a word each) or 2**-53 (float64, two words) of the interval.
 
@@ -258,7 +274,13 @@ def _below(x: float, dtype: DType) -> float:
 
 
 def normal(
-    shape: Any = (), mean: float = 0.0, std: float = 1.0, dtype: Any = float32, *, generator: Generator | None = None, device: Any = None
+    shape: Any = (),
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: Any = float32,
+    *,
+    generator: Generator | None = None,
+    device: Any = None,
 ) -> Tensor:
     """Normal numbers of the given mean and standard deviation, by Box and Muller.
 
@@ -282,7 +304,13 @@ def normal(
 
 
 def integers(
-    low: int, high: int | None = None, shape: Any = (), dtype: Any = int64, *, generator: Generator | None = None, device: Any = None
+    low: int,
+    high: int | None = None,
+    shape: Any = (),
+    dtype: Any = int64,
+    *,
+    generator: Generator | None = None,
+    device: Any = None,
 ) -> Tensor:
     """Integers in [low, high), or [0, low) if ``high`` is not given.
 
@@ -314,7 +342,9 @@ def bernoulli(
     """
     if isinstance(p, Tensor):
         shape = p.shape if shape is None else shape
-        u = uniform(shape, dtype=p.dtype, generator=generator, device=p._backend if device is None else device)
+        u = uniform(
+            shape, dtype=p.dtype, generator=generator, device=p._backend if device is None else device
+        )
         return calls.less(u, p)
     if not 0 <= p <= 1:
         raise ArgumentError(f"random.bernoulli: p must be in [0, 1], got {p}")
@@ -325,7 +355,9 @@ def bernoulli(
     return calls.less(words, threshold)
 
 
-def permutation(x: int | Tensor, *, axis: int = 0, generator: Generator | None = None, device: Any = None) -> Tensor:
+def permutation(
+    x: int | Tensor, *, axis: int = 0, generator: Generator | None = None, device: Any = None
+) -> Tensor:
     """The numbers 0 to x - 1 in random order (int64), or a tensor with its slices along ``axis`` in random order.
 
     The order is that of random uint64 words; two of n words are equal, and then in their old order, with a probability below n**2 / 2**65.
@@ -333,8 +365,12 @@ def permutation(x: int | Tensor, *, axis: int = 0, generator: Generator | None =
     if isinstance(x, Tensor):
         if not x.ndim:
             raise ShapeError("random.permutation: a 0-d tensor has nothing to permute: give an integer")
-        order = permutation(x.shape[axis], generator=generator, device=x._backend if device is None else device)
+        order = permutation(
+            x.shape[axis], generator=generator, device=x._backend if device is None else device
+        )
         return calls.take(x, order, axis=axis)
     if isinstance(x, bool) or not hasattr(x, "__index__") or x < 0:
-        raise ArgumentError(f"random.permutation: a number that is not negative or a tensor is needed, got {x!r}")
+        raise ArgumentError(
+            f"random.permutation: a number that is not negative or a tensor is needed, got {x!r}"
+        )
     return calls.argsort(bits((int(x),), uint64, generator=generator, device=device))

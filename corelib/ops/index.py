@@ -44,7 +44,11 @@ def _together(op: Any, indices: tuple[Any, ...]) -> tuple[Any, ...]:
     """Index tensors broadcast to one shape."""
     if not indices:
         raise ShapeError(f"{op.name} needs at least one tensor of indices")
-    if len(indices) == 1 or not all(isinstance(i, Tensor) for i in indices) or len({i._data.shape for i in indices}) == 1:
+    if (
+        len(indices) == 1
+        or not all(isinstance(i, Tensor) for i in indices)
+        or len({i._data.shape for i in indices}) == 1
+    ):
         return indices
     try:
         shape = broadcast_shapes(*(i.shape for i in indices))
@@ -68,7 +72,10 @@ def _bind_scatter(op: Any) -> Any:
     def bind(
         x: Any, values: Any, /, *indices: Any, axis: Any = 0, overwrite: Any = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (x, values, *_together(op, indices)), {"axis": _axis(op, x, axis), "overwrite": bool(overwrite)}
+        return (x, values, *_together(op, indices)), {
+            "axis": _axis(op, x, axis),
+            "overwrite": bool(overwrite),
+        }
 
     return bind
 
@@ -77,9 +84,13 @@ def gathered_shape(op: Any, shape: tuple[int, ...], indices: Sequence[Spec], axi
     """The shape of what ``indices`` address in an operand of ``shape`` from ``axis`` on."""
     first, k = len(shape) + axis, len(indices)
     if first + k > len(shape):
-        raise ShapeError(f"{op.name}: {k} tensors of indices from axis {first} on are too many for x of shape {shape}")
+        raise ShapeError(
+            f"{op.name}: {k} tensors of indices from axis {first} on are too many for x of shape {shape}"
+        )
     if any(i.shape != indices[0].shape for i in indices):
-        raise ShapeError(f"{op.name}: the indices have different shapes {', '.join(str(i.shape) for i in indices)}")
+        raise ShapeError(
+            f"{op.name}: the indices have different shapes {', '.join(str(i.shape) for i in indices)}"
+        )
     return (*shape[:first], *indices[0].shape, *shape[first + k :])
 
 
@@ -91,7 +102,9 @@ def _gather_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 def _scattering(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     wanted = gathered_shape(op, specs[0].shape, specs[2:], params["axis"])
     if specs[1].shape != wanted:
-        raise ShapeError(f"{op.name}: values have shape {specs[1].shape}, the places they go to have {wanted}: use broadcast_to")
+        raise ShapeError(
+            f"{op.name}: values have shape {specs[1].shape}, the places they go to have {wanted}: use broadcast_to"
+        )
     return Spec(specs[0].shape, dtypes.promote(specs[0].dtype, specs[1].dtype))
 
 
@@ -102,7 +115,9 @@ _scatter_add_rule = custom(NUMERIC, joint=(0, 1), fixed={-1: int64})(_scattering
 def out_of_bounds(op: str, index: int, axis: int, size: int) -> IndexOutOfBoundsError:
     """The error for an index outside an axis; ``axis`` counts from the front, so that it reads as the user counts."""
     valid = f"valid are {-size} to {size - 1}" if size else "the axis is empty"
-    return IndexOutOfBoundsError(f"{op}: index {index} is out of bounds for axis {axis} of size {size}: {valid}")
+    return IndexOutOfBoundsError(
+        f"{op}: index {index} is out of bounds for axis {axis} of size {size}: {valid}"
+    )
 
 
 def check_bounds(op: str, index: Tensor, axis: int, size: int) -> None:
@@ -237,7 +252,9 @@ def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
         None,
     ),
 )  # fmt: skip
-def scatter(x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False) -> Tensor:
+def scatter(
+    x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False
+) -> Tensor:
     """A copy of ``x`` with ``values`` at the places that ``indices`` name, as :func:`gather` reads them; of several values for one place,
     the last in C order. A value that was overwritten by a later one gets a zero cotangent.
 
@@ -271,7 +288,9 @@ def _won(g: Tensor, shape: tuple[int, ...], indices: Sequence[Tensor], axis: int
     errors=_scatter_errors("scatter_add"), diagnose=_diagnosing(2),
     linear=(lambda g, x: g, lambda g, values, indices, axis: gather(g, *indices, axis=axis), None),
 )  # fmt: skip
-def scatter_add(x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False) -> Tensor:
+def scatter_add(
+    x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False
+) -> Tensor:
     """A copy of ``x`` with ``values`` added at the places that ``indices`` name; several for one place are added in C order, so that the
     result is the same each time. ``overwrite`` as in :func:`scatter`.
     """
@@ -286,13 +305,17 @@ def _along_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x, indices = specs
     axis = params["axis"]
     if len(x.shape) != len(indices.shape):
-        raise ShapeError(f"{op.name}: x of shape {x.shape} and indices of shape {indices.shape} must have equally many axes")
+        raise ShapeError(
+            f"{op.name}: x of shape {x.shape} and indices of shape {indices.shape} must have equally many axes"
+        )
     first = len(x.shape) + axis
     mine, theirs = ((*s[:first], 1, *s[first + 1 :]) for s in (x.shape, indices.shape))
     try:
         shape = broadcast_shapes(mine, theirs)
     except ShapeError:
-        raise ShapeError(f"{op.name}: x of shape {x.shape} and indices of shape {indices.shape} differ off axis {first}") from None
+        raise ShapeError(
+            f"{op.name}: x of shape {x.shape} and indices of shape {indices.shape} differ off axis {first}"
+        ) from None
     return Spec((*shape[:first], indices.shape[axis], *shape[first + 1 :]), x.dtype)
 
 
@@ -308,7 +331,9 @@ def _add_along(x: Spec, g: Tensor, indices: Tensor, axis: int) -> Tensor:
             number = calls.add(number, calls.multiply(along, step))
         step *= x.shape[i]
     number = calls.broadcast_to(number, g.shape)
-    flat = _add_into_zeros(Spec((x.size,), x.dtype), calls.reshape(g, (g.size,)), (calls.reshape(number, (g.size,)),), -1)
+    flat = _add_into_zeros(
+        Spec((x.size,), x.dtype), calls.reshape(g, (g.size,)), (calls.reshape(number, (g.size,)),), -1
+    )
     return calls.reshape(flat, x.shape)
 
 

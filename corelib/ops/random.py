@@ -30,7 +30,9 @@ class _Named:
     name = "random_bits"
 
 
-def _bind_bits(key: Any, counter: Any, /, shape: Any, *, dtype: Any = uint32) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_bits(
+    key: Any, counter: Any, /, shape: Any, *, dtype: Any = uint32
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(key, Tensor) and isinstance(counter, Tensor):
         _check_state(_Named, key, counter)
     return (key, counter), {"shape": as_shape(_Named, "shape", shape), "dtype": word(as_dtype(dtype))}
@@ -39,13 +41,17 @@ def _bind_bits(key: Any, counter: Any, /, shape: Any, *, dtype: Any = uint32) ->
 def word(dtype: dtypes.DType) -> dtypes.DType:
     """``dtype`` if it is one of random words, else DTypeError."""
     if dtype not in WORDS:
-        raise DTypeError(f"random_bits gives uint32 or uint64, got dtype {dtype.name}: use random.uniform or random.integers")
+        raise DTypeError(
+            f"random_bits gives uint32 or uint64, got dtype {dtype.name}: use random.uniform or random.integers"
+        )
     return dtype
 
 
 def _check_state(op: Any, key: Any, counter: Any) -> None:
     if key.shape != (2,) or counter.shape != ():
-        raise ShapeError(f"{op.name}: key must have shape (2,) and counter (), got {key.shape} and {counter.shape}")
+        raise ShapeError(
+            f"{op.name}: key must have shape (2,) and counter (), got {key.shape} and {counter.shape}"
+        )
 
 
 @custom(WORDS, joint=(), fixed={0: uint32, 1: uint64})
@@ -57,7 +63,9 @@ def _bits_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 def _drawn(shape: tuple[int, ...], counter: int) -> Any:
     def build(make: Maker, dtype: Any) -> Sample:
         key = Values((2,), uint32, (make.random.getrandbits(32), make.random.getrandbits(32)))
-        return Sample((key, Values((), uint64, (counter,)), shape), {"dtype": dtype if dtype in WORDS else uint32})
+        return Sample(
+            (key, Values((), uint64, (counter,)), shape), {"dtype": dtype if dtype in WORDS else uint32}
+        )
 
     return build
 
@@ -105,7 +113,9 @@ def _words(shape: tuple[int, ...], operands: int) -> Any:
         def some() -> Values:
             n = math.prod(shape)
             ends = [0, dtype.max, 1, dtype.max - 1][:n]  # the ends of the range, then anything
-            return Values(shape, dtype, (*ends, *(make.random.getrandbits(dtype.bits) for _ in range(n - len(ends)))))
+            return Values(
+                shape, dtype, (*ends, *(make.random.getrandbits(dtype.bits) for _ in range(n - len(ends))))
+            )
 
         return Sample(tuple(some() for _ in range(operands)))
 

@@ -28,7 +28,13 @@ GET, SET = "getitem", "setitem"
 _SET: Any = Named(SET)
 FEW = 4096  # elements up to which one number is spread by filling, which is 8 us less than broadcasting it
 FULL = slice(None)
-ORDER = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}  # a value's kind may be at most the tensor's
+ORDER = {
+    "bool": 0,
+    "int": 1,
+    "uint": 1,
+    "float": 2,
+    "complex": 3,
+}  # a value's kind may be at most the tensor's
 
 
 # -- reading a key -----------------------------------------------------------------------------------------------
@@ -75,7 +81,13 @@ def _entry(op: str, item: Any, backend: Any) -> Any:
         return item
     if isinstance(item, Tensor):
         kind = item.dtype.kind
-        return Mask(item.shape, item) if kind == "bool" else item if kind in ("int", "uint") else _refuse(op, f"a {item.dtype.name} tensor")
+        return (
+            Mask(item.shape, item)
+            if kind == "bool"
+            else item
+            if kind in ("int", "uint")
+            else _refuse(op, f"a {item.dtype.name} tensor")
+        )
     if isinstance(item, list | tuple | range):
         shape, values = _nested(op, "indices", list(item))
         if values and all(isinstance(v, bool) for v in values):
@@ -91,7 +103,11 @@ def _entry(op: str, item: Any, backend: Any) -> Any:
             return Mask(array.shape, array.reshape(-1).tolist())
         if array.dtype.kind not in "iu":
             _refuse(op, f"an array of {array.dtype}")
-        return int(array) if array.ndim == 0 else from_buffer(array.astype(numpy.int64, order="C"), array.shape, int64, backend)
+        return (
+            int(array)
+            if array.ndim == 0
+            else from_buffer(array.astype(numpy.int64, order="C"), array.shape, int64, backend)
+        )
     try:
         return operator.index(item)
     except TypeError:
@@ -141,10 +157,14 @@ class Plan:
 def _entries(op: str, x: Tensor, key: Any) -> list[Any]:
     """The entries of a key, which together stand for all axes of x: an Ellipsis is followed by the slices that it stands for."""
     entries = [_entry(op, item, x._backend) for item in (key if isinstance(key, tuple) else (key,))]
-    used = sum(len(e.shape) if isinstance(e, Mask) else 0 if e is None or e is Ellipsis else 1 for e in entries)
+    used = sum(
+        len(e.shape) if isinstance(e, Mask) else 0 if e is None or e is Ellipsis else 1 for e in entries
+    )
     missing = x.ndim - used
     if missing < 0:
-        raise IndexOutOfBoundsError(f"{op}: too many indices: {used} for a tensor of {x.ndim} dimension{'s' * (x.ndim != 1)}, shape {x.shape}")
+        raise IndexOutOfBoundsError(
+            f"{op}: too many indices: {used} for a tensor of {x.ndim} dimension{'s' * (x.ndim != 1)}, shape {x.shape}"
+        )
     dots = [p for p, e in enumerate(entries) if e is Ellipsis]
     if len(dots) > 1:
         raise ShapeError(f"{op}: a key can contain only one ellipsis (...)")
@@ -192,7 +212,9 @@ def plan(op: str, x: Tensor, key: Any) -> Plan:
         elif isinstance(entry, Mask):
             shape = x.shape[axis : axis + len(entry.shape)]
             if shape != entry.shape:
-                raise ShapeError(f"{op}: a mask of shape {entry.shape} does not fit axes of shape {shape} (x has shape {x.shape})")
+                raise ShapeError(
+                    f"{op}: a mask of shape {entry.shape} does not fit axes of shape {shape} (x has shape {x.shape})"
+                )
             region += [(0, n, 1) for n in shape]
             indexed.append(len(read))
             read.append(math.prod(shape))
@@ -241,7 +263,9 @@ def _place_indices(
     found.axis = first - ndim
     if not together and first:
         total = len(rest) + m
-        found.after = tuple(a - total for a in (*range(first, first + m), *range(first), *range(first + m, total)))
+        found.after = tuple(
+            a - total for a in (*range(first, first + m), *range(first), *range(first + m, total))
+        )
         first = 0
     found.gathered = (*rest[:first], *chosen, *rest[first:])
     found.shape = (*layout[:place], *chosen, *layout[place:])
@@ -333,7 +357,9 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     direct = found.region is None and found.read is None and found.order is None
     part = x if direct else _approach(x, found)
     try:
-        part = scatter(part, value, *found.indices, axis=found.axis, overwrite=direct and sole(x, value, *found.indices))
+        part = scatter(
+            part, value, *found.indices, axis=found.axis, overwrite=direct and sole(x, value, *found.indices)
+        )
     except IndexOutOfBoundsError:
         _locate(SET, x, found.places)
         raise
@@ -402,7 +428,9 @@ def _kind(value: bool | int | float) -> str:
 
 def _refuse_value(what: str, x: Tensor) -> None:
     name = x.dtype.name
-    raise DTypeError(f"{SET}: {what} does not go into a tensor of dtype {name} unchanged: use corelib.astype(value, corelib.{name}), or give x another dtype")
+    raise DTypeError(
+        f"{SET}: {what} does not go into a tensor of dtype {name} unchanged: use corelib.astype(value, corelib.{name}), or give x another dtype"
+    )
 
 
 def _spread(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -417,7 +445,9 @@ def _spread(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     except ShapeError:
         fits = False
     if not fits:
-        raise ShapeError(f"{SET}: a value of shape {value.shape} does not broadcast to the shape {shape} that the index selects")
+        raise ShapeError(
+            f"{SET}: a value of shape {value.shape} does not broadcast to the shape {shape} that the index selects"
+        )
     return calls.broadcast_to(value, shape)
 
 
@@ -434,8 +464,12 @@ def sole(x: Tensor, *others: Tensor) -> bool:
     of the ``others``, which the same kernel reads, is x itself.
     """
     backend = x._backend
-    if backend.level or _references(x) > _ONE or any(o._data is x._data for o in others):
+    if backend.level or _references(x) > _ONE:
         return False
+    if any(o._data is x._data or o._backend is not backend for o in others):
+        return (
+            False  # a tensor of a transformation would take x into it, as a value that it may keep or spread
+        )
     return backend.owns(x._data)
 
 

@@ -68,7 +68,9 @@ def keys(draw, shape):
             rank = draw(st.integers(1, len(shape) - axis))
             size = int(np.prod(shape[axis : axis + rank]))
             bits = draw(st.integers(0, 2**size - 1))
-            key.append(np.array([bits >> i & 1 for i in range(size)], bool).reshape(shape[axis : axis + rank]))
+            key.append(
+                np.array([bits >> i & 1 for i in range(size)], bool).reshape(shape[axis : axis + rank])
+            )
             axis += rank
         else:
             indices = common if n else (0,)
@@ -143,9 +145,13 @@ def test_forward_mode_goes_through_every_primitive(device):
     assert_same(d, np.take_along_axis(t.numpy(), along.numpy(), 1))
     values, dv = tensor([1.0, 2.0, 3.0], device), tensor([5.0, 6.0, 7.0], device)
     twice = tensor([1, 1, 0], device)
-    _, d = corelib.jvp(lambda v: corelib.ops.scatter(tensor([0.0, 0.0, 0.0], device), v, twice), (values,), (dv,))
+    _, d = corelib.jvp(
+        lambda v: corelib.ops.scatter(tensor([0.0, 0.0, 0.0], device), v, twice), (values,), (dv,)
+    )
     assert d.tolist() == [7.0, 6.0, 0.0]
-    _, d = corelib.jvp(lambda v: corelib.ops.scatter_add(tensor([0.0, 0.0, 0.0], device), v, twice), (values,), (dv,))
+    _, d = corelib.jvp(
+        lambda v: corelib.ops.scatter_add(tensor([0.0, 0.0, 0.0], device), v, twice), (values,), (dv,)
+    )
     assert d.tolist() == [7.0, 11.0, 0.0]
 
 
@@ -208,9 +214,17 @@ def read(key):
 @pytest.mark.parametrize(
     ("key", "error", "words"),
     [
-        (3, IndexOutOfBoundsError, "getitem: index 3 is out of bounds for axis 0 of size 3: valid are -3 to 2"),
+        (
+            3,
+            IndexOutOfBoundsError,
+            "getitem: index 3 is out of bounds for axis 0 of size 3: valid are -3 to 2",
+        ),
         (np.s_[:, -5], IndexOutOfBoundsError, "getitem: index -5 is out of bounds for axis 1 of size 4"),
-        ([0, 3], IndexOutOfBoundsError, "getitem: index 3 is out of bounds for axis 0 of size 3: valid are -3 to 2"),
+        (
+            [0, 3],
+            IndexOutOfBoundsError,
+            "getitem: index 3 is out of bounds for axis 0 of size 3: valid are -3 to 2",
+        ),
         (np.s_[:, [0, 4]], IndexOutOfBoundsError, "getitem: index 4 is out of bounds for axis 1 of size 4"),
         (np.s_[0, [0, -9]], IndexOutOfBoundsError, "getitem: index -9 is out of bounds for axis 1 of size 4"),
         ((0, 0, 0), IndexOutOfBoundsError, "too many indices: 3 for a tensor of 2 dimensions"),
@@ -278,7 +292,11 @@ def test_a_slice_of_everything_is_a_tensor_of_its_own():
 
 
 def build(value, device):
-    return tensor(np.array(value.data, value.dtype.numpy).reshape(value.shape), device) if isinstance(value, Values) else value
+    return (
+        tensor(np.array(value.data, value.dtype.numpy).reshape(value.shape), device)
+        if isinstance(value, Values)
+        else value
+    )
 
 
 @on_each
@@ -323,7 +341,9 @@ def cases(name, dtype=np.float32):
 @on_each
 def test_gather_and_scatter_are_numpys(device):
     for (x, *indices), key, params in cases("gather"):
-        assert_same(corelib.ops.gather(tensor(x, device), *[tensor(i, device) for i in indices], **params), x[key])
+        assert_same(
+            corelib.ops.gather(tensor(x, device), *[tensor(i, device) for i in indices], **params), x[key]
+        )
     for (x, values, *indices), key, params in cases("scatter"):
         expected = x.copy()
         expected[key] = values
@@ -333,14 +353,18 @@ def test_gather_and_scatter_are_numpys(device):
     for (x, values, *indices), key, params in cases("scatter_add", np.int32):
         expected = x.copy()
         np.add.at(expected, key, values)
-        assert_same(corelib.ops.scatter_add(*[tensor(a, device) for a in (x, values, *indices)], **params), expected)
+        assert_same(
+            corelib.ops.scatter_add(*[tensor(a, device) for a in (x, values, *indices)], **params), expected
+        )
 
 
 @on_each
 def test_indices_broadcast_together(device):
     x = counting((4, 5))
     rows, columns = np.array([[0], [3]]), np.array([4, 0, -1])
-    assert_same(corelib.ops.gather(tensor(x, device), tensor(rows, device), tensor(columns, device)), x[rows, columns])
+    assert_same(
+        corelib.ops.gather(tensor(x, device), tensor(rows, device), tensor(columns, device)), x[rows, columns]
+    )
 
 
 @on_each
@@ -359,7 +383,10 @@ def test_gradients_of_the_primitives_are_their_numeric_ones(device):
     check(lambda x, v: corelib.ops.scatter_add(x, v, index, axis=0), x, rng.normal(size=(4, 3)))
     check(lambda x: corelib.take_along_axis(x, tensor([[0, -1], [2, 2], [1, 0], [0, 0]], device), axis=1), x)
     check(lambda x: corelib.take_along_axis(x, tensor([[3, 0]], device), axis=1), rng.normal(size=(3, 4)))
-    check(lambda x: corelib.take_along_axis(x, tensor([[3, 0, 1], [0, 0, 1]], device), axis=0), rng.normal(size=(4, 1)))
+    check(
+        lambda x: corelib.take_along_axis(x, tensor([[3, 0, 1], [0, 0, 1]], device), axis=0),
+        rng.normal(size=(4, 1)),
+    )
 
 
 @on_each
@@ -377,14 +404,19 @@ def test_take_along_axis_is_numpys(device):
     x = rng.normal(size=(3, 4, 5)).astype(np.float32)
     for axis in range(-3, 3):
         order = np.argsort(x, axis=axis)
-        assert_same(corelib.take_along_axis(tensor(x, device), tensor(order, device), axis=axis), np.sort(x, axis=axis))
+        assert_same(
+            corelib.take_along_axis(tensor(x, device), tensor(order, device), axis=axis),
+            np.sort(x, axis=axis),
+        )
 
 
 @on_each
 def test_take_is_numpys(device):
     x, index = counting((3, 4)), np.array([[2, 0], [1, -1]])
     for axis in (-2, -1, 0, 1):
-        assert_same(corelib.take(tensor(x, device), tensor(index, device), axis=axis), np.take(x, index, axis))
+        assert_same(
+            corelib.take(tensor(x, device), tensor(index, device), axis=axis), np.take(x, index, axis)
+        )
     assert corelib.take(tensor([5.0, 6.0], device), tensor([1], device)).tolist() == [6]
 
 
