@@ -138,7 +138,22 @@ COMPARISONS = {
 }
 MATHEMATICS = {
     **{
-        n: getattr(np, n) for n in ["exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "hypot"]
+        n: getattr(np, n)
+        for n in [
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "log2",
+            "log10",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "hypot",
+        ]
     },
     **{n: getattr(np, "arc" + n[1:]) for n in ["asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2"]},
     "erf": np.vectorize(math.erf, otypes=["f8"]),

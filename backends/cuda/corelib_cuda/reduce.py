@@ -74,7 +74,9 @@ class Reduction:
         self.dtype = np.dtype(result)
         self.itemsize = np.dtype(operand).itemsize
         self.state_size = reducer.state(self.itemsize)
-        self.packet = 16 // self.itemsize
+        self.packet = min(
+            8, 16 // self.itemsize
+        )  # 16 small elements take twice as long to compile, and no less to run
         self.kernels = {
             (walk, step): launch.Kernel("reduce.cu", *self.entry(walk, step))
             for walk in ("rows", "columns")
@@ -86,7 +88,7 @@ class Reduction:
         source, target = STEPS[step]
         name, r = f"{self.name}_{walk}{step}", self.reducer
         packet = self.packet if source == "FromElements" else 1
-        more, last, bound = (f", {packet}", ", packed", 1024) if walk == "rows" else ("", "", 256)
+        more, last, bound = (f", {packet}", ", packed", "512, 2") if walk == "rows" else ("", "", "256, 4")
         packed = ", int32 packed" if walk == "rows" else ""
         return name, (
             f'extern "C" __global__ void __launch_bounds__({bound}) {name}(const typename {source}<{r}>::type* x, '

@@ -14,7 +14,10 @@ from . import launch
 from .kernels import kernels
 from .launch import cupy
 
-HELD_BYTES = 128  # of a row, per thread: 32 registers
+HELD = {
+    "float32": 32,
+    "float64": 8,
+}  # elements of a row per thread, of 64 registers; float64's exp takes most of them
 
 
 class Softmax:
@@ -23,7 +26,7 @@ class Softmax:
     def __init__(self, dtype: str) -> None:
         self.dtype, self.itemsize = dtype, np.dtype(dtype).itemsize
         self.packet = 16 // self.itemsize
-        self.largest = HELD_BYTES // self.itemsize  # elements per thread
+        self.largest = HELD[dtype]
         self._kernels: dict[tuple[int, int], launch.Kernel] = {}
 
     def variants(self) -> Iterator[tuple[int, int]]:
