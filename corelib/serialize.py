@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import ArgumentError, CheckpointError, nearest
 from .ops.creation import asarray
@@ -23,6 +23,10 @@ from .tensor import Tensor
 
 FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused
 KEY = "corelib"
+CODES = {
+    "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "uint8": "U8", "uint16": "U16", "uint32": "U32",
+    "uint64": "U64", "float32": "F32", "float64": "F64",
+}  # fmt: skip
 
 # -- files of tensors --------------------------------------------------------------------------------------------
 
@@ -31,15 +35,25 @@ def save_file(
     tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a dictionary of tensors as a safetensors file, atomically; ``metadata`` are strings."""
-    from safetensors.numpy import save_file as write
-
-    arrays = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise ArgumentError(f"save_file: {name!r} must be a Tensor, got {type(tensor).__name__}")
-        arrays[name] = _contiguous(tensor)
-    with _replacing(Path(path)) as temporary:
-        write(arrays, temporary, metadata=dict(metadata or {}))
+    order = sorted(
+        tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)
+    )  # keeps each tensor aligned
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    position = 0
+    for name in order:
+        x = tensors[name]
+        offsets = [position, position + x.nbytes]
+        header[name] = {"dtype": CODES[x.dtype.name], "shape": list(x.shape), "data_offsets": offsets}
+        position += x.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with _replacing(Path(path)) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(_little_endian(tensors[name]))
 
 
 def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
@@ -48,20 +62,29 @@ def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[s
     return {name: asarray(array, device=device) for name, array in arrays.items()}
 
 
-def _contiguous(tensor: Tensor) -> Any:
+def _little_endian(tensor: Tensor) -> Any:
+    """The elements in C order as a buffer, lowest byte first."""
     import numpy
 
     array = numpy.asarray(tensor)
-    return array if array.flags.c_contiguous else numpy.ascontiguousarray(array)
+    return (
+        memoryview(numpy.ascontiguousarray(array, array.dtype.newbyteorder("<"))).cast("B")
+        if array.size
+        else b""
+    )
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which replaces ``path`` when everything has reached the disk, and vanishes if anything goes wrong."""
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which replaces ``path`` when all of it has reached the disk, and vanishes if anything goes wrong."""
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: there is no directory {path.parent}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        yield temporary
-        _flush(temporary)
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -71,8 +94,8 @@ def _replacing(path: Path) -> Iterator[Path]:
         _flush(path.parent)  # the rename itself
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -54,7 +54,7 @@ def clip_grad_norm_(
     factor = calls.minimum(calls.divide(max_norm, calls.add(total, 1e-6)), 1.0)
     for p in params:
         p.grad = calls.multiply(_grad(p), calls.astype(calls.to(factor, p._backend), p.dtype))
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _power(g: Tensor, norm_type: float) -> Tensor:

@@ -208,42 +208,45 @@ def _check_labels(op: Any, x: Tensor, labels: Tensor, **params: Any) -> None:
 
 
 def _kept(labels: Tensor, axis: int) -> Tensor:
-    """Labels with the class axis back, of size 1."""
+    """Labels (or what belongs to each) with the class axis back, of size 1."""
     place = labels.ndim + 1 + axis
     return reshape(labels, (*labels.shape[:place], 1, *labels.shape[place:]))
 
 
-def _hits(x: Any, labels: Tensor, axis: int) -> Tensor:
+def _hits(x: Any, kept: Tensor, axis: int) -> Tensor:
     """Where the class axis of ``x`` (a tensor or a spec) is the label."""
-    classes = calls.arange(x.shape[axis], device=labels._backend)
-    return equal(_kept(labels, axis), reshape(classes, (x.shape[axis], *(1,) * (-axis - 1))))
+    classes = calls.arange(x.shape[axis], device=kept._backend)
+    return equal(kept, classes if axis == -1 else reshape(classes, (x.shape[axis], *(1,) * (-axis - 1))))
 
 
-def _picked(x: Tensor, labels: Tensor, axis: int, ignore_index: int | None) -> Tensor:
-    """The element of ``x`` at each label, 0 at ignored ones; shape of the labels."""
-    valid = labels if ignore_index is None else where(equal(labels, ignore_index), 0, labels)
-    index = _kept(checked_labels(valid, x.shape[axis]), axis)
-    return reshape(take_along_axis(x, index, axis=axis), labels.shape)
+def _picked(x: Tensor, kept: Tensor, axis: int, ignore_index: int | None) -> Tensor:
+    """The element of ``x`` at each label, and any element at ignored ones."""
+    valid = kept if ignore_index is None else where(equal(kept, ignore_index), 0, kept)
+    return take_along_axis(x, checked_labels(valid, x.shape[axis]), axis=axis)
 
 
-def _class_loss(loss: Tensor, labels: Tensor, reduction: str, ignore_index: int | None) -> Tensor:
-    if ignore_index is None:
-        return _reduced(loss, reduction)
-    counted = not_equal(labels, ignore_index)
-    loss = where(counted, loss, 0)
-    if reduction != "mean":
-        return _reduced(loss, reduction)
-    return divide(sum(loss), calls.astype(sum(counted, dtype=int64), loss.dtype))
+def _class_loss(
+    loss: Tensor, kept: Tensor, shape: tuple[int, ...], reduction: str, ignore_index: int | None
+) -> Tensor:
+    """The loss of each label, reduced; ``shape`` is that of the labels."""
+    counted = None if ignore_index is None else not_equal(kept, ignore_index)
+    loss = loss if counted is None else where(counted, loss, 0)
+    if reduction == "none":
+        return reshape(loss, shape)
+    if reduction == "mean" and counted is not None:
+        return divide(sum(loss), calls.astype(sum(counted, dtype=int64), loss.dtype))
+    return _reduced(loss, reduction)
 
 
-def _class_scale(g: Tensor, labels: Tensor, axis: int, reduction: str, ignore_index: int | None) -> Tensor:
+def _class_scale(g: Tensor, kept: Tensor, axis: int, reduction: str, ignore_index: int | None) -> Tensor:
     """The cotangent of each label's loss, with a class axis of size 1 (or a scalar)."""
+    g = _kept(g, axis) if reduction == "none" else g
     if ignore_index is None:
-        return _kept(g, axis) if reduction == "none" else _spread(g, labels.size, reduction)
-    counted = not_equal(labels, ignore_index)
+        return _spread(g, kept.size, reduction)
+    counted = not_equal(kept, ignore_index)
     if reduction == "mean":
         g = divide(g, calls.astype(sum(counted, dtype=int64), g.dtype))
-    return _kept(where(counted, g, 0), axis)
+    return where(counted, g, 0)
 
 
 def _cross_entropy_vjp(
@@ -255,11 +258,11 @@ def _cross_entropy_vjp(
     label_smoothing: float,
     ignore_index: int | None,
 ) -> Any:
-    grad = softmax(x, axis=axis)
+    kept, grad = _kept(labels, axis), softmax(x, axis=axis)
     if label_smoothing:
         grad = subtract(grad, label_smoothing / x.shape[axis])
-    grad = where(_hits(x, labels, axis), subtract(grad, 1 - label_smoothing), grad)
-    return multiply(grad, _class_scale(g, labels, axis, reduction, ignore_index)), None
+    grad = where(_hits(x, kept, axis), subtract(grad, 1 - label_smoothing), grad)
+    return multiply(grad, _class_scale(g, kept, axis, reduction, ignore_index)), None
 
 
 def _diagnose_label(op: Any, operands: Any, params: dict[str, Any]) -> None:
@@ -339,19 +342,20 @@ def cross_entropy(
         ignore_index=ignore_index,
     )
     shifted = subtract(x, max(x, axis=axis, keepdims=True))
-    normalizer = reshape(log(sum(exp(shifted), axis=axis, keepdims=True)), labels.shape)
-    loss = subtract(normalizer, _picked(shifted, labels, axis, ignore_index))
+    kept, normalizer = _kept(labels, axis), log(sum(exp(shifted), axis=axis, keepdims=True))
+    loss = subtract(normalizer, _picked(shifted, kept, axis, ignore_index))
     if label_smoothing:
-        everything = subtract(normalizer, reshape(mean_of(shifted, (axis,)), labels.shape))
+        everything = subtract(normalizer, mean_of(shifted, (axis,)))
         loss = add(multiply(loss, 1 - label_smoothing), multiply(everything, label_smoothing))
-    return _class_loss(loss, labels, reduction, ignore_index)
+    return _class_loss(loss, kept, labels.shape, reduction, ignore_index)
 
 
 def _nll_transpose(
     g: Tensor, x: Spec, labels: Tensor, axis: int, reduction: str, ignore_index: int | None
 ) -> Tensor:
-    scale = negative(_class_scale(g, labels, axis, reduction, ignore_index))
-    return where(_hits(x, labels, axis), scale, 0)
+    kept = _kept(labels, axis)
+    scale = negative(_class_scale(g, kept, axis, reduction, ignore_index))
+    return where(_hits(x, kept, axis), scale, 0)
 
 
 @composite(
@@ -363,4 +367,6 @@ def nll_loss(
 ) -> Tensor:
     """-x at the label: for logarithms of probabilities ``x``; otherwise as :func:`cross_entropy`."""
     _check_labels(nll_loss, x, labels, axis=axis, reduction=reduction, ignore_index=ignore_index)
-    return _class_loss(negative(_picked(x, labels, axis, ignore_index)), labels, reduction, ignore_index)
+    kept = _kept(labels, axis)
+    loss = negative(_picked(x, kept, axis, ignore_index))
+    return _class_loss(loss, kept, labels.shape, reduction, ignore_index)

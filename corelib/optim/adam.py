@@ -45,7 +45,7 @@ class Adam(Optimizer):
         if not options["eps"] >= 0:
             raise ArgumentError(f"{name}: eps must not be negative, got {options['eps']}")
 
-    def _start(self, group: Group, p: Tensor) -> dict[str, Tensor]:
+    def _start(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
         return {name: zeros_like(p) for name in names}
 

@@ -174,7 +174,7 @@ class Optimizer:
             self.state[p]["step"] = own
         return own
 
-    def _start(self, group: Group, p: Tensor) -> dict[str, Tensor]:
+    def _start(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         """The state of a parameter before its first update."""
         raise NotImplementedError
 
@@ -230,7 +230,9 @@ class Optimizer:
                 raise CheckpointError(
                     f"load_state_dict: the state is not one of {name}: options that differ: {', '.join(different)}"
                 )
-        owner = {id(p): g for g in self.param_groups for p in g["params"]}
+        owner = {
+            id(p): t for g, t in zip(self.param_groups, groups, strict=True) for p in g["params"]
+        }  # options come with the state
         for number, tensors in state.items():
             if not 0 <= int(number) < len(params):
                 raise CheckpointError(

@@ -40,7 +40,7 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ArgumentError("SGD: nesterov=True needs a momentum and no dampening")
 
-    def _start(self, group: Group, p: Tensor) -> dict[str, Tensor]:
+    def _start(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         return {"momentum_buffer": zeros_like(p)} if group["momentum"] else {}
 
     def _update(self, group: Group, cohort: Cohort) -> None:
