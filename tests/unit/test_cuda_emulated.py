@@ -54,9 +54,15 @@ def prepared(device):
         done.add(dtype)
         entries = []
         for kernel in elementwise.every_kernel([(dtype, KIND[dtype])]):
-            if "position" not in kernel.inputs and not kernel.name.startswith("full"):
+            if "position" in kernel.inputs:
+                entries.append(kernel.entry("pvv", "dense", 32))
+            elif kernel.name.startswith("full"):
+                entries.append(kernel.entry("v", "dense", 32))
+            else:
                 forms = "a" * len(kernel.inputs)
                 entries += [kernel.entry(forms, walk, 32) for walk in ("dense", "strided")]
+        others = [t for t in NAMES if t != dtype]
+        entries += [elementwise.cast_kernel(dtype, t).entry("a", "dense", 32) for t in others]
         emulated_cupy.prepare("elementwise.cu", entries)
 
     return prepare
@@ -334,8 +340,9 @@ def test_python_scalars_are_kernel_arguments(device, dtype, scalar):
 # ------------------------------------------------------------------------------------------------------------- creation
 
 
-def test_full_and_arange(device):
+def test_full_and_arange(device, prepared):
     for d in dtypes.ALL:
+        prepared(d.name)
         v = values(d.name)[-1]
         same(
             np.full((3, 7), v), run(device, "full", found_under=d, shape=(3, 7), fill_value=v.item(), dtype=d)

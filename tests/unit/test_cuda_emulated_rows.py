@@ -16,7 +16,7 @@ from harness import FLOATING, KIND, NAMES, run, same, to_device, values, wrapped
 
 from corelib import dtypes
 from corelib_cuda import backend as cuda_backend
-from corelib_cuda import indexing, reduce, softmax
+from corelib_cuda import contract, indexing, ordering, reduce, softmax
 
 REASON = emulated_cupy.unusable()
 pytestmark = [
@@ -26,18 +26,28 @@ pytestmark = [
 NUMERIC = [name for name in NAMES if name != "bool"]
 
 
+def prepare():
+    """Compile what most tests launch in a few large sources: far quicker than one by one."""
+    for dtype in NAMES:
+        steps = reduce.STEPS if dtype == "float32" else [""]
+        walks = [(walk, step) for walk in ("rows", "columns") for step in steps]
+        emulated_cupy.prepare(
+            "reduce.cu", [r.entry(*w) for r in reduce.every_reduction([dtype]) for w in walks]
+        )
+    fused = [softmax.softmax(dtype) for dtype in FLOATING]
+    emulated_cupy.prepare("softmax.cu", [k.entry(*variant) for k in fused for variant in k.variants()])
+    emulated_cupy.prepare("index.cu", [(k.name, k.entry) for k in indexing.every_move(NAMES) if k.entry])
+    emulated_cupy.prepare("matmul.cu", [(k.name, k.entry) for k in contract.every_matmul(NAMES)])
+    keys = [ordering.keys_for(dtype, descending) for dtype in NAMES for descending in (False, True)]
+    helpers = [k.entry("a", "dense", 32) for k in keys]
+    helpers += [indexing.linear_index.entry(forms, "dense", 32) for forms in ("vav", "aav")]
+    emulated_cupy.prepare("elementwise.cu", helpers)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def device():
     with emulated_cupy.installed():
-        for dtype in NAMES:  # together: far quicker than one by one
-            whole = [
-                r.entry(walk, "") for r in reduce.every_reduction([dtype]) for walk in ("rows", "columns")
-            ]
-            emulated_cupy.prepare("reduce.cu", whole)
-        kernels = [softmax.softmax(dtype) for dtype in FLOATING]
-        emulated_cupy.prepare("softmax.cu", [k.entry(*variant) for k in kernels for variant in k.variants()])
-        moves = [k for k in indexing.every_move(NAMES) if k.entry]
-        emulated_cupy.prepare("index.cu", [(k.name, k.entry) for k in moves])
+        prepare()
         yield cuda_backend.CudaBackend("cuda")
 
 

@@ -142,7 +142,9 @@ class Kernel:
 
     def _load(self, device: int) -> Callable[..., None]:
         module = cupy().RawModule(path=build(source(self.file, [self.entry]), capability(device)))
-        function = module.get_function(self.name)
+        function = module.get_function(
+            self.name
+        ).kernel  # the driver's function: RawKernel looks it up at every call
         self._held.append(module)
         self._functions[device] = function
         return function

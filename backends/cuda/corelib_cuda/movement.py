@@ -31,7 +31,8 @@ def fill(shape: tuple[int, ...], value: Any, dtype: str) -> Any:
 
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as an array of ``dtype`` (a name); itself if it is one."""
-    return x if x.dtype.name == dtype else cast_for(x.dtype.name, dtype)(x)
+    source = dtypes.as_dtype(x.dtype).name  # a dictionary; NumPy spells the name out at every call
+    return x if source == dtype else cast_for(source, dtype)(x)
 
 
 @kernels.implements(ops.full)
