@@ -207,24 +207,42 @@ def reissue(op: Op, operands: Sequence[Any], params: dict[str, Any], backend: An
 
 def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
-    backend, tensors, tracked = _one_backend(op, operands)
-    dtype = _promote(op, tensors, params)
-    if tracked and op.derivative.kind == "body":
+    backend, native, tracked = _uniform(operands) if op.rule.joint is None else (None, None, False)
+    tensors: Sequence[Any] = operands
+    if backend is None:
+        backend, tensors, tracked = _one_backend(op, operands)
+        native = _promote(op, tensors, params)
+    kind = op.derivative.kind
+    if tracked and kind == "body":
         mode = paused.get()
         if mode is None:
             return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
         note(mode, *[t._node for t in tensors if isinstance(t, Tensor)])
     try:
-        table = backend.tables[dtype]
-        result = table[op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)
+        result = backend.tables[native][op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)
     except Exception as error:
         raise explained(op, tensors, params, error, backend) from _cause(error)
-    if not tracked or op.derivative.kind in ("nondiff", "body"):
-        return tuple(wrap(r, backend) for r in result) if isinstance(result, tuple) else wrap(result, backend)
+    if not tracked or kind == "nondiff" or kind == "body":
+        return tuple([wrap(r, backend) for r in result]) if result.__class__ is tuple else wrap(result, backend)
     node = record(op, backend, tensors, params, result)
-    if isinstance(result, tuple):
-        return tuple(wrap(r, backend, n) for r, n in zip(result, node or [None] * len(result), strict=True))
+    if result.__class__ is tuple:
+        return tuple([wrap(r, backend, n) for r, n in zip(result, node or [None] * len(result), strict=True)])
     return wrap(result, backend, node)
+
+
+def _uniform(operands: Sequence[Any]) -> tuple[Any, Any, bool]:
+    """The backend and dtype that all operands have, and whether one is tracked; no backend if they are not all alike."""
+    backend, native, tracked = None, None, False
+    for x in operands:
+        if not isinstance(x, Tensor):
+            return None, None, False
+        if backend is None:
+            backend, native = x._backend, x._data.dtype
+        elif x._backend is not backend or x._data.dtype is not native:
+            return None, None, False
+        if x._node is not None:
+            tracked = True
+    return backend, native, tracked
 
 
 def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]:
@@ -295,6 +313,8 @@ def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
             rule.check_fixed(op, p, operand.dtype)
             wanted = rule.fixed.get(op.slot(p), rule.fixed.get(-1))
             if wanted is not None and operand.dtype is not wanted:
+                if operand.dtype is dtypes.uint64:  # what int64 cannot hold stays out of bounds, instead of wrapping to a negative index
+                    operand = calls.minimum(operand, wanted.max)
                 tensors[p] = calls.astype(operand, wanted)
     return dtype
 

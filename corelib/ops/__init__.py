@@ -5,36 +5,192 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
+from ..op import BY_NAME
+from . import methods, subscript  # which ops are methods of a tensor, and what x[...] means
+from .arrange import (
+    array_split,
+    broadcast_arrays,
+    broadcast_shapes,
+    diagonal,
+    diff,
+    expand_dims,
+    flatten,
+    matrix_transpose,
+    moveaxis,
+    ravel,
+    repeat,
+    roll,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    tile,
+    tril,
+    triu,
+    unstack,
+)
+from .compare import (
+    equal,
+    greater,
+    greater_equal,
+    isclose,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    not_equal,
+)
+from .contract import matmul, outer, tensordot, trace, vecdot
+from .creation import (
+    arange,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    meshgrid,
+    ones,
+    ones_like,
+    zeros,
+    zeros_like,
+)
+from .einsum import einsum
+from .elementwise import (
+    abs,
+    acos,
+    acosh,
+    add,
+    asin,
+    asinh,
+    astype,
+    atan,
+    atan2,
+    atanh,
+    bitwise_and,
+    bitwise_invert,
+    bitwise_left_shift,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
+    ceil,
+    clip,
+    copysign,
+    cos,
+    cosh,
+    divide,
+    erf,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    hypot,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    nextafter,
+    positive,
+    pow,
+    reciprocal,
+    remainder,
+    round,
+    rsqrt,
+    sign,
+    signbit,
+    sin,
+    sinh,
+    sqrt,
+    square,
+    stop_gradient,
+    subtract,
+    tan,
+    tanh,
+    trunc,
+    where,
+)
+from .index import gather, nonzero, scatter, scatter_add, take, take_along_axis
+from .losses import binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss
+from .movement import broadcast_to, concat, flip, pad, permute_dims, reshape, strided_slice, strided_update
+from .nn import (
+    dropout,
+    elu,
+    embedding,
+    gelu,
+    layer_norm,
+    leaky_relu,
+    linear,
+    log_sigmoid,
+    log_softmax,
+    one_hot,
+    relu,
+    rms_norm,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+)
+from .random import normal_from_bits, random_bits, uniform_from_bits
+from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum
+from .sets import (
+    intersect1d,
+    isin,
+    setdiff1d,
+    union1d,
+    unique_all,
+    unique_counts,
+    unique_inverse,
+    unique_values,
+)
+from .sort import argsort, searchsorted, sort, top_k
+from .statistics import count_nonzero, logsumexp, mean, std, var, vector_norm
+from .updates import adam_scalars, adam_update, adamw_update, momentum_update, sgd_update
 
-from ..op import BY_NAME, Op
-
-FAMILIES = ("compare", "elementwise", "creation", "movement", "arrange", "reduce", "statistics", "index", "subscript", "sort", "sets", "contract", "einsum", "random", "nn", "losses", "updates")
-
-
-def _public(module: ModuleType) -> list[str]:
-    """The ops a family declares, and the plain functions in its ``__all__``."""
-    declared = [n for n, v in vars(module).items() if isinstance(getattr(v, "op", None), Op) and v.__module__ == module.__name__]
-    return [n for n in dict.fromkeys([*declared, *getattr(module, "__all__", ())]) if not n.startswith("_")]
-
-
-__all__: list[str] = []
-for _name in FAMILIES:
-    try:
-        _family = importlib.import_module(f".{_name}", __name__)
-    except ModuleNotFoundError:
-        continue
-    for _function in _public(_family):
-        globals()[_function] = getattr(_family, _function)
-        __all__.append(_function)
-
-importlib.import_module(".methods", __name__)  # last: it makes methods of what the families declare
+_ = subscript
+methods.attach()
 
 
 def __getattr__(name: str) -> object:
-    if name in BY_NAME:
+    if name in BY_NAME:  # an op that a plugin declared
         return BY_NAME[name].fn
     from ..errors import nearest
 
     raise AttributeError(f"corelib.ops has no op {name!r}{nearest(name, BY_NAME)}")
+
+
+__all__ = [
+    "abs", "acos", "acosh", "adam_scalars", "adam_update", "adamw_update", "add", "all", "any", "arange",
+    "argmax", "argmin", "argsort", "array_split", "asarray", "asin", "asinh", "astype", "atan", "atan2",
+    "atanh", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
+    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes",
+    "broadcast_to", "ceil", "clip", "concat", "copysign", "cos", "cosh", "count_nonzero", "cross_entropy",
+    "cumulative_prod", "cumulative_sum", "diagonal", "diff", "divide", "dropout", "einsum", "elu",
+    "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten",
+    "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather", "gelu", "greater",
+    "greater_equal", "huber_loss", "hypot", "intersect1d", "isclose", "isfinite", "isin", "isinf",
+    "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal", "linear", "linspace", "log",
+    "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
+    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply", "negative",
+    "nextafter", "nll_loss", "nonzero", "normal_from_bits", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "permute_dims", "positive", "pow", "prod", "random_bits", "ravel", "reciprocal",
+    "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter",
+    "scatter_add", "searchsorted", "setdiff1d", "sgd_update", "sigmoid", "sign", "signbit", "silu", "sin",
+    "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "stop_gradient", "strided_slice", "strided_update", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace", "tril", "triu", "trunc",
+    "uniform_from_bits", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+    "unstack", "var", "vecdot", "vector_norm", "where", "zeros", "zeros_like",
+]  # fmt: skip

@@ -179,8 +179,10 @@ def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = N
 
 
 def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements of nested sequences of Python scalars (or 0-d tensors), or ShapeError if they are ragged."""
+    """Shape and elements of nested sequences of Python scalars (or NumPy's), or ShapeError if they are ragged."""
     if not isinstance(obj, list | tuple):
+        if isinstance(obj, Tensor):
+            raise DTypeError("asarray: a list of tensors would lose their gradients and devices: use corelib.stack")
         if hasattr(obj, "item"):
             obj = obj.item()
         if not isinstance(obj, bool | int | float):

@@ -68,6 +68,3 @@ def attach() -> None:
     for name in WITH_SEVERAL_ARGUMENTS:
         setattr(Tensor, name, _several(getattr(calls, name)))
     Tensor.transpose = transpose
-
-
-attach()

@@ -68,11 +68,10 @@ def _errors(name: str, full: int, scalars: int, **params: Any) -> list[ErrorSamp
     return [ErrorSample(ShapeError, rf"{name}: g must have shape \(2, 3\), got \(3, 2\)", build)]
 
 
-def _check(op: Any, *operands: Any) -> None:
-    """Refuse a gradient or moment that would broadcast."""
-    shape = operands[0].shape
-    if any(o is not None and o.shape != shape for o in operands):
-        op.op.rule(op.op, [None if o is None else Spec(o.shape, o.dtype) for o in operands], {})
+def _check(op: Any, p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> None:
+    """Refuse a gradient or a moment that would broadcast."""
+    if not p.shape == g.shape == m.shape == v.shape:
+        op.op.rule(op.op, [Spec(o.shape, o.dtype) for o in (p, g, m, v)], {})
 
 
 def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
@@ -91,7 +90,7 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
 )
 def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0) -> Tensor:
     """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``."""
-    _check(sgd_update, p, g)
+    _check(sgd_update, p, g, p, p)
     return subtract(p, multiply(_decayed(g, p, weight_decay), lr))
 
 
@@ -110,7 +109,7 @@ def momentum_update(
 
     With ``nesterov``, ``p - lr (g + momentum b)`` (Sutskever et al., ICML 2013); g includes ``weight_decay`` p.
     """
-    _check(momentum_update, p, g, buffer)
+    _check(momentum_update, p, g, buffer, p)
     g = _decayed(g, p, weight_decay)
     buffer = add(multiply(buffer, momentum), multiply(g, 1 - dampening) if dampening else g)
     direction = add(g, multiply(buffer, momentum)) if nesterov else buffer
@@ -175,7 +174,7 @@ def adam_update(
     ``rate`` and ``epsilon`` come from :func:`adam_scalars`. ``weight_decay`` p is added to the gradient. With ``v_max``, the largest second
     moment so far takes v's place (AMSGrad, Reddi et al., ICLR 2018) and is the fourth result.
     """
-    _check(adam_update, p, g, m, v, *([] if v_max is None else [v_max]))
+    _check(adam_update, p, g, m, v if v_max is None else v_max)
     m, v = _moments(_decayed(g, p, weight_decay), m, v, beta1, beta2)
     if v_max is None:
         return subtract(p, _direction(m, v, rate, epsilon)), m, v
@@ -192,7 +191,7 @@ def adamw_update(
     beta1: float, beta2: float,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """As :func:`adam_update`, with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101): ``shrink p`` in place of p."""
-    _check(adamw_update, p, g, m, v, *([] if v_max is None else [v_max]))
+    _check(adamw_update, p, g, m, v if v_max is None else v_max)
     m, v = _moments(g, m, v, beta1, beta2)
     if v_max is None:
         return subtract(multiply(p, shrink), _direction(m, v, rate, epsilon)), m, v

@@ -205,7 +205,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("op", "shapes", "params"), MISTAKES, ids=str)
+@pytest.mark.parametrize(("op", "shapes", "params"), MISTAKES, ids=lambda v: getattr(v, "__name__", str(v)))
 def test_wrong_shapes_raise(op, shapes, params):
     with pytest.raises((ValueError, IndexError, TypeError)):
         call(op, *map(counting, shapes), **params)
