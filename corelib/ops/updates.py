@@ -35,7 +35,7 @@ def _update_rule(outputs: int, full: int, optional: bool = False) -> Any:
         for i, (name, spec) in enumerate(zip(op.operands, specs, strict=True)):
             wanted = shape if i < full or i == last else ()
             if spec is not None and spec.shape != wanted:
-                raise ShapeError(f"{op.name}: {name} must have shape {wanted}, got {spec.shape}")
+                raise _misshapen(op, name, wanted, spec.shape)
         spec = Spec(shape, common(op, specs))
         return spec if outputs == 1 else (spec,) * (outputs + (optional and specs[last] is not None))
 
@@ -68,10 +68,19 @@ def _errors(name: str, full: int, scalars: int, **params: Any) -> list[ErrorSamp
     return [ErrorSample(ShapeError, rf"{name}: g must have shape \(2, 3\), got \(3, 2\)", build)]
 
 
-def _check(op: Any, p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> None:
-    """Refuse a gradient or a moment that would broadcast."""
-    if not p.shape == g.shape == m.shape == v.shape:
-        op.op.rule(op.op, [Spec(o.shape, o.dtype) for o in (p, g, m, v)], {})
+def _check(op: Any, p: Tensor, *others: Tensor, first: str = "g") -> None:
+    """Refuse gradients and moments that would broadcast: ``others`` are the operands from ``first`` on."""
+    shape = p.shape
+    for i, other in enumerate(others):
+        if other.shape != shape:
+            declared = op.op
+            raise _misshapen(
+                declared, declared.operands[declared.operands.index(first) + i], shape, other.shape
+            )
+
+
+def _misshapen(op: Any, name: str, wanted: tuple[int, ...], got: tuple[int, ...]) -> ShapeError:
+    return ShapeError(f"{op.name}: {name} must have shape {wanted}, got {got}")
 
 
 def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
@@ -90,7 +99,7 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
 )
 def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0) -> Tensor:
     """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``."""
-    _check(sgd_update, p, g, p, p)
+    _check(sgd_update, p, g)
     return subtract(p, multiply(_decayed(g, p, weight_decay), lr))
 
 
@@ -109,7 +118,7 @@ def momentum_update(
 
     With ``nesterov``, ``p - lr (g + momentum b)`` (Sutskever et al., ICML 2013); g includes ``weight_decay`` p.
     """
-    _check(momentum_update, p, g, buffer, p)
+    _check(momentum_update, p, g, buffer)
     g = _decayed(g, p, weight_decay)
     buffer = add(multiply(buffer, momentum), multiply(g, 1 - dampening) if dampening else g)
     direction = add(g, multiply(buffer, momentum)) if nesterov else buffer
@@ -174,10 +183,11 @@ def adam_update(
     ``rate`` and ``epsilon`` come from :func:`adam_scalars`. ``weight_decay`` p is added to the gradient. With ``v_max``, the largest second
     moment so far takes v's place (AMSGrad, Reddi et al., ICLR 2018) and is the fourth result.
     """
-    _check(adam_update, p, g, m, v if v_max is None else v_max)
+    _check(adam_update, p, g, m, v)
     m, v = _moments(_decayed(g, p, weight_decay), m, v, beta1, beta2)
     if v_max is None:
         return subtract(p, _direction(m, v, rate, epsilon)), m, v
+    _check(adam_update, p, v_max, first="v_max")
     v_max = maximum(v_max, v)
     return subtract(p, _direction(m, v_max, rate, epsilon)), m, v, v_max
 
@@ -191,9 +201,10 @@ def adamw_update(
     beta1: float, beta2: float,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """As :func:`adam_update`, with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101): ``shrink p`` in place of p."""
-    _check(adamw_update, p, g, m, v if v_max is None else v_max)
+    _check(adamw_update, p, g, m, v)
     m, v = _moments(g, m, v, beta1, beta2)
     if v_max is None:
         return subtract(multiply(p, shrink), _direction(m, v, rate, epsilon)), m, v
+    _check(adamw_update, p, v_max, first="v_max")
     v_max = maximum(v_max, v)
     return subtract(multiply(p, shrink), _direction(m, v_max, rate, epsilon)), m, v, v_max

@@ -330,6 +330,10 @@ def test_an_update_refuses_a_gradient_that_would_broadcast():
     p, g, r = (corelib.asarray(np.ones(s), device="reference") for s in ((2, 3), (3,), ()))
     with pytest.raises(ShapeError, match=r"adamw_update: g must have shape \(2, 3\), got \(3,\)"):
         ops.adamw_update(p, g, p, p, r, r, r, beta1=0.9, beta2=0.99)
+    with pytest.raises(ShapeError, match=r"adam_update: v_max must have shape \(2, 3\), got \(3,\)"):
+        ops.adam_update(p, p, p, p, r, r, g, beta1=0.9, beta2=0.99)
+    with pytest.raises(ShapeError, match=r"momentum_update: buffer must have shape \(2, 3\), got \(3,\)"):
+        ops.momentum_update(p.requires_grad_(), p, g, r, momentum=0.9)
 
 
 # -- clipping ----------------------------------------------------------------------------------------------------
