@@ -251,6 +251,68 @@ def test_matmul() -> None:
         contract.matmul(a, a)
 
 
+@pytest.fixture(params=["OpenBLAS", "ours"])
+def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """matmul on either path, with threads from the first multiplication on."""
+    monkeypatch.setattr(contract, "SMALLEST", 1 << 60 if request.param == "OpenBLAS" else 1)
+    monkeypatch.setattr(contract, "PARALLEL", 1)
+    return contract.matmul
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1, 1), (3, 5, 7), (12, 16, 32), (13, 513, 33), (25, 7, 65), (100, 1100, 10), (128, 784, 256)],
+    ids=str,
+)
+def test_products_in_every_layout(sizes: tuple[int, int, int], dtype: str, product: Any) -> None:
+    rows, depth, columns = sizes
+    a, b = array((rows, depth), dtype), array((depth, columns), dtype, seed=1)
+    exact = a.astype("d") @ b.astype("d")
+    bound = (depth + 1) * np.finfo(dtype).eps * (np.abs(a.astype("d")) @ np.abs(b.astype("d")))
+    layouts = [
+        np.ascontiguousarray,
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, 1)[:, ::2],
+        lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+    ]
+    for left in layouts:
+        for right in layouts:
+            result = product(left(a), right(b))
+            assert result.dtype == dtype and result.shape == exact.shape
+            assert (np.abs(result - exact) <= bound).all()
+
+
+BATCHES = [
+    ((3, 4, 5), (3, 5, 6)), ((2, 1, 4, 5), (3, 5, 6)), ((2, 3, 4, 5), (5, 6)), ((1, 4, 5), (3, 5, 6)), ((4, 5), (3, 5, 6)),
+    ((2, 3, 4, 5), (1, 1, 5, 6)), ((3, 1, 4, 5), (1, 1, 5, 6)), ((5,), (2, 5, 6)), ((2, 4, 5), (5,)), ((0, 4, 5), (5, 6)),
+    ((2, 0, 5), (5, 6)), ((2, 4, 0), (0, 6)), ((40, 30, 20), (40, 20, 70)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shapes", BATCHES, ids=str)
+def test_batches_of_products(shapes: Any, product: Any) -> None:
+    a, b = (array(shape, "float64", i) for i, shape in enumerate(shapes))
+    result = product(a, b)
+    assert result.shape == (a @ b).shape
+    np.testing.assert_allclose(result, a @ b, rtol=1e-12, atol=1e-9)
+
+
+def test_nan_and_infinity_stay_in_their_rows(product: Any) -> None:
+    a, b = array((40, 50)), array((50, 45), seed=1)
+    a[3, 7], a[5, 9], b[2, 44] = np.nan, np.inf, np.inf
+    result = product(a, b)
+    expected = np.isfinite(np.ones((40, 45), "f"))
+    expected[[3, 5]], expected[:, 44] = False, False
+    np.testing.assert_array_equal(np.isfinite(result), expected)
+
+
+def test_products_that_do_not_fit_are_refused(product: Any) -> None:
+    for left, right in (((3, 4), (5, 6)), ((2, 3, 4), (3, 4, 5))):
+        with pytest.raises(ValueError):
+            product(array(left), array(right))
+
+
 # --- random bits: the vectors published with Random123
 
 VECTORS = [

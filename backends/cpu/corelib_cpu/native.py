@@ -50,6 +50,12 @@ def host() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
+def vector_bytes() -> int:
+    """Width of the widest vectors of this machine."""
+    features = set(host()[1].split(","))
+    return 64 if "+avx512f" in features else 32 if "+avx2" in features else 16
+
+
 def instruction_set() -> str:
     """The vector instruction set in words, for tables."""
     features = set(host()[1].split(","))

@@ -59,10 +59,10 @@ at_bool = at_uint8  # a boolean is a byte, 0 or 1
 
 @intrinsic
 def stack_words(typing, count):
-    """Address of 64 words on the stack of the calling function."""
+    """Address of 512 words on the stack of the calling function."""
 
     def emit(context, builder, signature, arguments):
-        block = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 64))
+        block = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 512))
         return builder.ptrtoint(block, _WORD)
 
     return types.int64(types.int64), emit
@@ -240,6 +240,89 @@ def _saturate(result: str) -> Any:
 
 to_int8, to_int16, to_int32, to_int64 = (_saturate(f"int{b}") for b in (8, 16, 32, 64))
 to_uint8, to_uint16, to_uint32, to_uint64 = (_saturate(f"uint{b}") for b in (8, 16, 32, 64))
+
+
+def matrix_tile(element: str, rows: int, vectors: int, lanes: int) -> Any:
+    """The inner loop of a product of matrices, explicitly in vectors: a tile of C += A B stays in registers over all k.
+
+    ``tile(a, a_row, a_column, b, depth, c, c_row, add)``: addresses and steps in bytes; b is packed, `vectors` * `lanes`
+    elements for each k; the tile is added to C or replaces it.
+    """
+    scalar = _BYTES[element]
+    size = 4 if element == "float32" else 8
+    vector = ir.VectorType(scalar, lanes)
+    word, half = ir.IntType(64), ir.IntType(32)
+
+    def emit(context, builder, signature, arguments):
+        a, a_row, a_column, b, depth, c, c_row, add = arguments
+
+        def constant(value):
+            return ir.Constant(word, value)
+
+        def vector_at(address, place):
+            return builder.inttoptr(builder.add(address, constant(place * lanes * size)), vector.as_pointer())
+
+        name = f"llvm.fma.v{lanes}f{8 * size}"
+        fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        function, before = builder.function, builder.basic_block
+        loop, after, store = (
+            function.append_basic_block(f"tile.{name}") for name in ("loop", "after", "store")
+        )
+        adding, end = (function.append_basic_block(f"tile.{name}") for name in ("add", "end"))
+        zero = ir.Constant(vector, [0.0] * lanes)
+        places = [(i, v) for i in range(rows) for v in range(vectors)]
+        row_steps = [builder.mul(a_row, constant(i)) for i in range(rows)]
+        out_rows = [builder.add(c, builder.mul(c_row, constant(i))) for i in range(rows)]
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, at_a, at_b = builder.phi(word), builder.phi(word), builder.phi(word)
+        for phi, start in ((k, constant(0)), (at_a, a), (at_b, b)):
+            phi.add_incoming(start, before)
+        totals = {place: builder.phi(vector) for place in places}
+        for total in totals.values():
+            total.add_incoming(zero, before)
+        line = [builder.load(vector_at(at_b, v), align=size) for v in range(vectors)]
+        sums = {}
+        for i in range(rows):
+            x = builder.load(
+                builder.inttoptr(builder.add(at_a, row_steps[i]), scalar.as_pointer()), align=size
+            )
+            x = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(half, 0))
+            mask = ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
+            x = builder.shuffle_vector(x, ir.Constant(vector, ir.Undefined), mask)
+            for v in range(vectors):
+                sums[i, v] = builder.call(fused, [x, line[v], totals[i, v]])
+        following = builder.add(k, constant(1))
+        for phi, value in (
+            (k, following),
+            (at_a, builder.add(at_a, a_column)),
+            (at_b, builder.add(at_b, constant(vectors * lanes * size))),
+        ):
+            phi.add_incoming(value, loop)
+        for place in places:
+            totals[place].add_incoming(sums[place], loop)
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+
+        builder.position_at_end(after)
+        builder.cbranch(builder.icmp_signed("!=", add, constant(0)), adding, store)
+        builder.position_at_end(store)
+        for i, v in places:
+            builder.store(sums[i, v], vector_at(out_rows[i], v), align=size)
+        builder.branch(end)
+        builder.position_at_end(adding)
+        for i, v in places:
+            address = vector_at(out_rows[i], v)
+            builder.store(builder.fadd(builder.load(address, align=size), sums[i, v]), address, align=size)
+        builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def tile(typing, a, a_row, a_column, b, depth, c, c_row, add):
+        return types.void(*(types.int64,) * 8), emit
+
+    return tile
 
 
 # --- float32 ----------------------------------------------------------------------------------------------------------
