@@ -7,6 +7,7 @@ command could not be carried out, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=int, default=3, metavar="N", help="identical steps on every backend (default 3)"
     )
     demo.add_argument(
-        "--epochs", type=int, default=40, metavar="N", help="train for at most N epochs (default 40)"
+        "--epochs", type=int, metavar="N", help="train for N epochs (default: as many as the goal takes)"
     )
     demo.add_argument(
         "--output", default="demo-output", metavar="DIR", help="where the pictures go (default demo-output)"
@@ -200,7 +201,9 @@ def _progress() -> Callable[[int, int, Case | None], None]:
 def _demo(args: argparse.Namespace) -> int:
     from . import demo
 
-    return demo.run(steps=args.steps, epochs=args.epochs, output=args.output, say=print)
+    return demo.run(
+        steps=args.steps, epochs=args.epochs, output=args.output, say=functools.partial(print, flush=True)
+    )
 
 
 if __name__ == "__main__":
