@@ -375,6 +375,8 @@ def test_a_region_is_cut_and_replaced(device):
     same(x, given.get())
     with pytest.raises(ValueError, match="region"):
         run(device, "strided_update", given, np.full((1, 2), -1, np.int32), **cut, overwrite=False)
+    with pytest.raises(IndexError, match="places 3 to 5 of an axis of size 4"):
+        run(device, "strided_slice", x, start=(3, 0), size=(3, 1), step=(1, 1))
 
 
 def test_movement(device):

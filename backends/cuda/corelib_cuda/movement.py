@@ -89,24 +89,27 @@ def pad(x: Any, /, *, pad_width: tuple[tuple[int, int], ...], constant_value: An
     return out
 
 
-def region(start: Axes, size: Axes, step: Axes) -> tuple[slice, ...]:
-    """The slices that visit start + k*step for k < size along each axis; a region may end before place 0."""
+def region(shape: Axes, start: Axes, size: Axes, step: Axes) -> tuple[slice, ...]:
+    """The slices that visit start + k*step for k < size along each axis; IndexError if one leaves the array."""
     slices = []
-    for first, count, stride in zip(start, size, step, strict=True):
-        stop = first + count * stride
+    for extent, first, count, stride in zip(shape, start, size, step, strict=True):
+        last = first + (count - 1) * stride
+        if count and not (0 <= first < extent and 0 <= last < extent):
+            raise IndexError(f"places {first} to {last} of an axis of size {extent}")
+        stop = last + (1 if stride > 0 else -1)
         slices.append(slice(first, stop if stop >= 0 else None, stride) if count else slice(0, 0))
     return tuple(slices)
 
 
 @kernels.implements(ops.strided_slice)
 def strided_slice(x: Any, /, *, start: Axes, size: Axes, step: Axes) -> Any:
-    return x[region(start, size, step)]
+    return x[region(x.shape, start, size, step)]
 
 
 @kernels.implements(ops.strided_update)
 def strided_update(x: Any, value: Any, /, *, start: Axes, size: Axes, step: Axes, overwrite: bool) -> Any:
     out = x if overwrite else x.copy()
-    place = region(start, size, step)
+    place = region(x.shape, start, size, step)
     if value.shape != tuple(size):
         raise ValueError(f"a value of shape {value.shape} for a region of shape {tuple(size)}")
     out[place] = value
