@@ -207,7 +207,7 @@ def reissue(op: Op, operands: Sequence[Any], params: dict[str, Any], backend: An
 
 def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
-    backend, native, tracked = _uniform(operands) if op.rule.joint is None else (None, None, False)
+    backend, native, tracked = _uniform(op, operands) if op.rule.joint is None else (None, None, False)
     tensors: Sequence[Any] = operands
     if backend is None:
         backend, tensors, tracked = _one_backend(op, operands)
@@ -216,7 +216,10 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     if tracked and kind == "body":
         mode = paused.get()
         if mode is None:
-            return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
+            try:
+                return op.body(*op.regroup(tensors), **params)  # type: ignore[misc]
+            except Exception as error:  # in the words of this op, as when nothing is recorded
+                raise explained(op, tensors, params, error, backend) from _cause(error)
         note(mode, *[t._node for t in tensors if isinstance(t, Tensor)])
     try:
         result = backend.tables[native][op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)
@@ -230,11 +233,13 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     return wrap(result, backend, node)
 
 
-def _uniform(operands: Sequence[Any]) -> tuple[Any, Any, bool]:
+def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Any, Any, bool]:
     """The backend and dtype that all operands have, and whether one is tracked; no backend if they are not all alike."""
     backend, native, tracked = None, None, False
-    for x in operands:
+    for position, x in enumerate(operands):
         if not isinstance(x, Tensor):
+            if x is None and position in op.optional:
+                continue
             return None, None, False
         if backend is None:
             backend, native = x._backend, x._data.dtype

@@ -47,7 +47,7 @@ class Op:
     """One declared op.
 
     ``name``, ``index`` (its place in every backend's table), ``kind`` (one of KINDS), ``primitive``, ``signature``, ``operands`` (names),
-    ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
+    ``optional`` (positions of those that may be None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
     (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
     from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
     (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
@@ -57,7 +57,7 @@ class Op:
 
     __slots__ = (
         "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
-        "name", "operands", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
+        "name", "operands", "optional", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,7 @@ class Op:
         self.where = f"{code.co_filename}:{code.co_firstlineno}"
         self.signature = inspect.signature(fn)
         self.operands, self.variadic, self.params, self.device_param = _split(self.signature)
+        self.optional = frozenset(i for i, name in enumerate(self.operands) if self.signature.parameters[name].default is None)
         self.params = params or self.params  # of a primitive with a bind= of its own, whose kernels get other parameters
         self.bind = bind or _make_bind(self)
         self.errors = list(errors)
