@@ -120,7 +120,8 @@ class Suite:
         """The largest distance in ULP; Disagreement at the first element that is too far."""
         want, worst = expected.results[number], 0.0
         bounds = expected.bounds[number] if expected.bounds else None
-        signed_zero = case.op.primitive and bounds is None
+        # Which of two zeros a reduction finds depends on its order, which is the backend's.
+        signed_zero = case.op.primitive and bounds is None and case.op.kind not in ("reduce", "scan")
         for i, (e, a) in enumerate(zip(want.data, got.data, strict=True)):
             if want.dtype.kind != "float":
                 if e != a:

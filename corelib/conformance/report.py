@@ -14,7 +14,9 @@ from .cases import Case, cases
 from .check import DEVIATION, FAIL, STATUSES, UNSUPPORTED, Outcome, Suite, stale
 from .oracle import Oracle
 
-_PLACE = re.compile(r"[(\[][-\d, ]*[)\]]")  # positions and shapes, which do not make a failure another one
+_NUMBER = re.compile(
+    r"[(\[]?-?\d[-+\d.,e ]*[)\]]?|[(\[][)\]]"
+)  # numbers and shapes do not make a failure another one
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Report:
             yield "\nfailed:"
             groups: dict[tuple[str, str], list[Outcome]] = {}
             for outcome in self.failures:
-                groups.setdefault((outcome.case.op.name, _PLACE.sub("", outcome.reason)), []).append(outcome)
+                groups.setdefault((outcome.case.op.name, _NUMBER.sub("", outcome.reason)), []).append(outcome)
             for found in list(groups.values())[:limit]:
                 others = f" and {len(found) - 1} more for the same reason" if len(found) > 1 else ""
                 yield f"  {found[0].case.id} {found[0].case.shown}{others}\n      {found[0].reason}"

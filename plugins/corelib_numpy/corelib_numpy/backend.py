@@ -109,7 +109,7 @@ def updated(x, where, values, assign=np.ndarray.__setitem__):
     return result
 
 
-add(ops.strided_slice, lambda x, *, start, size, step: x[region(start, size, step)])
+add(ops.strided_slice, lambda x, *, start, size, step: x[region(start, size, step)].reshape(size))
 add(ops.strided_update, lambda x, v, *, overwrite, **where: updated(x, region(**where), v))
 add(ops.gather, lambda x, *i, axis: x[place(x, i, axis)])
 add(ops.scatter, lambda x, v, *i, axis, overwrite: updated(x, place(x, i, axis), v))
