@@ -173,6 +173,10 @@ inline uint32_t next_random() {
     return random_state ^= random_state << 5;
 }
 
+inline void shuffle(std::vector<unsigned>& order) {
+    for (unsigned i = unsigned(order.size()) - 1; i > 0; i--) std::swap(order[i], order[next_random() % (i + 1)]);
+}
+
 extern "C" char __start_emulated_shared[] __attribute__((weak));
 extern "C" char __stop_emulated_shared[] __attribute__((weak));
 
@@ -189,7 +193,7 @@ extern "C" char __stop_emulated_shared[] __attribute__((weak));
          warp, done, line);
 }
 
-// order: 0 ascending, 1 descending, 2 shuffled at every turn
+// order of warps, and of lanes in a warp: 0 ascending, 1 descending, 2 shuffled at every turn
 inline void run_block(int order) {
     const unsigned n = block.x * block.y * block.z;
     fibers.assign(n, Fiber{});
@@ -197,9 +201,11 @@ inline void run_block(int order) {
     alive = int(n);
     barrier_arrived = 0;
     if (__start_emulated_shared) memset(__start_emulated_shared, 0xff, size_t(__stop_emulated_shared - __start_emulated_shared));
-    std::vector<unsigned> turn(n);
+    const unsigned warps = (n + 31) / 32;
+    std::vector<unsigned> turn(warps), lane_turn(32);
+    for (unsigned w = 0; w < warps; w++) turn[w] = order == 1 ? warps - 1 - w : w;
+    for (unsigned l = 0; l < 32; l++) lane_turn[l] = order == 1 ? 31 - l : l;
     for (unsigned i = 0; i < n; i++) {
-        turn[i] = order == 1 ? n - 1 - i : i;
         Fiber& f = fibers[i];
         f.number = i;
         f.state = State::ready;
@@ -210,13 +216,22 @@ inline void run_block(int order) {
     }
     while (alive) {
         bool progress = false;
-        if (order == 2)
-            for (unsigned i = n - 1; i > 0; i--) std::swap(turn[i], turn[next_random() % (i + 1)]);
-        for (unsigned i : turn) {
-            if (fibers[i].state != State::ready) continue;
-            current = &fibers[i];
-            emulator_switch(&scheduler, current->stack);
-            progress = true;
+        if (order == 2) {
+            shuffle(turn);
+            shuffle(lane_turn);
+        }
+        for (unsigned w : turn) {
+            // A warp runs until all its lanes wait at a barrier or have finished: as far ahead of the others as it can be.
+            for (bool again = true; again;) {
+                again = false;
+                for (unsigned l : lane_turn) {
+                    const unsigned i = w * 32 + l;
+                    if (i >= n || fibers[i].state != State::ready) continue;
+                    current = &fibers[i];
+                    emulator_switch(&scheduler, current->stack);
+                    progress = again = true;
+                }
+            }
         }
         if (!progress) report_deadlock();
     }
