@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except (CorelibError, LookupError) as error:
-        print(f"corelib: {error.args[0] if error.args else error}", file=sys.stderr)
+    except CorelibError as error:
+        print(f"corelib: {error}", file=sys.stderr)
         return 2
 
 

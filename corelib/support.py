@@ -15,7 +15,7 @@ from typing import Any
 
 from .backend import Backend
 from .dtypes import ALL, DType
-from .errors import BackendNotFoundError, nearest
+from .errors import ArgumentError, BackendNotFoundError, nearest
 from .op import BY_NAME, Op
 from .registry import BackendStatus, backends, registry
 from .samples import Maker
@@ -37,10 +37,10 @@ class Support:
 
 
 def find_op(name: str) -> Op:
-    """The op of a name, or LookupError with the nearest names."""
+    """The op of a name, or ArgumentError with the nearest names."""
     op = BY_NAME.get(name.removeprefix("corelib.").removeprefix("ops."))
     if op is None:
-        raise LookupError(
+        raise ArgumentError(
             f"there is no op {name!r}{nearest(name, BY_NAME)} ({len(BY_NAME)} ops are declared)"
         )
     return op

@@ -214,6 +214,15 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, words, capsys):
     assert captured.err.count("\n") == 1
 
 
+def test_a_mistake_in_the_program_itself_is_not_taken_for_the_users(monkeypatch):
+    def broken(name):
+        return {}["key"]
+
+    monkeypatch.setattr("corelib.__main__.explain", broken)
+    with pytest.raises(KeyError):
+        main(["explain", "exp"])
+
+
 def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as exit:
         main(["explian", "exp"])
