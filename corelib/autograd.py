@@ -94,11 +94,25 @@ def _cotangent(y: Tensor, g: Tensor | None, what: str) -> Tensor:
     if g is None:
         if y.shape != ():
             raise ShapeError(f"{what} of a tensor of shape {y.shape} needs a cotangent g of that shape; only a scalar can do without")
-        return full_like(Spec((), y.dtype), y._backend, 1)
+        return one(y)
     if not isinstance(g, Tensor) or g.shape != y.shape or g.dtype is not y.dtype:
         got = f"{g.dtype.name}{list(g.shape)}" if isinstance(g, Tensor) else repr(g)
         raise ShapeError(f"{what}: the cotangent must be {y.dtype.name}{list(y.shape)} like the result, got {got}")
     return g
+
+
+_ONES: dict[tuple[str, Any], Tensor] = {}
+
+
+def one(y: Tensor) -> Tensor:
+    """The scalar 1 in y's dtype on its backend; a value, so one serves every backward pass."""
+    if y._backend.level:
+        return full_like(Spec((), y.dtype), y._backend, 1)
+    key = (y._backend.device, y._data.dtype)
+    found = _ONES.get(key)
+    if found is None or found._backend is not y._backend:
+        found = _ONES[key] = full_like(Spec((), y.dtype), y._backend, 1)
+    return found
 
 
 def backward(x: Tensor, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:

@@ -47,7 +47,8 @@ class Op:
     """One declared op.
 
     ``name``, ``index`` (its place in every backend's table), ``kind`` (one of KINDS), ``primitive``, ``signature``, ``operands`` (names),
-    ``optional`` (positions of those that may be None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
+    ``optional`` and ``numbers`` (positions of those that may be None, or Python numbers), ``alike`` (for each: True if it is promoted with
+    others, else the dtype it must have, or None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
     (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
     from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
     (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
@@ -56,8 +57,8 @@ class Op:
     """
 
     __slots__ = (
-        "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
-        "name", "operands", "optional", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
+        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
+        "name", "numbers", "operands", "optional", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +92,10 @@ class Op:
         self.where = f"{code.co_filename}:{code.co_firstlineno}"
         self.signature = inspect.signature(fn)
         self.operands, self.variadic, self.params, self.device_param = _split(self.signature)
-        self.optional = frozenset(i for i, name in enumerate(self.operands) if self.signature.parameters[name].default is None)
+        given_none = [self.signature.parameters[name].default is None for name in self.operands]
+        self.optional = frozenset(i for i, yes in enumerate(given_none) if yes)
+        self.numbers = frozenset(i for i, name in enumerate(self.operands) if str(self.signature.parameters[name].annotation).startswith("Array"))
+        self.alike = tuple(rule.joint is None or i in rule.joint or rule.fixed.get(i, rule.fixed.get(-1)) for i in range(len(self.operands)))
         self.params = params or self.params  # of a primitive with a bind= of its own, whose kernels get other parameters
         self.bind = bind or _make_bind(self)
         self.errors = list(errors)
@@ -155,11 +159,12 @@ class Derivative:
     ``(name, how, position)``: how is "g", "y", "param", "value" or "spec" (the last two of the operand at position).
     """
 
-    __slots__ = ("_keep", "jvp", "kind", "reads", "reason", "rules")
+    __slots__ = ("_keep", "jvp", "kind", "partials", "reads", "reason", "rules")
 
     def __init__(self, op: Op, kind: str, value: Any, jvp: Callable[..., Any] | None = None) -> None:
         self.kind, self.jvp, self.reason = kind, jvp, value if kind == "nondiff" else None
         self.rules: tuple[Any, ...] = ()
+        self.partials: tuple[Any, ...] = ()  # the tape's own form of an element-wise op's rules
         if kind not in ("nondiff", "body"):
             self.rules = value if isinstance(value, tuple) else (value,)
             if kind != "vjp" and len(self.rules) != len(op.operands):
