@@ -150,6 +150,14 @@ def test_each_unit_of_work_is_done_once(count: int, units: int, chunk: int, thre
         assert (out == repeat).all()
 
 
+def test_words_are_arrays_or_integers_of_any_kind() -> None:
+    kernel = native.address(DOUBLE.format(factor="words[1]"))
+    out = np.zeros(5, np.int64)
+    for number in (3, np.int64(3), np.uint8(3), True + 2):
+        assert launch.launch(kernel, np.int64(5), 5, out, number).tolist() == [0, 3, 6, 9, 12]
+        out.fill(0)
+
+
 def test_results_do_not_depend_on_the_number_of_threads(threads: Any) -> None:
     x = np.random.default_rng(0).standard_normal(300_001).astype("f")
     kernel = elementwise.make("exp", "float32")

@@ -33,7 +33,7 @@ launch: Callable[..., Any]
 # The native part. What is written often stands on cache lines of its own.
 _SOURCE = """
 STATE, DONE, BUSY, SLEEPERS, STARTED = 0, 64, 128, 192, 200    # what several threads write
-KERNEL, UNITS, CHUNK, ARGUMENTS, THREADS, INTEGER = 32, 33, 34, 35, 36, 37  # words: the job, the team
+KERNEL, UNITS, CHUNK, ARGUMENTS, THREADS, ARRAY = 32, 33, 34, 35, 36, 37  # words: the job, the team
 MUTEX, CONDITION = 320, 384
 FIELD, LOW = 0xFFFF, 1 << 16  # STATE is generation << 32 | next chunk from below << 16 | end of the chunks
 
@@ -117,13 +117,13 @@ def entry(control_array, arguments, count):
     objects = at_int64(arguments)
     words = stack_words(0)
     block = at_int64(words)
-    integer = at_int64(control)[INTEGER]
+    array = at_int64(control)[ARRAY]
     for i in range(3, count):
         item = objects[i]
-        if at_int64(item + HEADER - 8)[0] == integer:
-            block[i - 3] = integer_value(item)
-        else:
+        if at_int64(item + HEADER - 8)[0] == array:
             block[i - 3] = at_int64(item + HEADER)[0]
+        else:
+            block[i - 3] = integer_value(item)
     kernel = integer_value(objects[0])
     units = integer_value(objects[1])
     chunk = integer_value(objects[2])
@@ -136,7 +136,7 @@ def entry(control_array, arguments, count):
     add_reference(objects[3])
     return objects[3]
 """
-_THREADS, _INTEGER, _MUTEX, _CONDITION = 36, 37, 320, 384
+_THREADS, _ARRAY, _MUTEX, _CONDITION = 36, 37, 320, 384
 POSIX = sys.platform != "win32"
 SPINS = 2000  # waiting steps of a worker before it sleeps: about 20 us, the Python between two kernels
 
@@ -160,7 +160,7 @@ class Team:
         words = np.zeros(512 // 8 + 8, np.int64)
         start = -words.ctypes.data % 64 // 8
         self.control = words[start : start + 64]
-        self.control[_INTEGER] = id(int)
+        self.control[_ARRAY] = id(np.ndarray)
         self.worker = native.address(source, "worker", 1, returns=True) if POSIX else 0
         self.method = _Method(
             b"launch", native.address(source, "entry", 3, returns=True), 0x80, None

@@ -105,7 +105,7 @@ def _fingerprint() -> str:
     ):
         digest.update(part.encode() + b"\0")
     here = Path(__file__).parent
-    for module in ("native.py", "vmath.py"):
+    for module in ("native.py", "machine.py", "vmath.py"):
         digest.update((here / module).read_bytes())
     return digest.hexdigest()
 
@@ -114,7 +114,7 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     """Address of the machine code of function `name` in `source`.
 
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
-    `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo, hi, args)``.
+    `corelib_cpu.machine` and `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo, hi, args)``.
     """
     key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[
         :40
@@ -149,9 +149,9 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
     started = time.perf_counter()
     from numba import cfunc, types
 
-    from . import vmath
+    from . import machine, vmath
 
-    namespace = dict(vars(vmath))
+    namespace = {**vars(machine), **vars(vmath)}
     exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
     options = namespace.get("OPTIONS", {})

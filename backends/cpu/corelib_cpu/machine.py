@@ -1,0 +1,321 @@
+"""What kernels are made of besides arithmetic: typed pointers, atomics, calls, and operations that a machine has and Python
+has not.
+
+The names of this module and of vmath.py are what the source of a kernel sees. Importing it imports numba, so only the
+compiler of kernels does it.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
+uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
+float32, float64 = np.float32, np.float64
+inf, nan = np.inf, np.nan
+
+HEADER = object.__basicsize__  # bytes before an array object's data pointer
+_WORD = ir.IntType(64)
+_BYTES = {
+    "int8": ir.IntType(8), "int16": ir.IntType(16), "int32": ir.IntType(32), "int64": _WORD,
+    "float32": ir.FloatType(), "float64": ir.DoubleType(),
+}  # fmt: skip
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def _pointer(name: str) -> Any:
+    """A function from an address to a typed pointer, which is indexed like an array."""
+    element = getattr(types, name)
+    machine = _BYTES[name.removeprefix("u")]
+
+    @intrinsic
+    def pointer(typing, address):
+        def emit(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], machine.as_pointer())
+
+        return types.CPointer(element)(types.int64), emit
+
+    return pointer
+
+
+at_int8, at_int16, at_int32, at_int64 = (_pointer(f"int{b}") for b in (8, 16, 32, 64))
+at_uint8, at_uint16, at_uint32, at_uint64 = (_pointer(f"uint{b}") for b in (8, 16, 32, 64))
+at_float32, at_float64 = _pointer("float32"), _pointer("float64")
+at_bool = at_uint8  # a boolean is a byte, 0 or 1
+
+
+@intrinsic
+def stack_words(typing, count):
+    """Address of 512 words on the stack of the calling function."""
+
+    def emit(context, builder, signature, arguments):
+        block = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 512))
+        return builder.ptrtoint(block, _WORD)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def call_kernel(typing, address, lo, hi, arguments):
+    """Calls the kernel at an address on a slice of the work."""
+
+    def emit(context, builder, signature, values):
+        kind = ir.FunctionType(ir.VoidType(), [_WORD, _WORD, _WORD])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    word = types.int64
+    return types.void(word, word, word, word), emit
+
+
+@intrinsic
+def atomic_load(typing, address):
+    def emit(context, builder, signature, arguments):
+        return builder.load_atomic(builder.inttoptr(arguments[0], _WORD.as_pointer()), "seq_cst", 8)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def atomic_store(typing, address, value):
+    def emit(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def atomic_add(typing, address, value):
+    """Adds, and returns what was there before."""
+
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
+        return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def atomic_swap_if(typing, address, expected, value):
+    """Stores a value where the expected one stands; 1 if it did."""
+
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
+        pair = builder.cmpxchg(pointer, arguments[1], arguments[2], "seq_cst", "seq_cst")
+        return builder.zext(builder.extract_value(pair, 1), _WORD)
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
+
+
+@intrinsic
+def pause(typing):
+    """Tells the processor that this is a waiting loop."""
+
+    def emit(context, builder, signature, arguments):
+        if _X86:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+# Functions of the C library and of Python that the launcher calls; the addresses are resolved in the process.
+_word = types.int64
+yield_processor = types.ExternalFunction("sched_yield", types.int32())
+mutex_lock = types.ExternalFunction("pthread_mutex_lock", types.int32(_word))
+mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(_word))
+condition_wait = types.ExternalFunction("pthread_cond_wait", types.int32(_word, _word))
+condition_broadcast = types.ExternalFunction("pthread_cond_broadcast", types.int32(_word))
+integer_value = types.ExternalFunction("PyLong_AsLongLong", _word(_word))
+release_interpreter = types.ExternalFunction("PyEval_SaveThread", _word())
+acquire_interpreter = types.ExternalFunction("PyEval_RestoreThread", types.void(_word))
+add_reference = types.ExternalFunction("Py_IncRef", types.void(_word))
+
+
+# --- machine operations -----------------------------------------------------------------------------------------------
+
+
+def _operation(name: str, count: int) -> Any:
+    """An LLVM intrinsic of `count` operands of one floating type."""
+
+    def emit(context, builder, signature, arguments):
+        kind = arguments[0].type
+        declared = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * count))
+        return builder.call(declared, arguments)
+
+    if count == 1:
+
+        @intrinsic
+        def operation(typing, x):
+            return x(x), emit
+    elif count == 2:
+
+        @intrinsic
+        def operation(typing, x, y):
+            return x(x, x), emit
+    else:
+
+        @intrinsic
+        def operation(typing, x, y, z):
+            return x(x, x, x), emit
+
+    return operation
+
+
+floor, ceil, trunc, round_even = (_operation(f"llvm.{n}", 1) for n in ("floor", "ceil", "trunc", "roundeven"))
+sqrt, fabs = _operation("llvm.sqrt", 1), _operation("llvm.fabs", 1)
+copysign = _operation("llvm.copysign", 2)
+maximum, minimum = _operation("llvm.maximum", 2), _operation("llvm.minimum", 2)  # NaN wins, -0 < +0
+fma = _operation("llvm.fma", 3)
+
+
+def _remainder() -> Any:
+    """C's fmod: exact, with the sign of x."""
+
+    @intrinsic
+    def remainder(typing, x, y):
+        def emit(context, builder, signature, arguments):
+            return builder.frem(*arguments)
+
+        return x(x, x), emit
+
+    return remainder
+
+
+fmod = _remainder()
+
+
+def _reinterpret(source: str, result: str) -> Any:
+    """The same bits as another type."""
+
+    @intrinsic
+    def reinterpret(typing, x):
+        def emit(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], _BYTES[result])
+
+        return getattr(types, result)(getattr(types, source)), emit
+
+    return reinterpret
+
+
+bits_f32, from_bits_f32 = _reinterpret("float32", "int32"), _reinterpret("int32", "float32")
+bits_f64, from_bits_f64 = _reinterpret("float64", "int64"), _reinterpret("int64", "float64")
+
+
+def _saturate(result: str) -> Any:
+    """Truncation to an integer; what lies outside becomes the nearest end of the range and NaN becomes 0."""
+
+    @intrinsic
+    def saturate(typing, x):
+        def emit(context, builder, signature, arguments):
+            source, target = arguments[0].type, _BYTES[result.removeprefix("u")]
+            name = "llvm.fptoui.sat" if result.startswith("u") else "llvm.fptosi.sat"
+            declared = builder.module.declare_intrinsic(
+                name, [target, source], ir.FunctionType(target, [source])
+            )
+            return builder.call(declared, arguments)
+
+        return getattr(types, result)(x), emit
+
+    return saturate
+
+
+to_int8, to_int16, to_int32, to_int64 = (_saturate(f"int{b}") for b in (8, 16, 32, 64))
+to_uint8, to_uint16, to_uint32, to_uint64 = (_saturate(f"uint{b}") for b in (8, 16, 32, 64))
+
+
+def matrix_tile(element: str, rows: int, vectors: int, lanes: int) -> Any:
+    """The inner loop of a product of matrices, explicitly in vectors: a tile of C += A B stays in registers over all k.
+
+    ``tile(a, a_row, a_column, b, depth, c, c_row, add)``: addresses and steps in bytes; b is packed, `vectors` * `lanes`
+    elements for each k; the tile is added to C or replaces it.
+    """
+    scalar = _BYTES[element]
+    size = 4 if element == "float32" else 8
+    vector = ir.VectorType(scalar, lanes)
+    word, half = ir.IntType(64), ir.IntType(32)
+
+    def emit(context, builder, signature, arguments):
+        a, a_row, a_column, b, depth, c, c_row, add = arguments
+
+        def constant(value):
+            return ir.Constant(word, value)
+
+        def vector_at(address, place):
+            return builder.inttoptr(builder.add(address, constant(place * lanes * size)), vector.as_pointer())
+
+        name = f"llvm.fma.v{lanes}f{8 * size}"
+        fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        function, before = builder.function, builder.basic_block
+        loop, after, store = (
+            function.append_basic_block(f"tile.{name}") for name in ("loop", "after", "store")
+        )
+        adding, end = (function.append_basic_block(f"tile.{name}") for name in ("add", "end"))
+        zero = ir.Constant(vector, [0.0] * lanes)
+        places = [(i, v) for i in range(rows) for v in range(vectors)]
+        row_steps = [builder.mul(a_row, constant(i)) for i in range(rows)]
+        out_rows = [builder.add(c, builder.mul(c_row, constant(i))) for i in range(rows)]
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, at_a, at_b = builder.phi(word), builder.phi(word), builder.phi(word)
+        for phi, start in ((k, constant(0)), (at_a, a), (at_b, b)):
+            phi.add_incoming(start, before)
+        totals = {place: builder.phi(vector) for place in places}
+        for total in totals.values():
+            total.add_incoming(zero, before)
+        line = [builder.load(vector_at(at_b, v), align=size) for v in range(vectors)]
+        sums = {}
+        for i in range(rows):
+            x = builder.load(
+                builder.inttoptr(builder.add(at_a, row_steps[i]), scalar.as_pointer()), align=size
+            )
+            x = builder.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(half, 0))
+            mask = ir.Constant(ir.VectorType(half, lanes), [0] * lanes)
+            x = builder.shuffle_vector(x, ir.Constant(vector, ir.Undefined), mask)
+            for v in range(vectors):
+                sums[i, v] = builder.call(fused, [x, line[v], totals[i, v]])
+        following = builder.add(k, constant(1))
+        for phi, value in (
+            (k, following),
+            (at_a, builder.add(at_a, a_column)),
+            (at_b, builder.add(at_b, constant(vectors * lanes * size))),
+        ):
+            phi.add_incoming(value, loop)
+        for place in places:
+            totals[place].add_incoming(sums[place], loop)
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+
+        builder.position_at_end(after)
+        builder.cbranch(builder.icmp_signed("!=", add, constant(0)), adding, store)
+        builder.position_at_end(store)
+        for i, v in places:
+            builder.store(sums[i, v], vector_at(out_rows[i], v), align=size)
+        builder.branch(end)
+        builder.position_at_end(adding)
+        for i, v in places:
+            address = vector_at(out_rows[i], v)
+            builder.store(builder.fadd(builder.load(address, align=size), sums[i, v]), address, align=size)
+        builder.branch(end)
+        builder.position_at_end(end)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def tile(typing, a, a_row, a_column, b, depth, c, c_row, add):
+        return types.void(*(types.int64,) * 8), emit
+
+    return tile
