@@ -126,16 +126,22 @@ def _binary(op: Op) -> Callable[..., Any]:
         return recorded(x1, x2, backend, a, b, result, node1, node2)
 
     def other(x1: Any, x2: Any) -> Any:
-        """A Python number as one operand of a floating tensor, or a subclass of Tensor."""
+        """A Python number that the tensor's dtype holds as one operand, or a subclass of Tensor."""
         try:
             if x2.__class__ is float or x2.__class__ is int:
-                backend, a, b, node1, node2 = x1._backend, x1._data, float(x2), x1._node, None
+                backend, a, b, node1, node2 = x1._backend, x1._data, x2, x1._node, None
                 table = backend.tables[a.dtype]
-                plain = table.floating
+                if table.floating:
+                    b, plain = float(b), True
+                else:
+                    plain = b.__class__ is int and table.low <= b <= table.high
             elif x1.__class__ is float or x1.__class__ is int:
-                backend, a, b, node1, node2 = x2._backend, float(x1), x2._data, None, x2._node
+                backend, a, b, node1, node2 = x2._backend, x1, x2._data, None, x2._node
                 table = backend.tables[b.dtype]
-                plain = table.floating
+                if table.floating:
+                    a, plain = float(a), True
+                else:
+                    plain = a.__class__ is int and table.low <= a <= table.high
             else:
                 backend, a, b, node1, node2 = x1._backend, x1._data, x2._data, x1._node, x2._node
                 table = backend.tables[a.dtype]
@@ -207,8 +213,7 @@ def reissue(op: Op, operands: Sequence[Any], params: dict[str, Any], backend: An
 
 def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
-    backend, native, tracked = _uniform(op, operands) if op.rule.joint is None else (None, None, False)
-    tensors: Sequence[Any] = operands
+    tensors, backend, native, tracked = _uniform(op, operands)
     if backend is None:
         backend, tensors, tracked = _one_backend(op, operands)
         native = _promote(op, tensors, params)
@@ -233,21 +238,40 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     return wrap(result, backend, node)
 
 
-def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Any, Any, bool]:
-    """The backend and dtype that all operands have, and whether one is tracked; no backend if they are not all alike."""
-    backend, native, tracked = None, None, False
+def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Sequence[Any], Any, Any, bool]:
+    """Operands that need neither lifting nor casting, their backend and promoted dtype, and whether one is tracked; else no backend."""
+    backend, native, tracked, number, alike = None, None, False, -1, op.alike
+    last = len(alike) - 1
     for position, x in enumerate(operands):
-        if not isinstance(x, Tensor):
-            if x is None and position in op.optional:
-                continue
-            return None, None, False
-        if backend is None:
-            backend, native = x._backend, x._data.dtype
-        elif x._backend is not backend or x._data.dtype is not native:
-            return None, None, False
-        if x._node is not None:
-            tracked = True
-    return backend, native, tracked
+        if isinstance(x, Tensor):
+            dtype = x._data.dtype
+            wanted = alike[position if position < last else last]
+            if wanted is True:
+                if native is None:
+                    native = dtype
+                elif dtype is not native:
+                    return operands, None, None, False
+            elif wanted is not None and dtype is not wanted and as_dtype(dtype) is not wanted:
+                return operands, None, None, False
+            if backend is None:
+                backend = x._backend
+            elif x._backend is not backend:
+                return operands, None, None, False
+            if x._node is not None:
+                tracked = True
+        elif number < 0 and (x.__class__ is float or x.__class__ is int) and position in op.numbers and alike[position] is True:
+            number = position
+        elif x is not None or position not in op.optional:
+            return operands, None, None, False
+    if native is None or backend is None:
+        return operands, None, None, False
+    if number >= 0:
+        x, table = operands[number], backend.tables[native]
+        if table.floating:
+            operands = [*operands[:number], float(x), *operands[number + 1 :]]
+        elif x.__class__ is float or not table.low <= x <= table.high:
+            return operands, None, None, False
+    return operands, backend, native, tracked
 
 
 def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]:

@@ -39,12 +39,18 @@ _active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=
 
 
 class Table(list[Any]):
-    """The kernels of one backend for one dtype, by ``op.index``; an unbound slot holds a binder."""
+    """The kernels of one backend for one dtype, by ``op.index``; an unbound slot holds a binder.
 
-    __slots__ = ("dtype", "floating")
+    Python integers from ``low`` to ``high`` are values of an integer dtype; of another one, none are.
+    """
+
+    __slots__ = ("dtype", "floating", "high", "low")
 
     def __init__(self, dtype: DType) -> None:
         self.dtype, self.floating = dtype, dtype.kind == "float"
+        self.low: Any
+        self.high: Any
+        self.low, self.high = (dtype.min, dtype.max) if dtype.kind in ("int", "uint") else (1, 0)
 
 
 class Tables(dict[Any, Table]):
