@@ -11,9 +11,10 @@ from corelib_cuda import contract, elementwise, indexing, launch, nvrtc, reduce,
 
 MISSING = nvrtc.find_library() is None
 REASON = "NVRTC, the CUDA compiler, is not installed: `pip install corelib[cuda-dev]`"
-pytestmark = [pytest.mark.skipif(MISSING, reason=REASON), pytest.mark.xdist_group("nvrtc")]
+pytestmark = pytest.mark.skipif(MISSING, reason=REASON)
 
-CAPABILITIES = [80, 90]
+# The work of a capability stays on one worker: seconds of compilation that another cannot share.
+CAPABILITIES = [pytest.param(c, marks=pytest.mark.xdist_group(f"nvrtc_{c}")) for c in (80, 90)]
 NAMES = [d.name for d in dtypes.ALL]
 ALL = [(d.name, d.kind) for d in dtypes.ALL]
 # Forms other than arrays everywhere, and 64-bit indices, differ in the operands' loads alone: a few dtypes stand for all.

@@ -128,7 +128,7 @@ class Elementwise:
         self.inputs, self.output = inputs, output
         self.name = "_".join(dict.fromkeys((name, first, output)))
         self.expression = expression.format(T=first, W=f"Word<{first}>", f="f" if first == "float32" else "")
-        self.scalars = tuple(None if t == "position" else np.dtype(t).type for t in inputs)
+        self.scalars: tuple[Any, ...] = tuple(None if t == "position" else np.dtype(t).type for t in inputs)
         self.dtype = np.dtype(output)
         sizes = [np.dtype(t).itemsize for t in (*inputs, output) if t != "position"]
         self.packet = 16 // max(sizes)
