@@ -51,8 +51,11 @@ def _with_kind(fn: Callable[..., Any], declaration: dict[str, Any]) -> dict[str,
 
 
 def _public(op: Op, fn: F) -> F:
-    if op.kind == "elementwise" and not op.params and not op.variadic and op.rule.joint is None and len(op.operands) <= 2:
+    quick = op.rule.joint is None and not op.variadic and op.device_param is None
+    if quick and op.kind in ("elementwise", "contract") and not op.params and len(op.operands) <= 2 and op.derivative.kind != "vjp":
         call = _unary(op) if len(op.operands) == 1 else _binary(op)
+    elif quick and len(op.operands) == 1:
+        call = _with_params(op)
     else:
         call = _general(op)
     functools.update_wrapper(call, fn)
@@ -98,7 +101,37 @@ def _unary(op: Op) -> Callable[..., Any]:
     return call
 
 
+def _with_params(op: Op) -> Callable[..., Any]:
+    """One operand and parameters: reductions, movement, activations along an axis."""
+    index, bind, unchanged = op.index, op.bind, op.unchanged
+    records = op.derivative.kind not in ("nondiff", "body")
+    body = op.derivative.kind == "body"
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        operands, params = bind(*args, **kwargs)
+        (x,) = operands
+        try:
+            backend, data, node = x._backend, x._data, x._node
+            if unchanged is not None and unchanged(x, **params):
+                return same(x)
+            if body and node is not None:
+                return execute(op, operands, params)
+            result = backend.tables[data.dtype][index](data, **params)
+        except Exception:
+            return execute(op, operands, params)
+        if result.__class__ is tuple:
+            return execute(op, operands, params)
+        y = _new(Tensor)
+        y._data = result
+        y._backend = backend
+        y._node = None if node is None or not records else record(op, backend, operands, params, result)
+        return y
+
+    return call
+
+
 def _binary(op: Op) -> Callable[..., Any]:
+    numbers = all(str(op.signature.parameters[name].annotation).startswith("Array") for name in op.operands)
     index = op.index
     records = op.derivative.kind not in ("nondiff", "body")
     body = op.derivative.kind == "body"
@@ -128,14 +161,14 @@ def _binary(op: Op) -> Callable[..., Any]:
     def other(x1: Any, x2: Any) -> Any:
         """A Python number that the tensor's dtype holds as one operand, or a subclass of Tensor."""
         try:
-            if x2.__class__ is float or x2.__class__ is int:
+            if numbers and (x2.__class__ is float or x2.__class__ is int):
                 backend, a, b, node1, node2 = x1._backend, x1._data, x2, x1._node, None
                 table = backend.tables[a.dtype]
                 if table.floating:
                     b, plain = float(b), True
                 else:
                     plain = b.__class__ is int and table.low <= b <= table.high
-            elif x1.__class__ is float or x1.__class__ is int:
+            elif numbers and (x1.__class__ is float or x1.__class__ is int):
                 backend, a, b, node1, node2 = x2._backend, x1, x2._data, None, x2._node
                 table = backend.tables[b.dtype]
                 if table.floating:

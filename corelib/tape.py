@@ -273,7 +273,7 @@ def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: b
         for slot, tangent in enumerate(tangents):
             if tangent is not None:
                 other = _operand(node, 1 - slot, "value", record)
-                terms.append(op.fn(tangent, other, **node.params) if slot == 0 else op.fn(other, tangent, **node.params))
+                terms.append(op.fn(tangent, other, **(node.params or {})) if slot == 0 else op.fn(other, tangent, **(node.params or {})))
         return terms[0] if len(terms) == 1 else calls.add(terms[0], terms[1])
     return _transposed_twice(op, node, tangents)
 
