@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..op import BY_NAME
 from . import methods, subscript  # which ops are methods of a tensor, and what x[...] means
+from .activations import elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus
 from .arrange import (
     array_split,
     broadcast_arrays,
@@ -126,21 +127,13 @@ from .losses import binary_cross_entropy_with_logits, cross_entropy, huber_loss,
 from .movement import broadcast_to, concat, flip, pad, permute_dims, reshape, strided_slice, strided_update
 from .nn import (
     dropout,
-    elu,
     embedding,
-    gelu,
     layer_norm,
-    leaky_relu,
     linear,
-    log_sigmoid,
     log_softmax,
     one_hot,
-    relu,
     rms_norm,
-    sigmoid,
-    silu,
     softmax,
-    softplus,
 )
 from .random import normal_from_bits, random_bits, uniform_from_bits
 from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum

@@ -14,6 +14,7 @@ from ..errors import ArgumentError, IndexOutOfBoundsError, ShapeError
 from ..op import calls
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Maker, Sample, Values
+from .activations import one_of, sigmoid
 from .compare import equal, less_equal, not_equal
 from .elementwise import (
     abs,
@@ -32,7 +33,7 @@ from .elementwise import (
 )
 from .index import take_along_axis
 from .movement import reshape
-from .nn import checked_labels, mean_of, one_of, refuse_labels, sigmoid, softmax
+from .nn import checked_labels, mean_of, refuse_labels, softmax
 from .reduce import max, sum
 
 if TYPE_CHECKING:
