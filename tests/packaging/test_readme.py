@@ -37,3 +37,14 @@ def test_every_target_is_explained(root):
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     for target in phony.split():
         assert target == "help" or re.search(rf"^#   make {target} ", makefile, re.MULTILINE), target
+
+
+def test_every_python_example_of_the_readme_runs(root):
+    blocks = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the examples are ours
+
+
+def test_the_readme_has_no_gaps(root):
+    assert not re.search(r"^[A-Z]+_TABLE$", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
