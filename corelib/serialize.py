@@ -1,8 +1,8 @@
 """Checkpoints: a model, an optimizer and the random state in one safetensors file, and plain dictionaries of tensors.
 
 A file is written beside its destination, flushed to the disk, and then renamed: a save that is interrupted leaves the old file whole. A
-load reads and checks everything before it changes anything. The format is https://huggingface.co/docs/safetensors, so that other programs
-read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata entry ``corelib`` holds, as JSON, the version
+load reads and checks everything before it changes anything. The format and its reading and writing are those of the safetensors library
+(https://huggingface.co/docs/safetensors), so that other programs read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata entry ``corelib`` holds, as JSON, the version
 and whatever is no tensor.
 """
 
@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .errors import ArgumentError, CheckpointError, nearest
 from .ops.creation import asarray
@@ -23,10 +23,6 @@ from .tensor import Tensor
 
 FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused
 KEY = "corelib"
-CODES = {
-    "bool": "BOOL", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "uint8": "U8", "uint16": "U16", "uint32": "U32",
-    "uint64": "U64", "float32": "F32", "float64": "F64",
-}  # fmt: skip
 
 # -- files of tensors --------------------------------------------------------------------------------------------
 
@@ -38,22 +34,17 @@ def save_file(
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise ArgumentError(f"save_file: {name!r} must be a Tensor, got {type(tensor).__name__}")
-    order = sorted(
-        tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)
-    )  # keeps each tensor aligned
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    position = 0
-    for name in order:
-        x = tensors[name]
-        offsets = [position, position + x.nbytes]
-        header[name] = {"dtype": CODES[x.dtype.name], "shape": list(x.shape), "data_offsets": offsets}
-        position += x.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with _replacing(Path(path)) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            file.write(_little_endian(tensors[name]))
+    import numpy
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file as write
+
+    # The library writes an array's memory as it lies, so each has to be in C order.
+    arrays = {name: numpy.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    with _replacing(Path(path)) as temporary:
+        try:
+            write(arrays, temporary, dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: could not be written: {error}") from error
 
 
 def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
@@ -62,40 +53,30 @@ def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[s
     return {name: asarray(array, device=device) for name, array in arrays.items()}
 
 
-def _little_endian(tensor: Tensor) -> Any:
-    """The elements in C order as a buffer, lowest byte first."""
-    import numpy
-
-    array = numpy.asarray(tensor)
-    return (
-        memoryview(numpy.ascontiguousarray(array, array.dtype.newbyteorder("<"))).cast("B")
-        if array.size
-        else b""
-    )
-
-
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces ``path`` when all of it has reached the disk, and vanishes if anything goes wrong."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; the file replaces ``path`` when all of it has reached the disk, and vanishes if anything goes wrong."""
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: there is no directory {path.parent}")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.touch(exist_ok=False)
+        mode = (path if path.exists() else temporary).stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors 0.8 makes every file private: its issue 782
+        _flush(temporary, os.O_RDWR)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     if os.name == "posix":
-        _flush(path.parent)  # the rename itself
+        _flush(path.parent, os.O_RDONLY)  # the rename itself
 
 
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _flush(path: Path, flags: int) -> None:
+    """Wait until a file or directory has reached the disk."""
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

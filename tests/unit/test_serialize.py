@@ -259,6 +259,33 @@ def test_a_save_that_fails_leaves_the_old_file_whole_and_nothing_else(failing, p
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files by a POSIX call")
+def test_a_disk_that_is_full_is_told_and_leaves_the_old_file_whole(path):
+    import resource
+
+    saved(path)
+    whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"model.safetensors: could not be written: .*File too large"):
+            serialize.save_file({"x": corelib.zeros((1 << 15,), device="reference")}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == whole
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_are_those_of_the_file_that_is_replaced_else_those_of_any_new_file(path):
+    saved(path)
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o640)
+    saved(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_the_file_is_flushed_before_it_takes_the_name(path, monkeypatch):
     log, fsync, replace = [], os.fsync, os.replace
     monkeypatch.setattr(
