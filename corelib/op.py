@@ -25,11 +25,12 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .errors import DeclarationError
+from .errors import DeclarationError, nearest
 from .params import CANONICAL, DROPPED
 from .rules import Rule
 
 KINDS = ("elementwise", "reduce", "movement", "contract", "index", "scan", "random", "creation", "opaque")
+DERIVATIVE_KINDS = ("d", "linear", "bilinear", "vjp", "nondiff")
 SUM_BOUND = "n*u*sum|x|"  # a ULP budget for sums and products of matrices: the a-priori bound, not a number of ULP
 
 OPS: list[Op] = []
@@ -82,6 +83,8 @@ class Op:
         **derivative: Any,
     ) -> None:
         self.name = fn.__name__.rstrip("_")
+        if not isinstance(rule, Rule):
+            raise DeclarationError(f"{self.name}: rule= must be a Rule, got {rule!r}")
         self.primitive, self.kind, self.rule, self.samples, self.ulp = primitive, kind, rule, samples, ulp
         self.leading, self.data_dependent, self.batch = leading or kind == "elementwise", data_dependent, batch
         self.diagnose, self.unchanged = diagnose, unchanged
@@ -91,7 +94,7 @@ class Op:
         code = fn.__code__
         self.where = f"{code.co_filename}:{code.co_firstlineno}"
         self.signature = inspect.signature(fn)
-        self.operands, self.variadic, self.params, self.device_param = _split(self.signature)
+        self.operands, self.variadic, self.params, self.device_param = _split(self.name, self.signature)
         given_none = [self.signature.parameters[name].default is None for name in self.operands]
         self.optional = frozenset(i for i, yes in enumerate(given_none) if yes)
         self.numbers = frozenset(i for i, name in enumerate(self.operands) if str(self.signature.parameters[name].annotation).startswith("Array"))
@@ -100,18 +103,7 @@ class Op:
         self.bind = bind or _make_bind(self)
         self.errors = list(errors)
         self.check()
-        given = {k: v for k, v in derivative.items() if v is not None}
-        if len(given) > 1 or not given.keys() <= {"d", "linear", "bilinear", "vjp", "nondiff"}:
-            raise DeclarationError(f"{self.name}: exactly one derivative kind is needed, got {sorted(derivative)}")
-        if not given:
-            if primitive:
-                raise DeclarationError(f"{self.name}: a primitive needs one of d=, linear=, bilinear=, vjp= or nondiff=")
-            self.derivative = Derivative(self, "body", None)
-        else:
-            ((how, value),) = given.items()
-            if how == "vjp" and primitive and jvp is None:
-                raise DeclarationError(f"{self.name}: vjp= of a primitive comes with jvp=")
-            self.derivative = Derivative(self, how, value, jvp)
+        self.derivative = self._differentiated(derivative, jvp)
         if self.name in BY_NAME:
             raise DeclarationError(f"{self.name} is declared twice: {BY_NAME[self.name].where} and {self.where}")
         self.index = len(OPS)
@@ -124,12 +116,31 @@ class Op:
             raise DeclarationError(f"{self.name}: kind={self.kind!r} is not one of {', '.join(KINDS)}")
         if not self.doc:
             raise DeclarationError(f"{self.name}: a docstring is needed")
-        if not isinstance(self.rule, Rule):
-            raise DeclarationError(f"{self.name}: rule= must be a Rule, got {self.rule!r}")
         if not callable(self.samples):
             raise DeclarationError(f"{self.name}: samples= must be a generator of samples, got {self.samples!r}")
         if not isinstance(self.ulp, int | float) and self.ulp != SUM_BOUND:
             raise DeclarationError(f"{self.name}: ulp= must be a number or SUM_BOUND, got {self.ulp!r}")
+
+    def _differentiated(self, pieces: dict[str, Any], jvp: Callable[..., Any] | None) -> Derivative:
+        """The derivative that the declaration gives; DeclarationError unless it is of exactly one kind (or, of a composite, its body's)."""
+        for piece in pieces:
+            if piece not in DERIVATIVE_KINDS:
+                raise DeclarationError(f"{self.name}: there is no piece {piece}={nearest(piece, (*DERIVATIVE_KINDS, 'jvp'))}")
+        given = {kind: value for kind, value in pieces.items() if value is not None}
+        if len(given) > 1:
+            raise DeclarationError(f"{self.name}: exactly one derivative kind is needed, got {', '.join(f'{kind}=' for kind in given)}")
+        if jvp is not None and "vjp" not in given:
+            raise DeclarationError(f"{self.name}: jvp= comes with vjp=")
+        if not given:
+            if self.primitive:
+                raise DeclarationError(f"{self.name}: a primitive needs one of d=, linear=, bilinear=, vjp= or nondiff=")
+            return Derivative(self, "body", None)
+        ((kind, value),) = given.items()
+        if kind == "vjp" and self.primitive and jvp is None:
+            raise DeclarationError(f"{self.name}: vjp= of a primitive comes with jvp=")
+        if kind == "nondiff" and not (isinstance(value, str) and value):
+            raise DeclarationError(f"{self.name}: nondiff= says why, in words, got {value!r}")
+        return Derivative(self, kind, value, jvp)
 
     def operand_name(self, position: int) -> str:
         """The name of the operand at a position of the flat list that a kernel receives."""
@@ -177,7 +188,9 @@ class Derivative:
     def _read(self, op: Op, slot: int, rule: Any) -> tuple[tuple[str, str, int], ...]:
         if rule is None or isinstance(rule, int | float):
             return ()
-        how = {"g": ("g", -1), "y": ("y", -1), **dict.fromkeys(op.params, ("param", -1))}
+        how = {"y": ("y", -1), **dict.fromkeys(op.params, ("param", -1))}
+        if self.kind != "d":  # a partial derivative; the tape multiplies the cotangent by it
+            how["g"] = ("g", -1)
         for position, name in enumerate(op.operands):
             as_spec = self.kind == "linear" and self.rules[position] is not None
             as_spec = as_spec or (self.kind == "bilinear" and position == slot)
@@ -214,14 +227,14 @@ def _check_names(op: Op, kind: str, rule: Any, known: set[str]) -> tuple[str, ..
     return names
 
 
-def _split(signature: inspect.Signature) -> tuple[tuple[str, ...], bool, tuple[str, ...], str | None]:
+def _split(op: str, signature: inspect.Signature) -> tuple[tuple[str, ...], bool, tuple[str, ...], str | None]:
     """Operands (and whether the last is variadic), kernel parameters and the device parameter of a signature."""
     operands, params, variadic, device = [], [], False, None
     for name, p in signature.parameters.items():
         annotation = str(p.annotation)
         if annotation.startswith(("Tensor", "Array", "Sequence[Tensor")):
             if variadic:
-                raise DeclarationError(f"operand {name} after a variadic one")
+                raise DeclarationError(f"{op}: operand {name} stands after a variadic one")
             operands.append(name)
             variadic = annotation.startswith("Sequence") or p.kind is p.VAR_POSITIONAL
         elif annotation.startswith("Device"):
