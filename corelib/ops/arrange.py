@@ -74,7 +74,7 @@ def squeeze(x: Tensor, /, axis: int | Sequence[int] | None = None) -> Tensor:
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i - x.ndim not in axes))
 
 
-def expand_dims(x: Tensor, /, *, axis: int | Sequence[int] = 0) -> Tensor:
+def expand_dims(x: Tensor, /, axis: int | Sequence[int] = 0) -> Tensor:
     """x with a new axis of size 1 at each position in ``axis``, counted in the result.
 
     Example: ``expand_dims(x, axis=-1)`` of shape (2, 3) has shape (2, 3, 1).
