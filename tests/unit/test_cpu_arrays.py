@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 movement = pytest.importorskip("corelib_cpu.movement")
 
 from corelib import dtypes  # noqa: E402
-from corelib_cpu import contract, index, random, sort  # noqa: E402
+from corelib_cpu import contract, index, native, random, sort  # noqa: E402
 
 
 def array(shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> np.ndarray:
@@ -339,6 +340,26 @@ def test_philox(function: Any, key: Any, counter: int, high: Any, expected: str)
     assert " ".join(f"{w:08x}" for w in words.tolist()) == expected
 
 
+def test_small_draws_wait_for_the_compiled_loop_no_longer_than_it_takes_to_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(random, "_small_draws", itertools.count())
+    monkeypatch.setattr(random, "philox", lambda *args: used.append("numpy") or np.zeros(4, np.uint32))
+    monkeypatch.setattr(random, "philox_native", lambda *args: used.append("compiled") or np.zeros(4, np.uint32))
+    monkeypatch.setattr(native, "loaded", lambda: False)
+
+    def draw() -> str:
+        random.random_bits(np.zeros(2, np.uint32), np.array(0, np.uint64), shape=(4,), dtype=dtypes.uint32)
+        return used[-1]
+
+    assert [draw() for _ in range(random.PATIENCE + 2)] == ["numpy"] * random.PATIENCE + ["compiled"] * 2
+    monkeypatch.setattr(random, "_small_draws", itertools.count())
+    assert draw() == "numpy"
+    monkeypatch.setattr(native, "loaded", lambda: True)
+    assert draw() == "compiled"
+
+
 def test_random_bits_are_the_same_on_both_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     key = np.array([123, 456], np.uint32)
     for counter in (0, 7, 2**64 - 3):
@@ -353,6 +374,8 @@ def test_random_bits_are_the_same_on_both_paths(monkeypatch: pytest.MonkeyPatch)
             results = []
             for large in (0, 1 << 40):
                 monkeypatch.setattr(random, "LARGE", large)
+                monkeypatch.setattr(random, "PATIENCE", 1 << 40)
+                monkeypatch.setattr(native, "loaded", lambda: False)
                 results.append(random.random_bits(key, start, shape=shape, dtype=dtypes.as_dtype(name)))
             assert results[0].shape == shape and results[0].dtype == name
             np.testing.assert_array_equal(*results)

@@ -131,6 +131,11 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
         return found
 
 
+def loaded() -> bool:
+    """Whether this process has loaded compiled code already, so that more of it costs about a millisecond."""
+    return bool(_addresses)
+
+
 def _load(code: bytes, symbol: str) -> int:
     import llvmlite.binding as llvm
 

@@ -5,6 +5,7 @@ Element i depends on the key, the counter and i alone: every thread count, and e
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -14,7 +15,11 @@ from numpy import ndarray
 from . import launch as team
 from . import native, pool
 
-LARGE = 4096  # words from which the compiled loop is used
+# The compiled loop takes 3 us for a small draw and NumPy's hundred steps 57, but loading compiled code takes 20 ms, and compiling
+# it once per machine a second: a program that draws little and loads none for anything else is not made to wait.
+LARGE = 4096  # words for which it is loaded at once
+PATIENCE = 256  # small draws after which it is loaded for them
+_small_draws = itertools.count()
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
@@ -69,5 +74,6 @@ def philox_native(key: ndarray, counter: int, blocks: int, high: tuple[int, int]
 def random_bits(key: ndarray, counter: ndarray, /, *, shape: tuple[int, ...], dtype: Any) -> ndarray:
     count = math.prod(shape) * (dtype.itemsize // 4)
     blocks = -(-count // 4)
-    words = (philox if count < LARGE else philox_native)(key, int(counter), blocks)[:count]
+    compiled = count >= LARGE or native.loaded() or next(_small_draws) >= PATIENCE
+    words = (philox_native if compiled else philox)(key, int(counter), blocks)[:count]
     return words.view(dtype.numpy).reshape(shape)
