@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_emulator"))
 import emulated_cupy
 
-from corelib import conformance, dtypes
+from corelib import conformance, dtypes, random
 from corelib.registry import registry
 from corelib_cuda import elementwise, reduce
 
@@ -53,3 +53,27 @@ def test_every_op_conforms(device, dtype):
     report = conformance.check(device, kinds=[dtype])
     assert report.ok, report.text()
     assert report.count("pass") == report.generated
+
+
+# What test_random.py holds on the other backends, on the emulated device.
+DRAWS = {
+    "bits": lambda **k: random.bits((5, 3), **k),
+    "bits64": lambda **k: random.bits((5, 3), "uint64", **k),
+    "uniform": lambda **k: random.uniform((33,), -2.5, 7.1, **k),
+    "uniform64": lambda **k: random.uniform((33,), dtype="float64", **k),
+    "integers": lambda **k: random.integers(-7, 100, (33,), **k),
+    "bernoulli": lambda **k: random.bernoulli(0.3, (33,), **k),
+    "permutation": lambda **k: random.permutation(33, **k),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_same_seed_gives_the_references_numbers(device, name):
+    drawn = [DRAWS[name](generator=random.Generator(5, device=d), device=d) for d in (device, "reference")]
+    assert [x.device for x in drawn] == [device, "reference"]
+    assert drawn[0].tolist() == drawn[1].tolist()
+
+
+def test_the_first_published_answer_of_philox_through_the_public_api(device):
+    words = random.Generator(0, device=device).bits((4,), device=device)
+    assert words.tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
