@@ -57,15 +57,29 @@ def workloads() -> dict[str, dict[str, Callable[[], object]]]:
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes that the tensors of a run of steps take at their peak, as each framework's own allocator counts them."""
+    """Bytes of all tensors (parameters, gradients, moments, activations, temporaries) at the peak of a training step.
+
+    corelib: what NumPy has allocated, buffers kept for reuse included, by tracemalloc. torch: live storages of the results of all ops.
+    """
+    import tracemalloc
+    import weakref
+
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    import corelib as cl
     from corelib.registry import registry
 
+    corelib_step()()  # whatever is loaded once does not count
+    registry.get("cpu").empty_cache()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
     step = corelib_step()
-    cl_bytes = _traced_peak(step, registry.get("cpu"))
+    for _ in range(4):
+        step()
+    tracemalloc.reset_peak()
+    step()
+    ours = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
 
     class Counting(TorchDispatchMode):
         """Live bytes of the storages that ops return, and their peak."""
@@ -74,47 +88,28 @@ def peak_memory() -> dict[str, int]:
             super().__init__()
             self.live, self.peak, self.known = 0, 0, {}
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            import weakref
+        def gone(self, key: int) -> None:
+            self.live -= self.known.pop(key, 0)
 
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             out = func(*args, **(kwargs or {}))
             for t in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(t, torch.Tensor):
-                    storage = t.untyped_storage()
+                storage = t.untyped_storage() if isinstance(t, torch.Tensor) else None
+                if storage is not None and storage.data_ptr() and storage.data_ptr() not in self.known:
                     key = storage.data_ptr()
-                    if key and key not in self.known:
-                        size = storage.nbytes()
-                        self.known[key] = size
-                        self.live += size
-                        self.peak = max(self.peak, self.live)
-
-                        def gone(key=key, size=size):  # type: ignore[no-untyped-def]
-                            if self.known.pop(key, None) is not None:
-                                self.live -= size
-
-                        weakref.finalize(storage, gone)
+                    self.known[key] = storage.nbytes()
+                    self.live += storage.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(storage, self.gone, key)
             return out
 
-    their_step = torch_step()
     with Counting() as counting:
-        for _ in range(3):
-            their_step()
-    return {"corelib": cl_bytes, "torch": counting.peak}
-
-
-def _traced_peak(step: Callable[[], object], backend: object) -> int:
-    """Peak bytes of NumPy arrays that live during steps, traced through tracemalloc's NumPy domain."""
-    import tracemalloc
-
-    for _ in range(2):
+        step = torch_step()
+        for _ in range(4):
+            step()
+        counting.peak = counting.live
         step()
-    tracemalloc.start()
-    step()
-    tracemalloc.reset_peak()
-    step()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
+    return {"corelib": ours, "torch": counting.peak}
 
 
 def import_times(repeats: int = 9) -> dict[str, float]:

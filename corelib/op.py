@@ -31,7 +31,9 @@ from .rules import Rule
 
 KINDS = ("elementwise", "reduce", "movement", "contract", "index", "scan", "random", "creation", "opaque")
 DERIVATIVE_KINDS = ("d", "linear", "bilinear", "vjp", "nondiff")
-SUM_BOUND = "n*u*sum|x|"  # a ULP budget for sums and products of matrices: the a-priori bound, not a number of ULP
+SUM_BOUND = (
+    "n*u*sum|x|"  # a ULP budget for sums and products of matrices: the a-priori bound, not a number of ULP
+)
 
 OPS: list[Op] = []
 BY_NAME: dict[str, Op] = {}
@@ -53,12 +55,13 @@ class Op:
     (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
     from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
     (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
-    show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the result is x itself), ``fn`` (the public
+    show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the result is x itself), ``donates``
+    (positions of the operands whose arrays may be written over when the parameter ``overwrite`` is True), ``fn`` (the public
     function), ``doc``, ``where`` (file and line of the declaration).
     """
 
     __slots__ = (
-        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "errors", "fn", "index", "kind", "leading",
+        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "donates", "errors", "fn", "index", "kind", "leading",
         "name", "numbers", "operands", "optional", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
     )  # fmt: skip
 
@@ -78,6 +81,7 @@ class Op:
         batch: Callable[..., Any] | None = None,
         diagnose: Callable[..., None] | None = None,
         unchanged: Callable[..., bool] | None = None,
+        donates: Sequence[int] = (),
         params: tuple[str, ...] | None = None,
         jvp: Callable[..., Any] | None = None,
         **derivative: Any,
@@ -86,8 +90,12 @@ class Op:
         if not isinstance(rule, Rule):
             raise DeclarationError(f"{self.name}: rule= must be a Rule, got {rule!r}")
         self.primitive, self.kind, self.rule, self.samples, self.ulp = primitive, kind, rule, samples, ulp
-        self.leading, self.data_dependent, self.batch = leading or kind == "elementwise", data_dependent, batch
-        self.diagnose, self.unchanged = diagnose, unchanged
+        self.leading, self.data_dependent, self.batch = (
+            leading or kind == "elementwise",
+            data_dependent,
+            batch,
+        )
+        self.diagnose, self.unchanged, self.donates = diagnose, unchanged, donates
         self.body = None if primitive else fn
         self.fn: Any = None
         self.doc = inspect.getdoc(fn) or ""
@@ -97,15 +105,26 @@ class Op:
         self.operands, self.variadic, self.params, self.device_param = _split(self.name, self.signature)
         given_none = [self.signature.parameters[name].default is None for name in self.operands]
         self.optional = frozenset(i for i, yes in enumerate(given_none) if yes)
-        self.numbers = frozenset(i for i, name in enumerate(self.operands) if str(self.signature.parameters[name].annotation).startswith("Array"))
-        self.alike = tuple(rule.joint is None or i in rule.joint or rule.fixed.get(i, rule.fixed.get(-1)) for i in range(len(self.operands)))
-        self.params = params or self.params  # of a primitive with a bind= of its own, whose kernels get other parameters
+        self.numbers = frozenset(
+            i
+            for i, name in enumerate(self.operands)
+            if str(self.signature.parameters[name].annotation).startswith("Array")
+        )
+        self.alike = tuple(
+            rule.joint is None or i in rule.joint or rule.fixed.get(i, rule.fixed.get(-1))
+            for i in range(len(self.operands))
+        )
+        self.params = (
+            params or self.params
+        )  # of a primitive with a bind= of its own, whose kernels get other parameters
         self.bind = bind or _make_bind(self)
         self.errors = list(errors)
         self.check()
         self.derivative = self._differentiated(derivative, jvp)
         if self.name in BY_NAME:
-            raise DeclarationError(f"{self.name} is declared twice: {BY_NAME[self.name].where} and {self.where}")
+            raise DeclarationError(
+                f"{self.name} is declared twice: {BY_NAME[self.name].where} and {self.where}"
+            )
         self.index = len(OPS)
         OPS.append(self)
         BY_NAME[self.name] = self
@@ -117,7 +136,9 @@ class Op:
         if not self.doc:
             raise DeclarationError(f"{self.name}: a docstring is needed")
         if not callable(self.samples):
-            raise DeclarationError(f"{self.name}: samples= must be a generator of samples, got {self.samples!r}")
+            raise DeclarationError(
+                f"{self.name}: samples= must be a generator of samples, got {self.samples!r}"
+            )
         if not isinstance(self.ulp, int | float) and self.ulp != SUM_BOUND:
             raise DeclarationError(f"{self.name}: ulp= must be a number or SUM_BOUND, got {self.ulp!r}")
 
@@ -125,15 +146,21 @@ class Op:
         """The derivative that the declaration gives; DeclarationError unless it is of exactly one kind (or, of a composite, its body's)."""
         for piece in pieces:
             if piece not in DERIVATIVE_KINDS:
-                raise DeclarationError(f"{self.name}: there is no piece {piece}={nearest(piece, (*DERIVATIVE_KINDS, 'jvp'))}")
+                raise DeclarationError(
+                    f"{self.name}: there is no piece {piece}={nearest(piece, (*DERIVATIVE_KINDS, 'jvp'))}"
+                )
         given = {kind: value for kind, value in pieces.items() if value is not None}
         if len(given) > 1:
-            raise DeclarationError(f"{self.name}: exactly one derivative kind is needed, got {', '.join(f'{kind}=' for kind in given)}")
+            raise DeclarationError(
+                f"{self.name}: exactly one derivative kind is needed, got {', '.join(f'{kind}=' for kind in given)}"
+            )
         if jvp is not None and "vjp" not in given:
             raise DeclarationError(f"{self.name}: jvp= comes with vjp=")
         if not given:
             if self.primitive:
-                raise DeclarationError(f"{self.name}: a primitive needs one of d=, linear=, bilinear=, vjp= or nondiff=")
+                raise DeclarationError(
+                    f"{self.name}: a primitive needs one of d=, linear=, bilinear=, vjp= or nondiff="
+                )
             return Derivative(self, "body", None)
         ((kind, value),) = given.items()
         if kind == "vjp" and self.primitive and jvp is None:
@@ -154,7 +181,10 @@ class Op:
 
     def regroup(self, flat: Sequence[Any]) -> list[Any]:
         """The positional arguments of ``fn`` and ``body`` from the flat list of operands."""
-        if not self.variadic or self.signature.parameters[self.operands[-1]].kind is inspect.Parameter.VAR_POSITIONAL:
+        if (
+            not self.variadic
+            or self.signature.parameters[self.operands[-1]].kind is inspect.Parameter.VAR_POSITIONAL
+        ):
             return list(flat)
         n = len(self.operands) - 1
         return [*flat[:n], tuple(flat[n:])]
@@ -179,10 +209,14 @@ class Derivative:
         if kind not in ("nondiff", "body"):
             self.rules = value if isinstance(value, tuple) else (value,)
             if kind != "vjp" and len(self.rules) != len(op.operands):
-                raise DeclarationError(f"{op.name}: {kind}= has {len(self.rules)} rules for the operands {', '.join(op.operands)}")
+                raise DeclarationError(
+                    f"{op.name}: {kind}= has {len(self.rules)} rules for the operands {', '.join(op.operands)}"
+                )
         self.reads = tuple(self._read(op, slot, rule) for slot, rule in enumerate(self.rules))
         if jvp is not None:
-            _check_names(op, "jvp", jvp, {*op.operands, *op.params, "y", *(f"d{name}" for name in op.operands)})
+            _check_names(
+                op, "jvp", jvp, {*op.operands, *op.params, "y", *(f"d{name}" for name in op.operands)}
+            )
         self._keep: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
     def _read(self, op: Op, slot: int, rule: Any) -> tuple[tuple[str, str, int], ...]:
@@ -223,11 +257,15 @@ def _check_names(op: Op, kind: str, rule: Any, known: set[str]) -> tuple[str, ..
     names = tuple(inspect.signature(rule).parameters)
     for name in names:
         if name not in known:
-            raise DeclarationError(f"{op.name}: the {kind} rule reads {name!r}, which is none of {', '.join(sorted(known))}")
+            raise DeclarationError(
+                f"{op.name}: the {kind} rule reads {name!r}, which is none of {', '.join(sorted(known))}"
+            )
     return names
 
 
-def _split(op: str, signature: inspect.Signature) -> tuple[tuple[str, ...], bool, tuple[str, ...], str | None]:
+def _split(
+    op: str, signature: inspect.Signature
+) -> tuple[tuple[str, ...], bool, tuple[str, ...], str | None]:
     """Operands (and whether the last is variadic), kernel parameters and the device parameter of a signature."""
     operands, params, variadic, device = [], [], False, None
     for name, p in signature.parameters.items():
@@ -282,6 +320,8 @@ def _plain(signature: inspect.Signature) -> str:
             marked = True
         star = "*" if p.kind is p.VAR_POSITIONAL else ""
         text.append(star + p.name + ("" if p.default is p.empty else f"=_d_{p.name}"))
-        if p.kind is p.POSITIONAL_ONLY and (i + 1 == len(parameters) or parameters[i + 1].kind is not p.POSITIONAL_ONLY):
+        if p.kind is p.POSITIONAL_ONLY and (
+            i + 1 == len(parameters) or parameters[i + 1].kind is not p.POSITIONAL_ONLY
+        ):
             text.append("/")
     return f"({', '.join(text)})"

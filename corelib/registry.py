@@ -56,10 +56,11 @@ class Table(list[Any]):
 class Tables(dict[Any, Table]):
     """Tables by the dtype objects that a backend's arrays carry (and by the DType they stand for)."""
 
-    __slots__ = ("backend",)
+    __slots__ = ("backend", "replays")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = weakref.proxy(backend)
+        self.replays: dict[Any, Any] = {}  # recorded derivative rules, see replay.py
 
     def __missing__(self, native: Any) -> Table:
         dtype = as_dtype(native)
@@ -108,11 +109,11 @@ class BackendStatus:
 
 
 class _Core:
-    """The core's own answers to the hooks, asked last."""
+    """The core's own answers to the hooks, asked last (but for a composite's body, see ``replay.py``)."""
 
     @hookimpl(trylast=True)
     def find_kernel(self, op: Op, dtype: DType | None, backend: Backend) -> Any:
-        return backend.find(op, dtype) or decomposed(op, backend)
+        return backend.find(op, dtype)
 
     @hookimpl(trylast=True)
     def transfer(self, array: Any, source: Backend, target: Backend) -> Any:
@@ -123,7 +124,7 @@ class _Core:
         return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
 
 
-_SCALARS = (bool, int, float, type(None))  # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
+SCALARS = (bool, int, float, type(None))  # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
 
 
 def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
@@ -133,7 +134,7 @@ def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
     body, regroup, device = op.body, op.regroup, weakref.proxy(backend) if backend.level else backend
 
     def compose(*operands: Any, **params: Any) -> Any:
-        tensors = [o if o.__class__ in _SCALARS else wrap(o, device) for o in operands]
+        tensors = [o if o.__class__ in SCALARS else wrap(o, device) for o in operands]
         result = body(*regroup(tensors), **params)
         return tuple(r._data for r in result) if isinstance(result, tuple | list) else result._data
 
@@ -275,6 +276,7 @@ class Registry:
     def _changed(self) -> None:
         self.generation += 1
         for backend in list(self._attached):
+            backend.tables.replays.clear()
             for table in backend.tables.distinct():
                 backend.tables.fill(table)
 
@@ -427,7 +429,7 @@ def _elsewhere(op: Op, dtype: DType, here: Backend, there: Backend) -> Callable[
     move = registry.manager.hook.transfer
 
     def copy_and_call(*operands: Any, **params: Any) -> Any:
-        arrays = [o if isinstance(o, _SCALARS) else move(array=o, source=here, target=there) for o in operands]
+        arrays = [o if isinstance(o, SCALARS) else move(array=o, source=here, target=there) for o in operands]
         result = there.tables[dtype][op.index](*arrays, **params)
         if isinstance(result, tuple):
             return tuple(move(array=r, source=there, target=here) for r in result)

@@ -17,6 +17,7 @@ from typing import Any
 from .dtypes import as_dtype
 from .errors import GradientError
 from .op import Op, calls
+from .replay import apply_rule
 from .rules import Spec
 from .tensor import Tensor, wrap
 
@@ -186,7 +187,7 @@ def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
     derivative = op.derivative
     parents = node.parents
     if derivative.kind == "vjp":
-        result = derivative.rules[0](*_arguments(op, node, derivative.reads[0], g, record))
+        result = _apply(op, node, 0, g, record)
         result = result if isinstance(result, tuple | list) else (result,)
         return _flatten(op, result, len(parents))
     grads: list[Any] = []
@@ -196,9 +197,19 @@ def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
         if rule is None or not any(p is not None for p in own):
             grads.extend([None] * len(own))
             continue
-        result = rule(*_arguments(op, node, derivative.reads[slot], g, record))
+        result = _apply(op, node, slot, g, record)
         grads.extend(result if op.variadic and slot == last else (result,))
     return grads
+
+
+def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
+    """A rule on what it reads; a composite's, which is a program of its own, is replayed when nothing is to be recorded."""
+    derivative = op.derivative
+    args = _arguments(op, node, derivative.reads[slot], g, record)
+    rule = derivative.rules[slot]
+    if record or op.primitive or op.variadic or node.backend.level or node.result.__class__ is tuple:
+        return rule(*args)
+    return apply_rule((op.index, slot), rule, args, node.backend)
 
 
 def _spread(node: Node, g: Tensor, cotangents: dict[Node, Any], record: bool, multiply: Any, add: Any) -> None:

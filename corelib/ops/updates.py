@@ -2,7 +2,8 @@
 
 Each is a pure function with several results, so that a backend or the kernel generator can make it one pass over memory. Whatever is the
 same for all parameters of a group (corrections of the bias, powers of the step count) is computed once, by an op on 0-d tensors in float64,
-and enters as 0-d tensors; what never changes enters as Python numbers. Run op by op, ``adamw_update`` costs 13 element-wise passes.
+and enters as 0-d tensors; what never changes enters as Python numbers. ``overwrite=True`` says that parameter and state are about to be
+rebound to the results and that nobody else can see them, so that their arrays may be written over. Run op by op, ``adamw_update`` costs 13 element-wise passes.
 """
 
 from __future__ import annotations
@@ -93,18 +94,19 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
 
 @composite(
     rule=_update_rule(1, 2),
+    donates=(0,),
     ulp=4,
     samples=_samples(2, 1, {}, {"weight_decay": 0.1}),
     errors=_errors("sgd_update", 2, 1),
 )
-def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0) -> Tensor:
+def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0, overwrite: bool = False) -> Tensor:
     """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``."""
     _check(sgd_update, p, g)
     return subtract(p, multiply(_decayed(g, p, weight_decay), lr))
 
 
 @composite(
-    rule=_update_rule(2, 3), ulp=4,
+    rule=_update_rule(2, 3), donates=(0, 2), ulp=4,
     samples=_samples(
         3, 1, {"momentum": 0.9}, {"momentum": 0.5, "dampening": 0.25, "weight_decay": 0.1}, {"momentum": 0.9, "nesterov": True}
     ),
@@ -112,7 +114,7 @@ def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0
 )  # fmt: skip
 def momentum_update(
     p: Tensor, g: Tensor, buffer: Tensor, lr: Tensor, /, *, momentum: float, dampening: float = 0.0, nesterov: bool = False,
-    weight_decay: float = 0.0,
+    weight_decay: float = 0.0, overwrite: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Parameter and momentum buffer after a step: ``b = momentum buffer + (1 - dampening) g`` and ``p - lr b``.
 
@@ -171,12 +173,12 @@ _BETAS = {"beta1": 0.9, "beta2": 0.75}
 
 
 @composite(
-    rule=_update_rule(3, 4, optional=True), ulp=4, samples=_samples(4, 2, _BETAS, {**_BETAS, "weight_decay": 0.1}, extra=True),
+    rule=_update_rule(3, 4, optional=True), donates=(0, 2, 3, 6), ulp=4, samples=_samples(4, 2, _BETAS, {**_BETAS, "weight_decay": 0.1}, extra=True),
     errors=_errors("adam_update", 4, 2, **_BETAS),
 )  # fmt: skip
 def adam_update(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: Tensor, epsilon: Tensor, v_max: Tensor | None = None, /, *, beta1: float,
-    beta2: float, weight_decay: float = 0.0,
+    beta2: float, weight_decay: float = 0.0, overwrite: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Parameter and first and second moment after a step of Adam (Kingma and Ba, arXiv:1412.6980): ``(p, m, v)``.
 
@@ -193,12 +195,12 @@ def adam_update(
 
 
 @composite(
-    rule=_update_rule(3, 4, optional=True), ulp=4, samples=_samples(4, 3, _BETAS, extra=True),
+    rule=_update_rule(3, 4, optional=True), donates=(0, 2, 3, 7), ulp=4, samples=_samples(4, 3, _BETAS, extra=True),
     errors=_errors("adamw_update", 4, 3, **_BETAS),
 )  # fmt: skip
 def adamw_update(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: Tensor, epsilon: Tensor, shrink: Tensor, v_max: Tensor | None = None, /, *,
-    beta1: float, beta2: float,
+    beta1: float, beta2: float, overwrite: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """As :func:`adam_update`, with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101): ``shrink p`` in place of p."""
     _check(adamw_update, p, g, m, v)

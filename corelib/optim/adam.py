@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..op import calls
 from ..ops.creation import zeros_like
+from ..ops.subscript import sole
 from ..ops.updates import adam_scalars, adam_update, adamw_update
 from ..tensor import Tensor
 from .optimizer import Cohort, Group, Optimizer
@@ -70,12 +71,15 @@ class Adam(Optimizer):
             moments = (state["exp_avg"], state["exp_avg_sq"])
             largest = state.get("max_exp_avg_sq")
             g: Any = calls.negative(p.grad) if maximize else p.grad
+            alone = sole(p, g) and all(sole(t, p, g) for t in state.values())
             if self.decoupled and decay:
-                new = adamw_update(p, g, *moments, rate, epsilon, shrink, largest, beta1=beta1, beta2=beta2)
+                new = adamw_update(
+                    p, g, *moments, rate, epsilon, shrink, largest, beta1=beta1, beta2=beta2, overwrite=alone
+                )
             else:
                 new = adam_update(
-                    p, g, *moments, rate, epsilon, largest, beta1=beta1, beta2=beta2, weight_decay=decay
-                )
+                    p, g, *moments, rate, epsilon, largest, beta1=beta1, beta2=beta2, weight_decay=decay, overwrite=alone
+                )  # fmt: skip
             p._rebind(new[0])
             moments[0]._rebind(new[1])
             moments[1]._rebind(new[2])

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..op import calls
 from ..ops.creation import zeros_like
+from ..ops.subscript import sole
 from ..ops.updates import momentum_update, sgd_update
 from ..tensor import Tensor
 from .optimizer import Cohort, Group, Optimizer
@@ -52,12 +53,13 @@ class SGD(Optimizer):
         maximize, weight_decay, momentum = group["maximize"], group["weight_decay"], group["momentum"]
         for p in cohort.params:
             if not momentum:
-                p._rebind(sgd_update(p, _gradient(p, maximize), lr, weight_decay=weight_decay))
+                g = _gradient(p, maximize)
+                p._rebind(sgd_update(p, g, lr, weight_decay=weight_decay, overwrite=sole(p, g)))
                 continue
-            buffer = self.state[p]["momentum_buffer"]
+            g, buffer = _gradient(p, maximize), self.state[p]["momentum_buffer"]
             new, changed = momentum_update(
-                p, _gradient(p, maximize), buffer, lr, momentum=momentum, dampening=dampening, nesterov=group["nesterov"],
-                weight_decay=weight_decay,
+                p, g, buffer, lr, momentum=momentum, dampening=dampening, nesterov=group["nesterov"],
+                weight_decay=weight_decay, overwrite=sole(p, g) and sole(buffer, p, g),
             )  # fmt: skip
             p._rebind(new)
             buffer._rebind(changed)

@@ -162,6 +162,10 @@ class Loop:
 
     def __call__(self, *operands: ndarray) -> ndarray:
         """The result for arrays of any layout that can be broadcast together."""
+        return self.into(None, *operands)
+
+    def into(self, out: ndarray | None, *operands: ndarray) -> ndarray:
+        """The result in `out`, which may be one of the operands: each element is read before it is written."""
         first = operands[0]
         shape, count = first.shape, first.size
         words: list[Any] = []
@@ -173,9 +177,12 @@ class Loop:
             elif not operand.ndim and flags.aligned and first.ndim:
                 kinds += "s"
             else:
-                return self._general(operands)
+                return _stored(self._general(operands), out)
             words += (operand, 0)
-        out = pool.empty(shape, self.dtype, count * self.itemsize)
+        if out is None:
+            out = pool.empty(shape, self.dtype, count * self.itemsize)
+        elif out.shape != shape or not out.flags.c_contiguous:
+            return _stored(self(*operands), out)
         if not count:
             return out
         return team.launch(self.address(kinds), count, self.chunk(count), out, count, *words)
@@ -230,6 +237,14 @@ class Loop:
         for operand, stride in zip(operands, strides, strict=True):
             words += (operand, stride)
         team.launch(self.address(kinds), out.size, self.chunk(out.size), out, columns, *words)
+
+
+def _stored(result: ndarray, out: ndarray | None) -> ndarray:
+    """The result, written to `out` if there is one."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def rows_of(shape: tuple[int, ...], operands: list[ndarray]) -> tuple[int, str, list[int]] | None:
@@ -292,6 +307,16 @@ def unary(
             return r if r.__class__ is ndarray else asarray(r)
         return large(x)
 
+    def into(out: ndarray, x: ndarray) -> ndarray:
+        if x.size < crossover and small in SAME_DTYPE:
+            try:
+                return run(small, x, out)
+            except RuntimeError:
+                return guarded(small, x, out)
+        return loop.into(out, x) if loop is not None and x.size >= crossover else _stored(kernel(x), out)
+
+    if small in SAME_DTYPE:  # the result has the operand's dtype, and is never a view of it
+        kernel.into = into  # type: ignore[attr-defined]
     return kernel
 
 
@@ -315,6 +340,22 @@ def binary(
             return r if r.__class__ is ndarray else asarray(r)
         return large(x1, x2)
 
+    def into(out: ndarray, x1: Any, x2: Any) -> ndarray:
+        if x1.__class__ is not x2.__class__:
+            if x1.__class__ is ndarray:
+                x2 = scalars(x2)
+            else:
+                x1 = scalars(x1)
+        if x1.size < crossover > x2.size and small in SAME_DTYPE:
+            try:
+                return run(small, x1, x2, out)
+            except RuntimeError:
+                return guarded(small, x1, x2, out)
+        if loop is not None and (x1.size >= crossover or x2.size >= crossover):
+            return loop.into(out, x1, x2)
+        return _stored(kernel(x1, x2), out)
+
+    kernel.into = into  # type: ignore[attr-defined]
     return kernel
 
 

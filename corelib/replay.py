@@ -1,0 +1,277 @@
+"""Replay: a body runs once on a recorder, and from then on as the straight line of kernels that it came to.
+
+A composite's body (and a derivative rule, which is a body too) is Python over public ops: each call binds parameters, looks up a kernel and makes a
+Tensor. For operands of known shapes and dtypes all of that is the same every time, so it is done once: the body runs on a :class:`Recorder`, whose
+kernels note which kernel of the real backend would be called with what, and the notes become a Python function that calls these kernels and nothing
+else, and drops each intermediate array after its last use. Values play no part in it; a body that would read one is not replayed. A call whose
+program fails is run again through its body, which says what is wrong in the right words.
+
+Memory: an element-wise kernel that has a form ``kernel.into(out, ...)`` writes over an intermediate array that nothing reads afterwards; and with
+``overwrite=True``, over those operands that the op ``donates``, whose tensors the caller is about to rebind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .backend import Backend
+from .dtypes import DType, as_dtype
+from .hookspecs import hookimpl
+from .op import Op
+from .registry import SCALARS, decomposed, registry
+from .rules import Spec
+from .tensor import Tensor, wrap
+
+LIMIT = 256  # programs kept per op, dtype and backend; when there are more, shapes vary too much for this to pay
+_FIRST = object()  # seen once: worth recording if it comes again
+
+
+class NotReplayable(Exception):
+    """The body depends on more than shapes, dtypes and parameters."""
+
+
+class Traced:
+    """An array of the recorder: its shape, its dtype, and its name in the program."""
+
+    __slots__ = ("dtype", "name", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: DType, name: str) -> None:
+        self.shape, self.dtype, self.name = tuple(shape), dtype, name
+
+
+class Step:
+    """One call of a kernel: ``outputs = kernel(*inputs, **params)``; inputs are Traced or Python scalars."""
+
+    __slots__ = ("inputs", "kernel", "op", "outputs", "params", "several")
+
+    def __init__(self, op: Op, kernel: Any, inputs: Sequence[Any], params: dict[str, Any], outputs: list[Traced], several: bool) -> None:
+        self.op, self.kernel, self.inputs, self.params, self.outputs, self.several = op, kernel, inputs, params, outputs, several
+
+
+class Recorder(Backend):
+    """A backend above all others whose kernels write down the calls that ``target``'s kernels would get."""
+
+    level = 1 << 30
+
+    def __init__(self, target: Backend) -> None:
+        super().__init__(target.name, target.index)
+        self.target, self.steps, self.count = target, [], 0
+        registry.attach(self)
+
+    def new(self, spec: Any) -> Traced:
+        """An array that the program will have a name for."""
+        self.count += 1
+        return Traced(spec.shape, as_dtype(spec.dtype), f"t{self.count}")
+
+    def find(self, op: Op, dtype: DType | None) -> Callable[..., Any]:
+        """A kernel that records one step; a composite without a kernel on the target records its body's."""
+        assert dtype is not None
+        if op.data_dependent:
+            raise NotReplayable(op.name)
+        kernel = registry.bind(op, dtype, self.target)
+        if getattr(kernel, "composed", False):
+            inner = decomposed(op, self)
+            assert inner is not None
+            return inner
+
+        def record(*operands: Any, **params: Any) -> Any:
+            specs = [None if o is None else Spec((), dtype, None, True) if o.__class__ in SCALARS else Spec(o.shape, o.dtype) for o in operands]
+            result = op.rule(op, specs, params)
+            several = isinstance(result, tuple) and not isinstance(result, Spec)
+            outputs = [self.new(s) for s in (result if several else (result,))]
+            self.steps.append(Step(op, kernel, operands, params, outputs, several))
+            return tuple(outputs) if several else outputs[0]
+
+        return record
+
+    def lift(self, tensor: Tensor) -> Tensor:
+        """A tensor from outside might change between calls."""
+        raise NotReplayable("a tensor from outside")
+
+    def to_host(self, array: Any) -> Any:
+        """Values are not known here."""
+        raise NotReplayable("a value")
+
+
+def _program(recorder: Recorder, inputs: list[Traced], result: Any, donated: Sequence[Traced]) -> Callable[..., Any]:
+    """The recorded steps as a Python function of the input arrays; those ``donated`` may be written over."""
+    several = isinstance(result, tuple | list)
+    results = [None if r is None else r.name for r in (result if several else [result])]
+    last: dict[str, int] = {}
+    for number, step in enumerate(recorder.steps):
+        for x in step.inputs:
+            if isinstance(x, Traced):
+                last[x.name] = number
+        for x in step.outputs:
+            last.setdefault(x.name, number)
+    into = _places(recorder.steps, results, donated, last)
+    scope: dict[str, Any] = {}
+    own = {x.name for x in inputs}
+    lines = [f"def program({', '.join(x.name for x in inputs)}):"]
+    for number, step in enumerate(recorder.steps):
+        scope[f"k{number}"] = kernel = step.kernel
+        arguments = []
+        for i, x in enumerate(step.inputs):
+            if isinstance(x, Traced):
+                arguments.append(x.name)
+            else:
+                scope[f"s{number}_{i}"] = x
+                arguments.append(f"s{number}_{i}")
+        for name, value in step.params.items():
+            scope[f"p{number}_{name}"] = value
+            arguments.append(f"{name}=p{number}_{name}")
+        if number in into:
+            scope[f"k{number}"] = kernel.into
+            arguments.insert(0, into[number])
+        targets = "".join(f"{x.name}, " for x in step.outputs) if step.several else step.outputs[0].name
+        lines.append(f"    {targets} = k{number}({', '.join(arguments)})")
+        dead = [n for n, at in last.items() if at == number and n not in own and n not in results]
+        if dead:
+            lines.append(f"    del {', '.join(dead)}")
+    shown = [str(n) for n in results]
+    lines.append(f"    return ({''.join(n + ', ' for n in shown)})" if several else f"    return {shown[0]}")
+    exec(compile("\n".join(lines), "<replay>", "exec"), scope)
+    return scope["program"]
+
+
+def _writes(step: Step) -> bool:
+    """Whether the step's kernel can write its result, which is fresh memory otherwise, over an operand of the same shape and dtype."""
+    return step.op.kind == "elementwise" and not step.several and hasattr(step.kernel, "into")
+
+
+def _places(steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, int]) -> dict[int, str]:
+    """Which steps write over which array: a donated input or an intermediate result that nothing reads afterwards, and of which there is no view.
+
+    Only element-wise kernels that can write in place are taken for sure to return no view of what they read.
+    """
+    private = {step.outputs[0].name for step in steps if _writes(step)} - set(results)
+    private |= {x.name for x in donated} - set(results)
+    for step in steps:
+        if not _writes(step):
+            private -= {x.name for x in step.inputs if isinstance(x, Traced)}
+    into = {}
+    for number, step in enumerate(steps):
+        if not _writes(step):
+            continue
+        out = step.outputs[0]
+        for x in step.inputs:
+            if not isinstance(x, Traced) or x.name not in private or last[x.name] > number:
+                continue
+            if (x.shape, x.dtype) == (out.shape, out.dtype):
+                into[number] = x.name
+                private.discard(x.name)  # it lives on under the result's name
+                break
+    return into
+
+
+class Replayed:
+    """``fn(tensors, *values)`` on arrays of ``target``: recorded for each combination of shapes, dtypes and values that comes again."""
+
+    __slots__ = ("donates", "fn", "programs", "target")
+
+    def __init__(self, fn: Callable[..., Any], target: Backend, donates: Sequence[int] = ()) -> None:
+        self.fn, self.target, self.donates = fn, target, donates
+        self.programs: dict[Any, Any] = {}
+
+    def find(self, arrays: Sequence[Any], values: Sequence[Any] = (), *, overwrite: bool = False) -> Any:
+        """The program for such arrays (or Python scalars among them) and exactly these values, or None: then call the body."""
+        key: list[Any] = [repr(v) if v.__class__ is float else v for v in values]  # 0.0 and -0.0 are equal, and not the same
+        for a in arrays:
+            if a.__class__ in SCALARS:
+                key.append((a.__class__, repr(a)))
+            else:
+                key.append(a.shape)
+                key.append(a.dtype)
+        known = tuple(key)
+        try:
+            found = self.programs.get(known)
+        except TypeError:  # something unhashable among the values
+            return None
+        if found is None:
+            if len(self.programs) >= LIMIT:
+                self.programs.clear()
+            self.programs[known] = _FIRST
+            return None
+        if found is _FIRST:
+            found = self.programs[known] = self.record(arrays, values, self.donates if overwrite else ()) or False
+        return found or None
+
+    def record(self, arrays: Sequence[Any], values: Sequence[Any], donates: Sequence[int]) -> Callable[..., Any] | None:
+        """Run the body on a recorder; None when it cannot be replayed."""
+        recorder = Recorder(self.target)
+        inputs = [Traced(() if a.__class__ in SCALARS else a.shape, as_dtype(getattr(a, "dtype", bool)), f"a{i}") for i, a in enumerate(arrays)]
+        operands = [a if a.__class__ in SCALARS else wrap(x, recorder) for a, x in zip(arrays, inputs, strict=True)]
+        try:
+            result = self.fn(operands, *values)
+        except Exception:  # whatever it is, the body will say it again, on real arrays
+            return None
+        several = isinstance(result, tuple | list)
+        data = [None if r is None else getattr(r, "_data", r) for r in (result if several else [result])]
+        if any(d is not None and not isinstance(d, Traced) for d in data):
+            return None
+        donated = [inputs[p] for p in donates if p < len(operands) and isinstance(operands[p], Tensor)]
+        return _program(recorder, inputs, data if several else data[0], donated)
+
+
+def composed(op: Op, backend: Backend) -> Callable[..., Any] | None:
+    """A kernel for a composite on a backend's arrays: its body, replayed where that is possible. None for a primitive."""
+    plain = decomposed(op, backend)
+    if plain is None or backend.level:
+        return plain
+    body, regroup, names = op.body, op.regroup, op.params
+    assert body is not None
+    replayed = Replayed(lambda tensors, *values: body(*regroup(tensors), **dict(zip(names, values, strict=True))), backend, op.donates)
+
+    def compose(*operands: Any, **params: Any) -> Any:
+        overwrite = bool(params.get("overwrite"))
+        program = replayed.find(operands, [params[n] for n in names], overwrite=overwrite)
+        if program is None:
+            return plain(*operands, **params)
+        try:
+            return program(*operands)
+        except Exception:
+            if overwrite:
+                raise  # what has been written over cannot be computed again
+            return plain(*operands, **params)
+
+    compose.__name__ = compose.__qualname__ = plain.__name__
+    compose.composed = True  # type: ignore[attr-defined]
+    return compose
+
+
+def apply_rule(name: Any, rule: Callable[..., Any], args: Sequence[Any], backend: Backend) -> Any:
+    """``rule(*args)`` for tensors of ``backend`` that carry no nodes, replayed where that is possible; ``name`` identifies the rule."""
+    pattern = tuple([isinstance(a, Tensor) for a in args])
+    arrays = [a._data for a, is_tensor in zip(args, pattern, strict=True) if is_tensor]
+    values = [a for a, is_tensor in zip(args, pattern, strict=True) if not is_tensor]
+    replays = backend.tables.replays
+    replayed = replays.get(name)
+    if replayed is None:
+
+        def merged(tensors: Sequence[Any], pattern: tuple[bool, ...], *values: Any) -> Any:
+            tensor, value = iter(tensors), iter(values)
+            return rule(*[next(tensor) if is_tensor else next(value) for is_tensor in pattern])
+
+        replayed = replays[name] = Replayed(merged, backend)
+    program = replayed.find(arrays, [pattern, *values])
+    if program is None:
+        return rule(*args)
+    try:
+        result = program(*arrays)
+    except Exception:
+        return rule(*args)
+    if isinstance(result, tuple):
+        return tuple([None if r is None else wrap(r, backend) for r in result])
+    return None if result is None else wrap(result, backend)
+
+
+class _Composites:
+    """The last answer to ``find_kernel``: a composite's own body."""
+
+    @hookimpl(trylast=True)
+    def find_kernel(self, op: Op, dtype: DType | None, backend: Backend) -> Any:
+        return composed(op, backend)
+
+
+registry.manager.register(_Composites(), "corelib.composites")
