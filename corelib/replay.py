@@ -56,7 +56,8 @@ class Recorder(Backend):
 
     def __init__(self, target: Backend) -> None:
         super().__init__(target.name, target.index)
-        self.target, self.steps, self.count = target, [], 0
+        self.target, self.count = target, 0
+        self.steps: list[Step] = []
         registry.attach(self)
 
     def new(self, spec: Any) -> Traced:
