@@ -61,5 +61,5 @@ class CheckpointError(CorelibError, ValueError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint such as ``; did you mean 'cpu'?`` for a misspelt name, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(names), n=2, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), sorted(set(names)), n=2, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(n) for n in close)}?" if close else ""

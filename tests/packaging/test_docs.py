@@ -76,3 +76,17 @@ def test_examples_run(block):
     module = types.ModuleType("example")
     exec(compile(block, "docs/plugins.md", "exec"), vars(module))
     assert any(hasattr(value, "corelib_impl") for value in vars(module).values())
+
+
+def test_the_kernel_page_lists_every_primitive_under_its_signature(root):
+    """docs/kernels.md: each primitive once, with the operands and parameters that its kernels get."""
+    from corelib.op import OPS
+
+    page = (root / "docs" / "kernels.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`(\w+\([^`]*\))`", "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `")))
+    expected = []
+    for op in (op for op in OPS if op.primitive and "/corelib/ops/" in op.where):
+        operands = [f"*{o}" if op.variadic and o == op.operands[-1] else o for o in op.operands]
+        star = ["*"] if op.params and not op.variadic else []
+        expected.append(f"{op.name}({', '.join([*operands, *star, *op.params])})")
+    assert sorted(listed) == sorted(expected)
