@@ -269,7 +269,13 @@ def _split(
     """Operands (and whether the last is variadic), kernel parameters and the device parameter of a signature."""
     operands, params, variadic, device = [], [], False, None
     for name, p in signature.parameters.items():
-        annotation = str(p.annotation)
+        annotation = p.annotation
+        if annotation is p.empty:
+            raise DeclarationError(f"{op}: {name} needs an annotation, which says whether it is an operand or what kind of parameter")
+        if not isinstance(annotation, str):  # what an alias such as Axis stands for does not tell its name
+            raise DeclarationError(
+                f"{op}: annotations are read as text: put `from __future__ import annotations` at the top of the module"
+            )
         if annotation.startswith(("Tensor", "Array", "Sequence[Tensor")):
             if variadic:
                 raise DeclarationError(f"{op}: operand {name} stands after a variadic one")

@@ -41,6 +41,17 @@ def no_exp(x: Tensor, /) -> Tensor:
 
 no_exp.__name__ = "exp"
 
+
+def unannotated(x, /):
+    """Is x an operand?"""
+
+
+def evaluated(x: Tensor, /) -> Tensor:
+    """Declared in a module whose annotations are evaluated."""
+
+
+evaluated.__annotations__ = {"x": Tensor, "return": Tensor}
+
 MISTAKES = {
     "no rule": (undeclared, {"samples": ONE["samples"], "ulp": 1, "d": 1}, "undeclared: an op needs rule="),
     "no samples": (undeclared, {"rule": ONE["rule"], "ulp": 1, "d": 1}, "undeclared: an op needs samples="),
@@ -85,6 +96,12 @@ MISTAKES = {
         "undeclared: the jvp rule reads 'g', which is none of dx, power, x, y",
     ),
     "an operand after a variadic one": (after_a_variadic, {**TWO, "d": 1}, "after_a_variadic: operand x stands after a variadic one"),
+    "no annotation": (unannotated, {**ONE, "d": 1}, "unannotated: x needs an annotation"),
+    "an annotation that is no text": (
+        evaluated,
+        {**ONE, "d": 1},
+        "evaluated: annotations are read as text: put `from __future__ import annotations` at the top of the module",
+    ),
     "declared twice": (no_exp, {**ONE, "d": lambda y: y}, "exp is declared twice: .*elementwise.py:[0-9]+ and .*test_declarations.py:[0-9]+"),
 }  # fmt: skip
 
