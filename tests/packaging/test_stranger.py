@@ -141,8 +141,10 @@ def test_random_numbers_are_those_of_the_reference(stranger):
         import corelib as cl
         def draw(device):
             with cl.use_backend(device):
-                g = cl.random.Generator(7)
-                return g.uniform((5,)).tolist(), g.integers(0, 100, (5,)).tolist(), g.permutation(9).tolist()
+                how = {"generator": cl.random.Generator(7)}
+                drawn = [cl.random.uniform((5,), **how), cl.random.integers(0, 100, (5,), **how), cl.random.permutation(9, **how)]
+                assert all(x.device == device for x in drawn)
+                return [x.tolist() for x in drawn]
         assert draw("numpy") == draw("reference")
     """)
 
