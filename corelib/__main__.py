@@ -7,8 +7,8 @@ command could not be carried out, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from .dtypes import as_dtype
 from .errors import CorelibError
 from .op import OPS
 from .registry import GROUP, BackendStatus, backends, registry
-from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, support, table
+from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, fold, support, table
 
 if TYPE_CHECKING:
     from .conformance import Case
@@ -109,11 +109,12 @@ def _backends(args: argparse.Namespace) -> int:
             status.name, _yes(status.importable), _yes(status.usable), f"{len(OPS) - found.count(MISSING)}/{len(OPS)}" if known else "-",
             str(found.count(NATIVE)) if known else "-", _devices(status), ", ".join(_versions(status)),
         ))  # fmt: skip
-    print("\n".join(table(rows)))
-    reasons = [(s.name, s.reason) for s in statuses if s.reason]
+    width = _width()
+    print("\n".join(table(rows, width)))
+    reasons = [f"{s.name}: {s.reason}" for s in statuses if s.reason]
     if reasons:
         print()
-        print("\n".join(f"{name}: {reason}" for name, reason in reasons))
+        print("\n".join(line for reason in reasons for line in fold(reason, width, 2)))
     usable = [s.name for s in statuses if s.usable]
     if usable:
         print(f"\ntensors are created on {registry.current().device!r} unless told otherwise")
@@ -127,7 +128,13 @@ def _yes(flag: bool) -> str:
 def _devices(status: BackendStatus) -> str:
     if not status.usable:
         return "-"
-    return ", ".join(status.devices) + (f" ({status.description})" if status.description else "")
+    says = status.description or status.summary
+    return ", ".join(status.devices) + (f" ({says})" if says else "")
+
+
+def _width() -> int | None:
+    """The columns of the terminal, or None where the output goes anywhere else: a program that reads lines gets whole ones."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _versions(status: BackendStatus) -> list[str]:
@@ -155,7 +162,7 @@ def _versions(status: BackendStatus) -> list[str]:
 
 
 def _explain(args: argparse.Namespace) -> int:
-    print(explain(args.op))
+    print(explain(args.op, _width()))
     return 0
 
 
@@ -201,9 +208,12 @@ def _progress() -> Callable[[int, int, Case | None], None]:
 def _demo(args: argparse.Namespace) -> int:
     from . import demo
 
-    return demo.run(
-        steps=args.steps, epochs=args.epochs, output=args.output, say=functools.partial(print, flush=True)
-    )
+    width = _width()
+
+    def say(text: str) -> None:
+        print("\n".join(part for line in text.split("\n") for part in fold(line, width, 2)), flush=True)
+
+    return demo.run(steps=args.steps, epochs=args.epochs, output=args.output, say=say, width=width)
 
 
 if __name__ == "__main__":

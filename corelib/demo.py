@@ -67,11 +67,16 @@ class Run:
 
 
 def run(
-    *, steps: int = 3, epochs: int | None = None, output: str = "demo-output", say: Callable[[str], None]
+    *,
+    steps: int = 3,
+    epochs: int | None = None,
+    output: str = "demo-output",
+    say: Callable[[str], None],
+    width: int | None = None,
 ) -> int:
     """Run the demo; returns the exit status: 1 where backends disagree, or the goal was missed.
 
-    ``epochs``: None for as many as it takes to reach the goal. ``say`` is called with each line.
+    ``epochs``: None for as many as it takes to reach the goal. ``say`` is called with each paragraph, whose table is ``width`` wide at most.
     """
     missing = [NEEDS[module] for module in NEEDS if importlib.util.find_spec(module) is None]
     if missing:
@@ -93,7 +98,7 @@ def run(
     history = train(fastest, runs[fastest], count)
     say(f"  loss {history.losses[-1]:.6f}" if history.losses else "  not trained")
 
-    say("\n" + "\n".join(summary(statuses, runs, steps)))
+    say("\n" + "\n".join(summary(statuses, runs, steps, width)))
     notes(statuses, runs, say)
     curves, graph = folder / "loss.png", folder / "graph.svg"
     plot(runs, history, fastest, curves)
@@ -273,7 +278,9 @@ def agrees(found: Run, reference: Run | None) -> bool:
     return found is reference and not found.failure or worst(found, reference)[0] <= LIMIT
 
 
-def summary(statuses: list[BackendStatus], runs: dict[str, Run], steps: int) -> list[str]:
+def summary(
+    statuses: list[BackendStatus], runs: dict[str, Run], steps: int, width: int | None = None
+) -> list[str]:
     """The table: a row for every backend, also for those that cannot be used, with the reason."""
     rows = [("backend", "usable", "s/epoch", "vs reference", "gradients", "test accuracy")]
     for status in statuses:
@@ -281,7 +288,8 @@ def summary(statuses: list[BackendStatus], runs: dict[str, Run], steps: int) -> 
         if found is None:
             rows.append((status.name, f"no: {clause(status.reason)}", "-", "-", "-", "-"))
             continue
-        usable = f"yes ({status.description})" if status.description else "yes"
+        says = status.description or status.summary
+        usable = f"yes ({says})" if says else "yes"
         if found.failure:
             rows.append((status.name, usable, "-", "-", "FAILED", "-"))
             continue
@@ -298,7 +306,7 @@ def summary(statuses: list[BackendStatus], runs: dict[str, Run], steps: int) -> 
             else f"{found.accuracy:.1%}".replace("%", " %")
         )
         rows.append((status.name, usable, seconds, compared, good, trained))
-    return table(rows)
+    return table(rows, width)
 
 
 def clause(reason: str) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +19,12 @@ from typing import Any
 from .backend import Backend
 from .dtypes import ALL, DType
 from .errors import ArgumentError, BackendNotFoundError, nearest
+from . import ops as public
 from .op import BY_NAME, Op
 from .registry import BackendStatus, backends, registry
 from .samples import Maker
 
+_WRAPPED = re.compile(r"(?<=[^\n])\n(?=[^\s*-])")  # a line break inside a paragraph
 NATIVE, COMPOSED, INHERITED, MISSING, UNKNOWN = "native", "composed", "inherited", "missing", "unknown"
 
 
@@ -37,13 +42,20 @@ class Support:
 
 
 def find_op(name: str) -> Op:
-    """The op of a name, or ArgumentError with the nearest names."""
-    op = BY_NAME.get(name.removeprefix("corelib.").removeprefix("ops."))
+    """The op of a name, also a plugin's, or ArgumentError with the nearest names."""
+    registry.discover()
+    op = BY_NAME.get(_bare(name))
+    if op is None and _bare(name) in public.__all__:
+        raise ArgumentError(f"{name} is a function that calls ops, not an op: see `python -m corelib explain {_bare(name)}`")
     if op is None:
         raise ArgumentError(
-            f"there is no op {name!r}{nearest(name, BY_NAME)} ({len(BY_NAME)} ops are declared)"
+            f"there is no op {name!r}{nearest(name, [*BY_NAME, *public.__all__])} ({len(BY_NAME)} ops are declared)"
         )
     return op
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("corelib.").removeprefix("ops.")
 
 
 def support(op: Op, status: BackendStatus) -> Support:
@@ -139,8 +151,14 @@ def primitives(op: Op) -> list[str]:
 # -- explain -----------------------------------------------------------------------------------------------------
 
 
-def explain(name: str) -> str:
-    """All that is known of an op, as text: its declaration, its derivative, and who implements it where."""
+def explain(name: str, width: int | None = None) -> str:
+    """All that is known of an op, or of a function of ops, as text: its declaration, its derivative, and who implements it where.
+
+    ``width``: how long a line may be; None for lines as long as they come.
+    """
+    registry.discover()
+    if _bare(name) in public.__all__ and _bare(name) not in BY_NAME:
+        return _explain_function(_bare(name), width)
     op = find_op(name)
     composed = "" if op.primitive else ", ".join(primitives(op)) or "nothing: its operand is its result"
     facts = [
@@ -151,8 +169,9 @@ def explain(name: str) -> str:
         ("error budget", "exact" if op.ulp == 0 else f"{op.ulp} ULP" if isinstance(op.ulp, int | float) else f"{op.ulp} for n terms, u = eps/2"),
         ("composes to", composed),
     ]  # fmt: skip
-    lines = [f"{op.name}{_signature(op)}", *(f"    {line}" for line in op.doc.splitlines()), ""]
-    lines += [f"{key:<13} {value}" for key, value in facts if value]
+    lines = _heading(op.name, op.signature, op.doc, width)
+    for key, value in facts:
+        lines += fold(f"{key:<13} {value}", width, 14) if value else []
     lines.append("")
     statuses = backends()
     rows = [("backend", "kernel", "dtypes", "where")]
@@ -165,12 +184,27 @@ def explain(name: str) -> str:
         if not found.places:
             rows.append((found.backend, found.how, "", says))
     reasons = [f"{s.name} cannot be used here: {s.reason}" for s in statuses if not s.usable]
-    return "\n".join([*lines, *table(rows), *[""][: len(reasons)], *reasons])
+    lines += [*table(rows, width), *[""][: len(reasons)]]
+    return "\n".join([*lines, *(line for reason in reasons for line in fold(reason, width, 2))])
 
 
-def _signature(op: Op) -> str:
-    """The signature as it was written, without quotes around the annotations."""
-    return str(op.signature).replace("'", "")
+def _explain_function(name: str, width: int | None) -> str:
+    """What is known of a public function that is no op itself, such as einsum."""
+    fn = getattr(public, name)
+    lines = _heading(name, inspect.signature(fn), inspect.getdoc(fn) or "", width)
+    lines.append(f"{'declared':<13} {location(fn)}")
+    says = "a function of ops: it runs wherever they run, and is differentiated through them"
+    return "\n".join([*lines, *fold(f"{'is':<13} {says}", width, 14)])
+
+
+def _heading(name: str, signature: inspect.Signature, doc: str, width: int | None) -> list[str]:
+    """The signature as it was written, without quotes around the annotations, and the docstring."""
+    lines = fold(name + str(signature).replace("'", ""), width, 8)
+    if width is not None:
+        doc = _WRAPPED.sub(" ", doc)  # a paragraph's own line breaks do not fit another width
+    for line in doc.splitlines():
+        lines += fold(f"    {line}" if line else "", width, 4)
+    return [*lines, ""]
 
 
 def _more(op: Op) -> str:
@@ -223,9 +257,37 @@ def dtype_names(kinds: Sequence[DType], of: Sequence[DType] = ALL) -> str:
     return " ".join(d.name for d in kinds)
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text as aligned columns, without trailing blanks."""
+# -- text --------------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Rows of text as aligned columns, without trailing blanks. Into ``width`` characters, if given, cells are folded between words."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        least = [max(len(w) for row in rows for w in row[i].split() or [""]) for i in range(len(widths))]
+        room = [(now - least, i) for i, (now, least) in enumerate(zip(widths, least, strict=True))]
+        most, column = max(room, key=lambda r: (r[0] > 0, widths[r[1]]))
+        if most <= 0:
+            break  # longer words than fit
+        widths[column] -= 1
+    lines = []
+    for row in rows:
+        cells = [fold(cell, at) for cell, at in zip(row, widths, strict=True)]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            lines.append("  ".join(part.ljust(at) for part, at in zip(parts, widths, strict=True)).rstrip())
+    return lines
+
+
+def fold(text: str, width: int | None = None, indent: int = 0) -> list[str]:
+    """A line of text as lines of at most ``width`` characters, broken between words; those after the first are indented."""
+    if width is None or len(text) <= width:
+        return [text]
+    first = text[: len(text) - len(text.lstrip())]
+    return textwrap.wrap(
+        text.lstrip(),
+        width,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,49 @@ def test_explain_a_composite_shows_the_primitives_that_run(capsys):
 )
 def test_explain_says_the_kind_of_derivative_and_what_it_reads(op, sentence):
     assert sentence in support.derivative(BY_NAME[op])
+
+
+def test_explain_points_at_the_code_that_makes_a_familys_kernel(capsys):
+    for op, file in (("exp", "elementwise.py"), ("sum", "reduce.py"), ("max", "reduce.py")):
+        main(["explain", op])
+        assert file in columns(lines(capsys), "backend")["cpu"][3]
+
+
+def test_explain_a_function_that_is_no_op_itself(capsys):
+    assert main(["explain", "corelib.einsum"]) == 0
+    text = lines(capsys)
+    assert text[0] == "einsum(subscripts: str, /, *operands: Tensor) -> Tensor"
+    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in text[-2:])
+    assert re.fullmatch(r"(.*/)?corelib/ops/einsum.py:\d+", facts["declared"].replace(os.sep, "/"))
+    assert facts["is"] == "a function of ops: it runs wherever they run, and is differentiated through them"
+
+
+def test_explain_the_op_of_a_plugin(tmp_path):
+    """Found through the plugin's entry point, with nothing imported before."""
+    (tmp_path / "planted-1.0.dist-info").mkdir()
+    (tmp_path / "planted-1.0.dist-info" / "entry_points.txt").write_text("[corelib.plugins]\nplanted = planted\n")
+    (tmp_path / "planted-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
+    (tmp_path / "planted.py").write_text("""from __future__ import annotations
+from corelib.plugin_api import Tensor, composite, dtypes, hookimpl, ops
+from corelib.rules import unary
+from corelib.samples import reals
+
+@hookimpl
+def declare_ops():
+    @composite(rule=unary(dtypes.FLOATING), samples=reals(-3, 3), ulp=4)
+    def double_exponential(x: Tensor, /) -> Tensor:
+        \"\"\"exp(exp(x)).\"\"\"
+        return ops.exp(ops.exp(x))
+""")
+    found = run(sys.executable, "-m", "corelib", "explain", "double_exponential", PYTHONPATH=str(tmp_path))
+    assert found.returncode == 0, found.stderr
+    text = found.stdout.splitlines()
+    assert text[:2] == ["double_exponential(x: Tensor, /) -> Tensor", "    exp(exp(x))."]
+    facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in text[3 : text.index("", 3)])
+    assert facts["declared"] == f"{tmp_path / 'planted.py'}:8"
+    assert facts["derivative"] == "through the body: each op in it has its own"
+    assert facts["composes to"] == "exp"
+    assert columns(text, "backend")["reference"][1] == "composed"
 
 
 def test_explain_works_for_every_op():
@@ -204,6 +249,8 @@ def test_conformance_without_a_name_tries_every_usable_backend_and_names_the_oth
         (["conformance", "reference", "--op", "exq"], "there is no op 'exq'; did you mean 'exp'"),
         (["conformance", "reference", "--dtype", "flot32"], "no dtype 'flot32'; did you mean 'float32'"),
         (["conformance", "reference:7"], "no device 'reference:7'"),
+        (["explain", "eisnum"], "there is no op 'eisnum'; did you mean 'einsum'"),
+        (["conformance", "reference", "--op", "einsum"], "einsum is a function that calls ops, not an op"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(argv, words, capsys):
@@ -216,7 +263,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(argv, words, capsys):
 
 
 def test_a_mistake_in_the_program_itself_is_not_taken_for_the_users(monkeypatch):
-    def broken(name):
+    def broken(name, width):
         return {}["key"]
 
     monkeypatch.setattr("corelib.__main__.explain", broken)
@@ -245,7 +292,7 @@ def test_version(capsys):
 
 
 def test_an_interrupt_is_one_line(capsys, monkeypatch):
-    def interrupted(name):
+    def interrupted(name, width):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("corelib.__main__.explain", interrupted)
@@ -256,8 +303,25 @@ def test_an_interrupt_is_one_line(capsys, monkeypatch):
 # -- as a process ------------------------------------------------------------------------------------------------
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True)
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def on_a_terminal(columns: int, *command: str) -> list[str]:
+    """What a command prints on a terminal of that many columns."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    without = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=without) as process:
+        os.close(theirs)
+        written = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal reads
+            while more := os.read(ours, 65536):
+                written += more
+    os.close(ours)
+    assert process.returncode == 0, written
+    return written.decode().replace("\r\n", "\n").splitlines()
 
 
 def test_the_module_and_the_script_are_the_same_command():
@@ -279,6 +343,26 @@ def test_output_that_is_piped_has_no_control_characters():
     found = run(sys.executable, "-m", "corelib", "conformance", "reference", "--op", "exp")
     assert found.returncode == 0
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", found.stdout + found.stderr)
+
+
+@pytest.mark.parametrize("command", [["backends"], ["explain", "matmul"], ["explain", "einsum"]], ids=" ".join)
+def test_on_a_narrow_terminal_lines_are_folded_between_words(command):
+    narrow = on_a_terminal(80, sys.executable, "-m", "corelib", *command)
+    assert max(map(len, narrow)) <= 80
+    wide = run(sys.executable, "-m", "corelib", *command).stdout
+    assert max(map(len, wide.splitlines())) > 80
+    assert sorted(" ".join(narrow).split()) == sorted(wide.split())  # nothing is lost
+
+
+def test_a_table_is_folded_only_as_far_as_words_allow():
+    rows = [("name", "what it is"), ("first", "a long description of it"), ("second", "short")]
+    assert support.table(rows) == [
+        "name    what it is", "first   a long description of it", "second  short",
+    ]  # fmt: skip
+    assert support.table(rows, 22) == [
+        "name    what it is", "first   a long", "        description of", "        it", "second  short",
+    ]  # fmt: skip
+    assert max(map(len, support.table(rows, 3))) == len("second  description")
 
 
 def test_explaining_a_primitive_imports_no_compiler():

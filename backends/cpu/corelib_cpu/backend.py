@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,21 @@ __all__ = ["CpuBackend", "get_num_threads", "set_num_threads"]
 
 kernels = KernelSet()
 
-kernels.family(
-    [getattr(ops, name) for name in (*elementwise.NUMPY, "where")],
-    lambda op, dtype: elementwise.make(op.name, dtype.name),
-)
-kernels.family(ops.astype, lambda op, dtype: elementwise.make_astype(dtype.name))
-kernels.family(ops.sum, lambda op, dtype: reduce.make_sum(dtype.name))
-kernels.family([ops.max, ops.min], lambda op, dtype: reduce.make_extreme(op.name, dtype.name))
+
+def _by_names(make: Callable[[str, str], Any]) -> Callable[[Any, Any], Any]:
+    """The maker of a family from one that knows ops and dtypes by their names."""
+    return functools.wraps(make)(lambda op, dtype: make(op.name, dtype.name))
+
+
+def _by_dtype(make: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    """The maker of a family of one op from one that knows dtypes by their names."""
+    return functools.wraps(make)(lambda op, dtype: make(dtype.name))
+
+
+kernels.family([getattr(ops, name) for name in (*elementwise.NUMPY, "where")], _by_names(elementwise.make))
+kernels.family(ops.astype, _by_dtype(elementwise.make_astype))
+kernels.family(ops.sum, _by_dtype(reduce.make_sum))
+kernels.family([ops.max, ops.min], _by_names(reduce.make_extreme))
 for _module, _names in (
     (reduce, ("prod", "argmax", "argmin", "cumulative_sum", "cumulative_prod")),
     (movement, ("full", "arange", "reshape", "permute_dims", "broadcast_to", "flip", "concat", "pad")),
