@@ -294,6 +294,29 @@ class Tensor:
     __hash__ = object.__hash__
 
     if TYPE_CHECKING:  # what ops/methods.py attaches, for type checkers and editors
+        __add__: Callable[..., Tensor]
+        __radd__: Callable[..., Tensor]
+        __sub__: Callable[..., Tensor]
+        __mul__: Callable[..., Tensor]
+        __rmul__: Callable[..., Tensor]
+        __truediv__: Callable[..., Tensor]
+        __floordiv__: Callable[..., Tensor]
+        __mod__: Callable[..., Tensor]
+        __pow__: Callable[..., Tensor]
+        __matmul__: Callable[..., Tensor]
+        __neg__: Callable[..., Tensor]
+        __pos__: Callable[..., Tensor]
+        __abs__: Callable[..., Tensor]
+        __invert__: Callable[..., Tensor]
+        __and__: Callable[..., Tensor]
+        __or__: Callable[..., Tensor]
+        __xor__: Callable[..., Tensor]
+        __lshift__: Callable[..., Tensor]
+        __rshift__: Callable[..., Tensor]
+        __lt__: Callable[..., Tensor]
+        __le__: Callable[..., Tensor]
+        __gt__: Callable[..., Tensor]
+        __ge__: Callable[..., Tensor]
         abs: Callable[..., Tensor]
         all: Callable[..., Tensor]
         any: Callable[..., Tensor]
@@ -353,92 +376,35 @@ class Tensor:
 
     # -- operators -------------------------------------------------------------------------------------------
 
-    def __add__(self, other: Any) -> Tensor:
-        return calls.add(self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return calls.add(self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return calls.subtract(self, other)
-
     def __rsub__(self, other: Any) -> Tensor:
         return calls.subtract(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return calls.multiply(self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return calls.multiply(self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return calls.divide(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
         return calls.divide(other, self)
 
-    def __floordiv__(self, other: Any) -> Tensor:
-        return calls.floor_divide(self, other)
-
     def __rfloordiv__(self, other: Any) -> Tensor:
         return calls.floor_divide(other, self)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return calls.remainder(self, other)
 
     def __rmod__(self, other: Any) -> Tensor:
         return calls.remainder(other, self)
 
-    def __pow__(self, other: Any) -> Tensor:
-        return calls.pow(self, other)
-
     def __rpow__(self, other: Any) -> Tensor:
         return calls.pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return calls.matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         return calls.matmul(other, self)
 
-    def __neg__(self) -> Tensor:
-        return calls.negative(self)
-
-    def __pos__(self) -> Tensor:
-        return calls.positive(self)
-
-    def __abs__(self) -> Tensor:
-        return calls.abs(self)
-
-    def __invert__(self) -> Tensor:
-        return calls.bitwise_invert(self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return calls.bitwise_and(self, other)
-
     def __rand__(self, other: Any) -> Tensor:
         return calls.bitwise_and(other, self)
-
-    def __or__(self, other: Any) -> Tensor:
-        return calls.bitwise_or(self, other)
 
     def __ror__(self, other: Any) -> Tensor:
         return calls.bitwise_or(other, self)
 
-    def __xor__(self, other: Any) -> Tensor:
-        return calls.bitwise_xor(self, other)
-
     def __rxor__(self, other: Any) -> Tensor:
         return calls.bitwise_xor(other, self)
 
-    def __lshift__(self, other: Any) -> Tensor:
-        return calls.bitwise_left_shift(self, other)
-
     def __rlshift__(self, other: Any) -> Tensor:
         return calls.bitwise_left_shift(other, self)
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return calls.bitwise_right_shift(self, other)
 
     def __rrshift__(self, other: Any) -> Tensor:
         return calls.bitwise_right_shift(other, self)
@@ -448,18 +414,6 @@ class Tensor:
 
     def __ne__(self, other: Any) -> Any:
         return calls.not_equal(self, other) if isinstance(other, _OPERAND) or hasattr(other, "__array__") else NotImplemented
-
-    def __lt__(self, other: Any) -> Tensor:
-        return calls.less(self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return calls.less_equal(self, other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return calls.greater(self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return calls.greater_equal(self, other)
 
 
 def _in_place(name: str) -> Any:
