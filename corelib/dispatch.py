@@ -322,7 +322,7 @@ def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]
                     backend = operand._backend
         elif operand is None or isinstance(operand, bool | int | float):
             parameter = op.signature.parameters[op.operands[op.slot(position)]]
-            if not str(parameter.annotation).startswith("Array") and not (operand is None and parameter.default is None):
+            if parameter.default is not None if operand is None else not str(parameter.annotation).startswith("Array"):
                 raise DTypeError(not_a_tensor(op, op.operand_name(position), operand))
             if isinstance(operand, float) and type(operand) is not float:
                 tensors[position] = float(operand)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from . import dtypes
@@ -44,7 +44,40 @@ def not_a_tensor(op: Any, name: str, x: Any) -> str:
     return f"{op.name}: {name} must be a Tensor, got {type(x).__module__}.{type(x).__qualname__}: call corelib.asarray(...)"
 
 
-def _integer(op: Any, name: str, value: Any) -> int:
+class Caller:
+    """Stands for an op in the messages of a public function that is none: its name, and its first operand's."""
+
+    __slots__ = ("name", "operands")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.operands = name, ("x",)
+
+
+def checked(name: str, x: Any, argument: str = "x") -> tuple[int, ...]:
+    """The shape of x, which must be a Tensor; the DTypeError names the function ``name`` and its ``argument``."""
+    if not hasattr(x, "_backend"):
+        raise DTypeError(not_a_tensor(Caller(name), argument, x))
+    return x.shape
+
+
+def checked_axis(name: str, x: Any, axis: Any, argument: str = "x") -> int:
+    """``axis`` of x as a negative integer; errors name the function ``name``."""
+    return normalize_axis(Caller(name), "axis", axis, len(checked(name, x, argument)))
+
+
+def several(op: Any, arrays: Any) -> tuple[Any, ...]:
+    """A sequence of tensors as a tuple; errors name ``op``."""
+    if not isinstance(arrays, Iterable):
+        raise DTypeError(f"{op.name}: arrays must be a sequence of tensors, got {arrays!r}")
+    arrays = tuple(arrays)
+    for position, x in enumerate(arrays):
+        if not hasattr(x, "_backend"):
+            raise DTypeError(not_a_tensor(op, f"arrays[{position}]", x))
+    return arrays
+
+
+def as_integer(op: Any, name: str, value: Any) -> int:
+    """``value`` as a Python integer, or DTypeError."""
     try:
         return operator.index(value)
     except TypeError:
@@ -53,7 +86,7 @@ def _integer(op: Any, name: str, value: Any) -> int:
 
 def normalize_axis(op: Any, name: str, value: Any, ndim: int) -> int:
     """``value`` as a negative axis of ``ndim`` axes, or ShapeError."""
-    axis = _integer(op, name, value)
+    axis = as_integer(op, name, value)
     if not -ndim <= axis < ndim:
         raise ShapeError(f"{op.name}: {name} {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
     return axis if axis < 0 else axis - ndim
@@ -90,7 +123,7 @@ def _canonical_axes(op: Any, name: str, value: Any, ndim: int) -> tuple[int, ...
 
 def as_shape(op: Any, name: str, value: Any, x: Any = None) -> tuple[int, ...]:
     """A shape as a tuple of non-negative integers, or ShapeError."""
-    shape = tuple(_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
+    shape = tuple(as_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
     for size in shape:
         if size < 0:
             raise ShapeError(f"{op.name}: {name} {shape} has a negative size")
@@ -98,7 +131,7 @@ def as_shape(op: Any, name: str, value: Any, x: Any = None) -> tuple[int, ...]:
 
 
 def _new_shape(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
-    shape = tuple(_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
+    shape = tuple(as_integer(op, name, v) for v in (value if isinstance(value, tuple | list) else (value,)))
     old, size = _tensor(op, x).shape, math.prod(x.shape)
     if -1 in shape:
         known = -math.prod(shape) if shape.count(-1) == 1 else 0
@@ -117,6 +150,8 @@ def _permutation(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
     key = (value, ndim, *map(type, value)) if value.__class__ is tuple else None  # the types, since 1.0 == 1
     if key in _KNOWN_PERMUTATIONS:
         return _KNOWN_PERMUTATIONS[key]
+    if not isinstance(value, tuple | list):
+        raise DTypeError(f"{op.name}: {name} must be a sequence of integers, got {value!r}")
     axes = tuple(normalize_axis(op, name, v, ndim) for v in value)
     if sorted(axes) != list(range(-ndim, 0)):
         raise ShapeError(f"{op.name}: {name} {tuple(value)} is not a permutation of the {ndim} axes of x")
@@ -141,11 +176,18 @@ def _bool(op: Any, name: str, value: Any, x: Any) -> bool:
 
 
 def _int(op: Any, name: str, value: Any, x: Any) -> int | None:
-    return None if value is None else _integer(op, name, value)
+    return None if value is None else as_integer(op, name, value)
 
 
 def _float(op: Any, name: str, value: Any, x: Any) -> float | None:
-    return None if value is None else float(value)
+    if value.__class__ is float or value is None:
+        return value
+    try:
+        if isinstance(value, str):  # which float() would read
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{op.name}: {name} must be a number, got {value!r}") from None
 
 
 CANONICAL: dict[str, Callable[[Any, str, Any, Any], Any]] = {

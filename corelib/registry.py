@@ -326,11 +326,11 @@ class Registry:
         """The backend instance of a device string."""
         if isinstance(device, Backend):
             return device
+        if not isinstance(device, str):
+            raise BackendError(f"a device is a string such as 'cpu' or 'cuda:1', got {device!r}")
         found = self._instances.get(device)
         if found is not None:
             return found
-        if not isinstance(device, str):
-            raise BackendError(f"a device is a string such as 'cpu' or 'cuda:1', got {device!r}")
         name, _, suffix = device.partition(":")
         with self.lock:
             cls = self.load(name)

@@ -7,7 +7,6 @@ compute (triangles, diagonals) are composites.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..dispatch import composite, execute
 from ..dtypes import float32, int64
 from ..errors import DTypeError, ShapeError
 from ..op import calls
-from ..params import normalize_axis, not_a_tensor
+from ..params import Caller, as_integer, as_shape, checked, checked_axis, normalize_axis, several
 from ..rules import Spec, custom
 from ..samples import ErrorSample, Sample, shapes
 from .compare import less_equal, not_equal
@@ -26,35 +25,6 @@ from .movement import broadcast_to, concat, narrow, permute_dims, reshape
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
-
-
-class _Caller:
-    """Stands for an op in the messages of parameters: its name, and its first operand's."""
-
-    __slots__ = ("name", "operands")
-
-    def __init__(self, name: str) -> None:
-        self.name, self.operands = name, ("x",)
-
-
-def checked(name: str, x: Any) -> tuple[int, ...]:
-    """The shape of x, which must be a Tensor; the DTypeError names the function ``name``."""
-    if not hasattr(x, "_backend"):
-        raise DTypeError(not_a_tensor(_Caller(name), "x", x))
-    return x.shape
-
-
-def checked_axis(name: str, x: Any, axis: Any) -> int:
-    """``axis`` of x as a negative integer; errors name the function ``name``."""
-    return normalize_axis(_Caller(name), "axis", axis, len(checked(name, x)))
-
-
-def _several(name: str, arrays: Sequence[Any]) -> tuple[Tensor, ...]:
-    arrays = tuple(arrays)
-    for position, x in enumerate(arrays):
-        if not hasattr(x, "_backend"):
-            raise DTypeError(not_a_tensor(_Caller(name), f"arrays[{position}]", x))
-    return arrays
 
 
 # -- axes --------------------------------------------------------------------------------------------------------
@@ -81,7 +51,7 @@ def expand_dims(x: Tensor, /, axis: int | Sequence[int] = 0) -> Tensor:
     """
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     ndim = len(checked("expand_dims", x)) + len(axes)
-    new = [normalize_axis(_Caller("expand_dims"), "axis", a, ndim) for a in axes]
+    new = [normalize_axis(Caller("expand_dims"), "axis", a, ndim) for a in axes]
     if len(set(new)) != len(new):
         raise ShapeError(f"expand_dims: axis {axes} names an axis twice")
     sizes = iter(x.shape)
@@ -147,12 +117,12 @@ def ravel(x: Tensor, /) -> Tensor:
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that tensors of these shapes broadcast to, or ShapeError."""
-    return rules.broadcast_shapes(*(tuple(s) if isinstance(s, tuple | list) else (s,) for s in shapes))
+    return rules.broadcast_shapes(*(as_shape(Caller("broadcast_shapes"), f"shapes[{i}]", s) for i, s in enumerate(shapes)))
 
 
 def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:
     """The tensors, each broadcast to the shape common to all."""
-    shape = rules.broadcast_shapes(*(x.shape for x in _several("broadcast_arrays", arrays)))
+    shape = rules.broadcast_shapes(*(x.shape for x in several(Caller("broadcast_arrays"), arrays)))
     return [broadcast_to(x, shape) for x in arrays]
 
 
@@ -164,7 +134,7 @@ def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
 
     Example: ``stack([x, y], axis=-1)`` for x and y of shape (3,) has shape (3, 2).
     """
-    arrays = _several("stack", arrays)
+    arrays = several(Caller("stack"), arrays)
     if not arrays:
         raise ShapeError("stack: at least one tensor is needed, got none")
     for position, x in enumerate(arrays):
@@ -172,7 +142,7 @@ def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
             raise ShapeError(
                 f"stack: arrays[{position}] has shape {x.shape}, arrays[0] has {arrays[0].shape}: equal shapes are needed"
             )
-    axis = normalize_axis(_Caller("stack"), "axis", axis, arrays[0].ndim + 1)
+    axis = normalize_axis(Caller("stack"), "axis", axis, arrays[0].ndim + 1)
     return concat([expand_dims(x, axis=axis) for x in arrays], axis=axis)
 
 
@@ -188,11 +158,11 @@ def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tens
 
     Raises ShapeError when equal parts are impossible; see ``array_split``.
     """
+    if isinstance(indices_or_sections, tuple | list):
+        return _cut_at("split", x, indices_or_sections, axis)
     axis = checked_axis("split", x, axis)
     n = x.shape[axis]
-    if isinstance(indices_or_sections, tuple | list):
-        return _cut(x, axis, [operator.index(i) for i in indices_or_sections])
-    sections = operator.index(indices_or_sections)
+    sections = as_integer(Caller("split"), "indices_or_sections", indices_or_sections)
     if sections < 1 or n % sections:
         raise ShapeError(
             f"split: axis {axis} of size {n} does not divide into {sections} equal parts: use array_split, or give positions"
@@ -203,12 +173,18 @@ def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tens
 def array_split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tensor]:
     """As ``split``, but the parts of an axis that does not divide differ by one element at most, the longer ones first."""
     if isinstance(indices_or_sections, tuple | list):
-        return split(x, indices_or_sections, axis=axis)
-    axis, sections = checked_axis("array_split", x, axis), operator.index(indices_or_sections)
+        return _cut_at("array_split", x, indices_or_sections, axis)
+    axis = checked_axis("array_split", x, axis)
+    sections = as_integer(Caller("array_split"), "indices_or_sections", indices_or_sections)
     if sections < 1:
         raise ShapeError(f"array_split: at least one part is needed, got {sections}")
     size, longer = divmod(x.shape[axis], sections)
     return _cut(x, axis, [i * size + (i if i < longer else longer) for i in range(1, sections)])
+
+
+def _cut_at(name: str, x: Tensor, positions: Sequence[Any], axis: Any) -> list[Tensor]:
+    axis = checked_axis(name, x, axis)
+    return _cut(x, axis, [as_integer(Caller(name), "indices_or_sections", i) for i in positions])
 
 
 def _cut(x: Tensor, axis: int, at: list[int]) -> list[Tensor]:
@@ -238,7 +214,7 @@ def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -
     for by, a in zip(shifts, axes, strict=True):
         a = checked_axis("roll", x, a)
         n = x.shape[a]
-        by = operator.index(by) % n if n else 0
+        by = as_integer(Caller("roll"), "shift", by) % n if n else 0
         if by:
             x = concat([narrow(x, a, n - by, by), narrow(x, a, 0, n - by)], axis=a)
     return x
@@ -250,9 +226,10 @@ def tile(x: Tensor, repetitions: int | Sequence[int], /) -> Tensor:
     Example: ``tile(x, (2, 3))`` of shape (4,) has shape (2, 12).
     """
     times = tuple(repetitions) if isinstance(repetitions, tuple | list) else (repetitions,)
-    if any(operator.index(t) < 0 for t in times):
-        raise ShapeError(f"tile: repetitions must not be negative, got {times}")
     shape = checked("tile", x)
+    times = tuple(as_integer(Caller("tile"), "repetitions", t) for t in times)
+    if min(times, default=0) < 0:
+        raise ShapeError(f"tile: repetitions must not be negative, got {times}")
     longer = len(times) - len(shape)
     sizes, times = (1,) * longer + shape, (1,) * -longer + times  # a negative number of ones is none
     pairs = [(1, n) for n in sizes]
@@ -273,10 +250,11 @@ def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     axis = checked_axis("repeat", x, axis)
     n = x.shape[axis]
     if isinstance(repeats, tuple | list):
-        repeats = asarray(list(repeats), dtype=int64, device=x._backend)
+        repeats = [as_integer(Caller("repeat"), "repeats", count) for count in repeats]
+        repeats = asarray(repeats, dtype=int64, device=x._backend)
     if hasattr(repeats, "_backend"):
         return calls.take(x, _repeated_positions(repeats, n), axis=axis)
-    times = operator.index(repeats)
+    times = as_integer(Caller("repeat"), "repeats", repeats)
     if times < 0:
         raise ShapeError(f"repeat: repeats must not be negative, got {times}")
     at = x.ndim + axis
@@ -312,6 +290,7 @@ def diff(
     For bool: whether neighbours differ.
     """
     axis = checked_axis("diff", x, axis)
+    n = as_integer(Caller("diff"), "n", n)
     if n < 0:
         raise ShapeError(f"diff: n must not be negative, got {n}")
     parts = [p for p in (prepend, x, append) if p is not None]

@@ -6,7 +6,6 @@ Everything here comes down to ``matmul``, so that a backend's one fast product s
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,11 @@ from ..dtypes import NUMERIC, float32
 from ..dtypes import bool as bool_
 from ..errors import DTypeError, ShapeError
 from ..op import SUM_BOUND, calls
+from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, shapes
 from ..tape import unbroadcast
-from .arrange import checked_axis, diagonal
+from .arrange import diagonal
 from .elementwise import multiply
 from .movement import permute_dims, reshape
 from .reduce import sum
@@ -193,6 +193,8 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
 
     The result has the other axes of x1, then those of x2. Example: ``tensordot(x1, x2, axes=((0,), (1,)))``.
     """
+    checked("tensordot", x1, "x1")
+    checked("tensordot", x2, "x2")
     if isinstance(axes, tuple | list):
         given = [list(a) if isinstance(a, tuple | list) else [a] for a in axes]
         if len(given) != 2 or len(given[0]) != len(given[1]):
@@ -200,7 +202,7 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
         first = [checked_axis("tensordot", x1, a) for a in given[0]]
         second = [checked_axis("tensordot", x2, a) for a in given[1]]
     else:
-        count = operator.index(axes)
+        count = as_integer(Caller("tensordot"), "axes", axes)
         if not 0 <= count <= (x1.ndim if x1.ndim < x2.ndim else x2.ndim):
             raise ShapeError(f"tensordot: axes {count} is out of range for shapes {x1.shape} and {x2.shape}")
         first, second = list(range(-count, 0)), [a - x2.ndim for a in range(count)]

@@ -16,7 +16,7 @@ from ..dispatch import primitive
 from ..dtypes import NUMERIC, DType, as_dtype
 from ..errors import BackendError, DTypeError, ShapeError
 from ..op import calls
-from ..params import as_shape
+from ..params import Caller, as_integer, as_shape, checked, several
 from ..registry import registry
 from ..rules import Spec, custom
 from ..samples import Sample, calls_
@@ -29,18 +29,23 @@ if TYPE_CHECKING:
 CONSTANT = "it has no operand"
 
 
-def _scalar_dtype(op: Any, value: Any, dtype: Any) -> DType:
-    if dtype is not None:
-        return as_dtype(dtype)
-    if isinstance(value, bool | int | float):
-        return dtypes.as_dtype(bool if isinstance(value, bool) else int if isinstance(value, int) else float)
-    raise DTypeError(f"{op}: fill_value must be a Python scalar, got {value!r}")
+def _number(name: str, argument: str, value: Any) -> bool | int | float:
+    """A Python number from one, from NumPy's or from a 0-d tensor; the DTypeError names the function and its argument."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if not isinstance(value, bool | int | float):
+        raise DTypeError(f"{name}: {argument} must be a number, got {value!r}")
+    return value
+
+
+def _kind(*values: Any) -> DType:
+    """The default dtype of Python numbers together."""
+    return as_dtype(float if any(isinstance(v, float) for v in values) else bool if all(isinstance(v, bool) for v in values) else int)
 
 
 def _bind_full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> tuple[tuple[()], dict[str, Any]]:
-    if hasattr(fill_value, "item"):
-        fill_value = fill_value.item()
-    dtype = _scalar_dtype("full", fill_value, dtype)
+    fill_value = _number("full", "fill_value", fill_value)
+    dtype = _kind(fill_value) if dtype is None else as_dtype(dtype)
     kind = dtype.kind
     if kind == "float":
         fill_value = float(fill_value)
@@ -50,15 +55,7 @@ def _bind_full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = 
         raise DTypeError(f"full: {fill_value!r} does not fit {dtype.name}")
     else:
         fill_value = int(fill_value)
-    return (), {"shape": as_shape(_FULL, "shape", shape), "fill_value": fill_value, "dtype": dtype, "device": device}
-
-
-class _Named:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-_FULL, _ARANGE = _Named("full"), _Named("arange")
+    return (), {"shape": as_shape(Caller("full"), "shape", shape), "fill_value": fill_value, "dtype": dtype, "device": device}
 
 
 @custom(joint=())
@@ -83,7 +80,11 @@ def _bind_arange(
 ) -> tuple[tuple[()], dict[str, Any]]:
     if stop is None:
         start, stop = 0, start
-    start, stop, step = (v.item() if hasattr(v, "item") else v for v in (start, stop, step))
+    start, stop, step = (
+        _number("arange", name, v) for name, v in (("start", start), ("stop", stop), ("step", step))
+    )
+    if not all(math.isfinite(v) for v in (start, stop, step)):
+        raise ShapeError(f"arange: start, stop and step must be finite, got {start}, {stop} and {step}")
     if step == 0:
         raise ShapeError("arange: step must not be 0")
     if dtype is None:
@@ -120,42 +121,49 @@ def arange(start: Scalar, /, stop: Scalar | None = None, step: Scalar = 1, *, dt
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of ``shape``; dtype float32 unless given."""
-    return full(shape, 0, dtype=dtype or dtypes.float32, device=device)
+    return full(as_shape(Caller("zeros"), "shape", shape), 0, dtype=dtype or dtypes.float32, device=device)
 
 
 def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones of ``shape``; dtype float32 unless given."""
-    return full(shape, 1, dtype=dtype or dtypes.float32, device=device)
+    return full(as_shape(Caller("ones"), "shape", shape), 1, dtype=dtype or dtypes.float32, device=device)
 
 
 def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of ``shape`` whose values are unspecified (here: zeros, so that programs repeat)."""
-    return zeros(shape, dtype=dtype, device=device)
+    return full(as_shape(Caller("empty"), "shape", shape), 0, dtype=dtype or dtypes.float32, device=device)
 
 
 def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of x's shape, and of its dtype and device unless given, filled with ``fill_value``."""
-    return full(x.shape, fill_value, dtype=dtype or x.dtype, device=x._backend if device is None else device)
+    return _like("full_like", x, fill_value, dtype, device)
+
+
+def _like(name: str, x: Any, value: Any, dtype: Any, device: Any) -> Tensor:
+    shape = checked(name, x)
+    return full(shape, _number(name, "fill_value", value), dtype=dtype or x.dtype, device=x._backend if device is None else device)
 
 
 def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of x's shape, and of its dtype and device unless given."""
-    return full_like(x, 0, dtype=dtype, device=device)
+    return _like("zeros_like", x, 0, dtype, device)
 
 
 def ones_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones of x's shape, and of its dtype and device unless given."""
-    return full_like(x, 1, dtype=dtype, device=device)
+    return _like("ones_like", x, 1, dtype, device)
 
 
 def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor like x with unspecified values (here: zeros)."""
-    return full_like(x, 0, dtype=dtype, device=device)
+    return _like("empty_like", x, 0, dtype, device)
 
 
 def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
     """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``); float32 unless given."""
     dtype = as_dtype(dtype) if dtype is not None else dtypes.float32
+    start, stop = _number("linspace", "start", start), _number("linspace", "stop", stop)
+    num = as_integer(Caller("linspace"), "num", num)
     if num < 0:
         raise ShapeError(f"linspace: num must not be negative, got {num}")
     intervals = num - 1 if endpoint else num
@@ -170,9 +178,12 @@ def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: A
 
 def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on the ``k``-th diagonal of an ``n_rows`` by ``n_cols`` matrix, zeros elsewhere; dtype float32 unless given."""
-    rows = arange(n_rows, device=device)
-    columns = arange(n_rows if n_cols is None else n_cols, device=device)
-    return calls.astype(calls.equal(calls.reshape(rows, (-1, 1)) + k, columns), dtype or dtypes.float32)
+    caller = Caller("eye")
+    (height,) = as_shape(caller, "n_rows", as_integer(caller, "n_rows", n_rows))
+    (width,) = (height,) if n_cols is None else as_shape(caller, "n_cols", as_integer(caller, "n_cols", n_cols))
+    rows, columns = arange(height, device=device), arange(width, device=device)
+    diagonal = calls.reshape(rows, (-1, 1)) + as_integer(caller, "k", k)
+    return calls.astype(calls.equal(diagonal, columns), dtype or dtypes.float32)
 
 
 # -- from data ---------------------------------------------------------------------------------------------------
@@ -209,8 +220,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
     backend = registry.creation(device)
     if isinstance(obj, bool | int | float | list | tuple):
         shape, values = _flatten(obj)
-        kind = float if any(isinstance(v, float) for v in values) or not values else bool if all(isinstance(v, bool) for v in values) else int
-        found = as_dtype(dtype) if dtype is not None else as_dtype(kind)
+        found = as_dtype(dtype) if dtype is not None else _kind(*values) if values else dtypes.float32
         return from_buffer(_pack(values, found), shape, found, backend)
     if hasattr(obj, "__array_interface__") or hasattr(obj, "__array__"):
         x = _from_numpy(obj, backend)
@@ -329,6 +339,9 @@ def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
     """Coordinate tensors of the grid that the one-dimensional ``arrays`` span, in "xy" or "ij" order."""
     if indexing not in ("xy", "ij"):
         raise ShapeError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    for i, x in enumerate(several(Caller("meshgrid"), arrays)):
+        if x.ndim > 1:
+            raise ShapeError(f"meshgrid: arrays[{i}] must have at most one dimension, got shape {x.shape}")
     n = len(arrays)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
     shape = tuple(arrays[i].size for i in order)

@@ -132,7 +132,7 @@ def _diagnosing(first: int) -> Any:
 
     def diagnose(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
         x = operands[0]
-        for axis, index in enumerate(operands[first:], x.ndim + params["axis"]):
+        for axis, index in enumerate(operands[first:], x.ndim + (-1 if params["axis"] is None else params["axis"])):
             check_bounds(op.name, index, axis, x.shape[axis])
 
     return diagnose
@@ -421,13 +421,14 @@ def _one(case: Any) -> Any:
     kind="index", rule=_take_rule, ulp=0, samples=calls_(*[_one(c) for c in PLACES if c[3] == 1]),
     errors=[
         ErrorSample(
-            IndexOutOfBoundsError, r"index 3 is out of bounds for axis 0 of size 3",
+            IndexOutOfBoundsError, r"^take: index 3 is out of bounds for axis 0 of size 3",
             lambda m: Sample((m.array((3,), float32), _indices(m, 0, 3)), {"axis": 0}),
         ),
         ErrorSample(
             ShapeError, r"take: x of shape \(3, 2\) needs an axis", lambda m: Sample((m.array((3, 2), float32), _indices(m, 0)))
         ),
     ],
+    diagnose=_diagnosing(1),
 )  # fmt: skip
 def take(x: Tensor, indices: Tensor, /, *, axis: Axis | None = None) -> Tensor:
     """The slices of ``x`` along ``axis`` that an integer tensor of any shape names; ``axis`` may be left out if x has one.

@@ -15,7 +15,7 @@ from ..dispatch import as_scalar, primitive
 from ..dtypes import float32
 from ..errors import DTypeError, ShapeError
 from ..op import calls
-from ..params import normalize_axis, not_a_tensor
+from ..params import normalize_axis, not_a_tensor, several
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Raw, Sample, calls_, shapes
 from ..tape import unbroadcast
@@ -157,10 +157,7 @@ def _bind_concat(
     arrays: Sequence[Tensor], /, *, axis: int | None = 0
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     op = concat.op  # type: ignore[attr-defined]
-    arrays = tuple(arrays)
-    for position, x in enumerate(arrays):
-        if not hasattr(x, "_backend"):
-            raise DTypeError(not_a_tensor(op, f"arrays[{position}]", x))
+    arrays = several(op, arrays)
     if not arrays:
         raise ShapeError("concat: at least one tensor is needed, got none")
     if axis is None:
@@ -342,6 +339,9 @@ def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: S
 def _slice_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x = specs[0]
     start, size, step = params["start"], params["size"], params["step"]
+    for name, value in (("start", start), ("size", size), ("step", step)):
+        if not (isinstance(value, tuple) and all(hasattr(v, "__index__") for v in value)):
+            raise DTypeError(f"{op.name}: {name} must be a tuple of integers, got {value!r}")
     if not len(start) == len(size) == len(step) == x.ndim:
         raise ShapeError(
             f"{op.name}: start, size and step must have one entry for each of the {x.ndim} axes of x"

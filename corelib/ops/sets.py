@@ -13,6 +13,7 @@ from ..dtypes import bool as bool_
 from ..dtypes import int64, result_type
 from ..errors import DTypeError
 from ..op import calls
+from ..params import checked
 from .arrange import diff
 from .compare import equal, not_equal
 from .creation import asarray, full
@@ -49,9 +50,8 @@ class UniqueInverse(NamedTuple):
     inverse_indices: Tensor
 
 
-def _flat(name: str, x: Any) -> Tensor:
-    if not hasattr(x, "_backend"):
-        raise DTypeError(f"{name}: x must be a Tensor, got {type(x).__name__}: call corelib.asarray(...)")
+def _flat(name: str, x: Any, argument: str = "x") -> Tensor:
+    checked(name, x, argument)
     return reshape(x, (x.size,))
 
 
@@ -76,7 +76,11 @@ def unique_all(x: Tensor, /) -> UniqueAll:
     ``indices``: where in the flattened x each occurs first; ``inverse_indices``, of x's shape: which value each element is, so that
     ``take(values, inverse_indices)`` is x; ``counts``: how often each occurs.
     """
-    line = _flat("unique_all", x)
+    return _unique("unique_all", x)
+
+
+def _unique(name: str, x: Any) -> UniqueAll:
+    line = _flat(name, x)
     order, begins, starts = _groups(line)
     indices = take(order, starts)
     group = subtract(cumulative_sum(begins, axis=0, dtype=int64), 1)
@@ -89,13 +93,13 @@ def unique_all(x: Tensor, /) -> UniqueAll:
 
 def unique_counts(x: Tensor, /) -> UniqueCounts:
     """The distinct elements of x in ascending order and how often each occurs."""
-    found = unique_all(x)
+    found = _unique("unique_counts", x)
     return UniqueCounts(found.values, found.counts)
 
 
 def unique_inverse(x: Tensor, /) -> UniqueInverse:
     """The distinct elements of x in ascending order, and of x's shape, which of them each element is."""
-    found = unique_all(x)
+    found = _unique("unique_inverse", x)
     return UniqueInverse(found.values, found.inverse_indices)
 
 
@@ -109,6 +113,9 @@ def unique_values(x: Tensor, /) -> Tensor:
 def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tensor:
     """For each element of x1, whether x2 holds an equal one (or, with ``invert``, none): bool, of x1's shape."""
     like = x1 if hasattr(x1, "_backend") else x2
+    for argument, x in (("x1", x1), ("x2", x2)):
+        if not isinstance(x, bool | int | float):
+            checked("isin", x, argument)
     if not hasattr(like, "_backend"):
         raise DTypeError("isin needs a Tensor among its operands")
     dtype = result_type(x1, x2)
@@ -127,17 +134,21 @@ def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tens
 
 def union1d(x1: Tensor, x2: Tensor, /) -> Tensor:
     """The distinct elements of x1 and x2 together, in ascending order."""
-    return unique_values(concat([_flat("union1d", x1), _flat("union1d", x2)]))
+    return unique_values(concat([_flat("union1d", x1, "x1"), _flat("union1d", x2, "x2")]))
 
 
 def intersect1d(x1: Tensor, x2: Tensor, /) -> Tensor:
     """The distinct elements that x1 and x2 both have, in ascending order."""
+    checked("intersect1d", x1, "x1")
+    checked("intersect1d", x2, "x2")
     values = unique_values(astype(x1, result_type(x1, x2)))
     return take(values, nonzero(isin(values, x2))[0])
 
 
 def setdiff1d(x1: Tensor, x2: Tensor, /) -> Tensor:
     """The distinct elements of x1 that x2 does not have, in ascending order."""
+    checked("setdiff1d", x1, "x1")
+    checked("setdiff1d", x2, "x2")
     values = unique_values(x1)
     return take(values, nonzero(isin(values, x2, invert=True))[0])
 

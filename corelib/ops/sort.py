@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,9 +9,9 @@ from ..dispatch import primitive
 from ..dtypes import float32, int64
 from ..errors import ShapeError
 from ..op import calls
+from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, custom, same_as
 from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
-from .arrange import checked_axis
 from .movement import narrow
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ def _bind_search(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if side not in ("left", "right"):
         raise ShapeError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
+    if sorter is not None:
+        checked("searchsorted", sorter, "sorter")
     return (x1 if sorter is None else calls.take(x1, sorter, axis=0), x2), {"side": side}
 
 
@@ -113,7 +114,7 @@ def top_k(x: Tensor, k: int, /, *, axis: int = -1, largest: bool = True) -> TopK
 
     Equal elements keep their order, and NaN counts as the largest. Raises ShapeError when the axis has fewer elements.
     """
-    axis, k = checked_axis("top_k", x, axis), operator.index(k)
+    axis, k = checked_axis("top_k", x, axis), as_integer(Caller("top_k"), "k", k)
     if not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"top_k: k is {k}, axis {axis} of x of shape {x.shape} has {x.shape[axis]} elements")
     indices = narrow(argsort(x, axis=axis, descending=largest), axis, 0, k)

@@ -1,0 +1,104 @@
+"""A wrong argument of any public function is refused in corelib's own words, which name the function; on every backend in the same ones."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+import corelib
+from corelib import ops
+from corelib.errors import CorelibError
+from corelib.op import OPS
+
+NAMES = sorted(
+    set(ops.__all__) - {"asarray", "from_dlpack"}
+)  # which take anything, and have tests of their own
+NO_TENSORS = {"list": [1.0, 2.0], "str": "text", "None": None, "array": np.ones(2), "object": object()}
+NO_VALUES = {"object": object(), "str": "nonsense", "list": [1.5]}
+OPERANDS = ("Tensor", "Array", "Sequence[Tensor")
+ALWAYS_RIGHT = ("bool", "Copy")  # truth is asked of anything, and copying is up to the backend
+
+
+def parameters(name):
+    return list(inspect.signature(getattr(ops, name)).parameters.values())
+
+
+def right(p):
+    """A value that the parameter ``p`` may have."""
+    annotation = str(p.annotation)
+    if p.name in ("shape", "dtype"):
+        return {"shape": (2,), "dtype": corelib.float32}[p.name]
+    if annotation.startswith("Sequence[Tensor"):
+        return [corelib.ones(2, device="reference")]
+    if annotation.startswith(OPERANDS):
+        return corelib.ones(2, device="reference")
+    return 0 if annotation.startswith(("int", "Axis")) else (1,) if annotation.startswith("tuple") else 1.0
+
+
+def call(name, position, value):
+    """Call a function with ``value`` at a position, and what is right elsewhere where something is required."""
+    args, kwargs = [], {}
+    for i, p in enumerate(parameters(name)):
+        required = p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+        if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) and (required or i <= position):
+            args.append(value if i == position else right(p) if required else p.default)
+        elif i == position or required:
+            kwargs[p.name] = value if i == position else right(p)
+    return getattr(ops, name)(*args, **kwargs)
+
+
+def refusal(name, position, value):
+    with pytest.raises(CorelibError) as caught:
+        call(name, position, value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", NO_TENSORS.values(), ids=NO_TENSORS)
+@pytest.mark.parametrize("name", [n for n in NAMES if parameters(n)])
+def test_what_is_no_tensor_is_refused(name, value):
+    if str(parameters(name)[0].annotation).startswith(OPERANDS):
+        assert name in refusal(name, 0, value)
+
+
+def wrong_parameters():
+    for name in NAMES:
+        for position, p in enumerate(parameters(name)):
+            if (
+                not str(p.annotation).startswith((*OPERANDS, *ALWAYS_RIGHT))
+                and p.kind is not p.VAR_POSITIONAL
+            ):
+                yield pytest.param(name, position, id=f"{name}-{p.name}")
+
+
+@pytest.mark.parametrize(("name", "position"), list(wrong_parameters()))
+def test_a_wrong_parameter_is_refused(name, position):
+    p = parameters(name)[position]
+    for value in NO_VALUES.values():
+        words = refusal(name, position, value)
+        if p.name not in ("device", "dtype"):
+            assert name in words, words
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if op.errors], ids=lambda op: op.name)
+def test_a_declared_refusal_names_the_op(op):
+    for error in op.errors:
+        assert issubclass(error.error, CorelibError)
+
+
+def test_a_refusal_names_the_function_that_was_called():
+    x = corelib.ones((3, 2), device="reference")
+    with pytest.raises(CorelibError, match=r"^take: index 3 is out of bounds for axis 0 of size 3"):
+        corelib.take(x, corelib.asarray([0, 3], device="reference"), axis=0)
+    with pytest.raises(CorelibError, match=r"^zeros: shape \(-1,\) has a negative size"):
+        corelib.zeros((-1,), device="reference")
+
+
+@pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
+@pytest.mark.parametrize("name", ["add", "multiply", "maximum", "equal", "atan2"])
+def test_none_is_no_operand(name, device):
+    x = corelib.ones(2, device=device)
+    with pytest.raises(CorelibError, match=f"^{name}: x2 must be a Tensor, got builtins.NoneType"):
+        getattr(ops, name)(x, None)
+    assert ops.clip(x, None, None).tolist() == [1.0, 1.0]
