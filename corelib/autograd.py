@@ -50,7 +50,13 @@ class _Switch:
 
 
 def no_grad() -> _Switch:
-    """Record nothing inside ``with no_grad():`` (or in a function decorated ``@no_grad()``), in this thread and context."""
+    """Record nothing inside ``with no_grad():`` (or in a function decorated ``@no_grad()``), in this thread and context.
+
+    Example::
+
+        with corelib.no_grad():
+            accuracy = (model(x).argmax(axis=-1) == labels).astype(corelib.float32).mean()
+    """
     return _Switch(False)
 
 
@@ -204,6 +210,8 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, 
 
     ``fn`` must return a scalar floating tensor (with ``has_aux``, a pair of it and anything else, and the value is that pair). An argument may
     be a tensor or nested lists, tuples and dictionaries of tensors; its gradient has the same structure, shapes, dtypes and devices.
+
+    Example: ``value_and_grad(f)(x)`` is ``(f(x), grad(f)(x))``.
     """
 
     @functools.wraps(fn)
@@ -245,6 +253,11 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]
     """``fn(*primals)`` and a function from cotangents of the result to a tuple of cotangents, one per primal.
 
     The result may be a tensor or a tree of tensors; the cotangent has the same structure. The function can be called repeatedly.
+
+    Example::
+
+        y, pullback = corelib.vjp(corelib.exp, x)
+        (gradient,) = pullback(corelib.ones(y.shape))
     """
     inside = _Variables(primals, range(len(primals)), "vjp")
     with enable_grad():
@@ -265,7 +278,10 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]
 
 
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """``fn(*primals)`` and its directional derivative along ``tangents`` (one per primal, of its structure)."""
+    """``fn(*primals)`` and its directional derivative along ``tangents`` (one per primal, of its structure).
+
+    Example: ``jvp(exp, (x,), (ones(x.shape),))`` is ``(exp(x), exp(x))``.
+    """
     inside = _Variables(tuple(primals), range(len(primals)), "jvp")
     given, _ = flatten(list(tangents))
     if len(given) != len(inside.variables):
@@ -287,7 +303,10 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
 
 
 def jacobian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of first derivatives of a tensor-valued ``fn``: shape ``result.shape + x.shape``."""
+    """A function that returns the matrix of first derivatives of a tensor-valued ``fn``: shape ``result.shape + x.shape``.
+
+    Example: ``jacobian(lambda x: x @ ones((3, 4)))(x)`` for x of shape (2, 3) has shape (2, 4, 2, 3).
+    """
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -320,11 +339,19 @@ def map_rows(rows: list[Any], x: Any, y: Tensor) -> Any:
 
 
 def hessian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of second derivatives of a scalar-valued ``fn``: shape ``x.shape + x.shape``."""
+    """A function that returns the matrix of second derivatives of a scalar-valued ``fn``: shape ``x.shape + x.shape``.
+
+    Example: ``hessian(lambda x: (x * x).sum())(x)`` for x of shape (3,) is ``2 * eye(3)``.
+    """
     return jacobian(grad(fn, argnums), argnums)
 
 
 # -- rules of one's own ------------------------------------------------------------------------------------------
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    """What to call a function in a graph and in errors; a module or a functools.partial has no name but its class's."""
+    return getattr(fn, "__name__", type(fn).__name__)
 
 
 def _node_for(name: str, pullback: Any, outputs: Sequence[Tensor], parents: tuple[Any, ...]) -> list[Tensor]:
@@ -344,6 +371,14 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     ``result`` is a tensor; ``vjp`` returns one cotangent per tensor argument, in order (a tuple if there are several; None for zero). For
     derivatives of higher order ``vjp`` must compute from the arguments of ``fn``, not from intermediate results, which carry no history.
+
+    Example::
+
+        @corelib.custom_gradient
+        def clipped(x):  # the identity, whose gradient is kept within [-1, 1]
+            return x * 1, lambda g: corelib.clip(g, -1, 1)
+
+        corelib.grad(lambda x: (clipped(x) * 100).sum())(x)
     """
 
     @functools.wraps(fn)
@@ -360,15 +395,15 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
                 cotangents = rule(g)
             cotangents = cotangents if isinstance(cotangents, tuple | list) else (cotangents,)
             if len(cotangents) != len(inputs):
-                raise GradientError(f"{fn.__name__}: vjp returned {len(cotangents)} cotangents for {len(inputs)} tensor arguments")
+                raise GradientError(f"{_name(fn)}: vjp returned {len(cotangents)} cotangents for {len(inputs)} tensor arguments")
             for a, c in zip(inputs, cotangents, strict=True):
                 if c is not None and (c.shape != a.shape or c.dtype is not a.dtype):
                     raise GradientError(
-                        f"{fn.__name__}: vjp returned {c.dtype.name}{list(c.shape)} for an argument {a.dtype.name}{list(a.shape)}"
+                        f"{_name(fn)}: vjp returned {c.dtype.name}{list(c.shape)} for an argument {a.dtype.name}{list(a.shape)}"
                     )
             return cotangents
 
-        return _node_for(fn.__name__, pullback, [result], parents)[0]
+        return _node_for(_name(fn), pullback, [result], parents)[0]
 
     return call
 
@@ -389,6 +424,8 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     Saves the memory of everything between, for one more forward pass. Random numbers drawn from the default generator repeat. ``fn`` must not
     have side effects.
+
+    Example: ``checkpoint(model)(x)`` is ``model(x)``.
     """
 
     @functools.wraps(fn)
@@ -419,7 +456,7 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
             roots = [(again[i]._node, c) for i, c in zip(differentiable, given, strict=True) if again[i]._node is not None]
             return walk(roots, targets=parents, record=record)
 
-        for i, y in zip(differentiable, _node_for(fn.__name__, pullback, [leaves[i] for i in differentiable], parents), strict=True):
+        for i, y in zip(differentiable, _node_for(_name(fn), pullback, [leaves[i] for i in differentiable], parents), strict=True):
             leaves[i] = y
         return build(leaves)
 

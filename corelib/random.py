@@ -65,6 +65,8 @@ class Generator:
 
     Inside a transformation the numbers are drawn at its level from the state as it is outside: under ``vmap`` all members of a batch get
     the same numbers.
+
+    Example: ``random.normal((3,), generator=random.Generator(0))`` has shape (3,).
     """
 
     __slots__ = ("_lock", "counter", "key")

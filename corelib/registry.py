@@ -480,6 +480,10 @@ def set_backend(device: str) -> None:
 
     Ops follow their operands: tensors that exist stay where they are. Raises BackendNotFoundError with the reason when the device cannot
     be used. A ``use_backend`` block that is in force keeps precedence.
+
+    Example::
+
+        corelib.set_backend("cpu")
     """
     registry.get(device)
     registry._default = str(device)
@@ -492,7 +496,13 @@ def get_backend() -> str:
 
 @contextmanager
 def use_backend(device: str) -> Iterator[str]:
-    """Create tensors on ``device`` inside a ``with`` block: in this thread and context only."""
+    """Create tensors on ``device`` inside a ``with`` block: in this thread and context only.
+
+    Example::
+
+        with corelib.use_backend("reference"):
+            y = corelib.ones((2, 3))  # y.device is "reference", whatever is selected outside
+    """
     registry.get(device)
     token = _selected.set(str(device))
     try:
@@ -517,7 +527,10 @@ def active_backends() -> tuple[Backend, ...]:
 
 
 def backends() -> list[BackendStatus]:
-    """Every backend that is declared or failed to be: importable, usable, supported, each with its reason."""
+    """Every backend that is declared or failed to be: importable, usable, supported, each with its reason.
+
+    Example: ``[b.name for b in backends() if b.usable]``.
+    """
     return registry.status()
 
 

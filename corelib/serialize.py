@@ -119,6 +119,8 @@ def save(
     ``model`` and ``optimizer`` are saved by their ``state_dict``. ``random``: a generator, True for the default one, False for none.
     ``tensors`` are tensors of your own, ``metadata`` anything JSON can hold (such as ``{"epoch": 3}``). The old file is replaced when the
     new one is complete, and not before.
+
+    Example: ``save("last.safetensors", model=model, optimizer=optimizer, metadata={"epoch": 3})``.
     """
     found: dict[str, Tensor] = {}
     about: dict[str, Any] = {"format": FORMAT, "version": _version(), "metadata": dict(metadata or {})}
@@ -150,6 +152,11 @@ def load(
 
     ``model`` and ``optimizer`` keep their devices. ``random``: a generator, or True for the default one, to restore. Nothing is changed
     unless all of it fits. Raises CheckpointError with the path and what is wrong. ``device`` is for the returned tensors.
+
+    Example::
+
+        corelib.save("last.safetensors", model=model, optimizer=optimizer)
+        found = corelib.load("last.safetensors", model=model, optimizer=optimizer, random=True)
     """
     path = Path(path)
     arrays, metadata = _read(path)

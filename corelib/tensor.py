@@ -124,6 +124,12 @@ class Tensor:
 
         ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless ``retain_graph``;
         ``create_graph`` records the walk, so that the gradients can be differentiated.
+
+        Example::
+
+            w = corelib.ones(3).requires_grad_()
+            (w * w).sum().backward()
+            w.grad  # 2 * w
         """
         calls.backward(self, g, retain_graph=retain_graph or create_graph, create_graph=create_graph)
 

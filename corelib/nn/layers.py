@@ -35,7 +35,10 @@ class Identity(Module):
 
 
 class Sequential(Module):
-    """Modules applied one after the other: ``Sequential(Linear(2, 8), Tanh(), Linear(8, 1))``."""
+    """Modules applied one after the other: ``Sequential(Linear(2, 8), Tanh(), Linear(8, 1))``.
+
+    Example: ``nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))(x)`` for x of shape (2, 3) has shape (2, 1).
+    """
 
     def __init__(self, *modules: Module) -> None:
         for i, module in enumerate(modules):
@@ -114,7 +117,10 @@ class Flatten(Module):
 
 
 class Linear(Module):
-    """x @ weight.mT + bias, for x of shape (..., in_features). Both parameters are uniform in +-1/sqrt(in_features) at first."""
+    """x @ weight.mT + bias, for x of shape (..., in_features). Both parameters are uniform in +-1/sqrt(in_features) at first.
+
+    Example: ``nn.Linear(3, 4)(x)`` for x of shape (2, 3) has shape (2, 4).
+    """
 
     bias: Parameter | None
 

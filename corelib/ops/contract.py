@@ -113,7 +113,7 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
     """The product of matrices, over the last two axes; leading axes broadcast. A one-dimensional operand is a row on the left and a
     column on the right, and its axis is gone from the result. Integers wrap.
 
-    Example: shapes (5, 2, 3) and (3, 4) give (5, 2, 4).
+    Example: ``matmul(x, y)`` for x of shape (5, 2, 3) and y of shape (3, 4) has shape (5, 2, 4).
     """
 
 

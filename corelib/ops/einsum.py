@@ -182,7 +182,9 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     summed over. A letter repeated within an operand takes a diagonal, ``...`` stands for any axes, which broadcast. Without ``->`` the
     result has the axes of ``...`` and then the letters that occur once, in alphabetical order. Dtypes promote; integers wrap.
 
-    Raises ShapeError for subscripts that do not fit. Example: ``einsum("bij,bjk->bik", x, y)`` is ``matmul(x, y)``.
+    Raises ShapeError for subscripts that do not fit.
+
+    Example: ``einsum("bij,bjk->bik", x, y)`` for x of shape (5, 2, 3) and y of shape (5, 3, 4) is ``matmul(x, y)``.
     """
     if not isinstance(subscripts, str):
         raise DTypeError(

@@ -370,7 +370,10 @@ def minimum(x1: Array, x2: Array, /) -> Tensor:
     ulp=0,
 )  # fmt: skip
 def where(condition: Tensor, x1: Array, x2: Array, /) -> Tensor:
-    """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither result nor gradient."""
+    """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither result nor gradient.
+
+    Example: ``where(x > 2, x, 0)`` for x of shape (2, 3) has shape (2, 3).
+    """
 
 
 def _unbroadcast(g: Tensor, spec: object) -> Tensor:

@@ -372,6 +372,8 @@ def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: Axis = -1) -> Tensor
     """``out[..., i, ...] = x[..., indices[..., i, ...], ...]`` along ``axis``: what argsort's result picks.
 
     ``x`` and ``indices`` have equally many axes, and broadcast along all others. Raises IndexOutOfBoundsError.
+
+    Example: ``take_along_axis(x, argsort(x, axis=1), axis=1)`` is ``sort(x, axis=1)``.
     """
 
 
@@ -434,6 +436,8 @@ def take(x: Tensor, indices: Tensor, /, *, axis: Axis | None = None) -> Tensor:
     """The slices of ``x`` along ``axis`` that an integer tensor of any shape names; ``axis`` may be left out if x has one.
 
     The result has shape ``x.shape[:axis] + indices.shape + x.shape[axis + 1:]``. Raises IndexOutOfBoundsError.
+
+    Example: ``take(x, asarray([2, 0]), axis=1)`` for x of shape (2, 3) has shape (2, 2).
     """
     if axis is None:
         if x.ndim != 1:

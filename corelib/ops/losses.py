@@ -332,6 +332,8 @@ def cross_entropy(
 
     ``label_smoothing`` s mixes the label, weighted 1 - s, with all classes, weighted s (Szegedy et al., arXiv:1512.00567). A label
     ``ignore_index`` counts neither in the sum nor in the mean. Raises IndexOutOfBoundsError for any other label that is no class.
+
+    Example: ``cross_entropy(x, asarray([2, 0]))`` for x of shape (2, 3) has shape ().
     """
     _check_labels(
         cross_entropy,

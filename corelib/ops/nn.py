@@ -52,7 +52,10 @@ def _softmax_vjp(g: Tensor, y: Tensor, axis: int) -> Tensor:
     ulp=8,
 )
 def softmax(x: Tensor, /, *, axis: Axis = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along ``axis``, shifted by max(x) so that it cannot overflow."""
+    """exp(x) / sum(exp(x)) along ``axis``, shifted by max(x) so that it cannot overflow.
+
+    Example: ``sum(softmax(x, axis=0), axis=0)`` for x of shape (2, 3) is ``ones(3)``.
+    """
     if not x.shape[axis]:
         return x
     e = exp(subtract(x, max(x, axis=axis, keepdims=True)))
@@ -172,6 +175,8 @@ def layer_norm(
     """(x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) variance over ``axis`` (Ba et al., arXiv:1607.06450).
 
     ``weight`` and ``bias`` have the shape of the normalized axes, which must then be the last ones.
+
+    Example: ``layer_norm(x, ones(3), zeros(3))`` for x of shape (2, 3) is ``layer_norm(x)``.
     """
     y, _ = _standardized(x, axis, eps)
     y = y if weight is None else multiply(y, weight)

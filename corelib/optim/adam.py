@@ -88,7 +88,15 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), with PyTorch's arguments and defaults."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), with PyTorch's arguments and defaults.
+
+    Example::
+
+        optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+        optimizer.zero_grad()
+        ops.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+    """
 
     decoupled = True
 

@@ -18,6 +18,8 @@ class SGD(Optimizer):
 
     With ``momentum``, the step is along a buffer b = momentum b + (1 - dampening) g, or with ``nesterov`` along g + momentum b; the first
     gradient enters b undampened. ``maximize`` ascends.
+
+    Example: ``optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)``.
     """
 
     counts_steps = False

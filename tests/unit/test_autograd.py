@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
@@ -243,6 +244,20 @@ def test_checkpoint_keeps_the_arguments_and_gives_the_same_gradients():
     assert [g.tolist() for g in plain] == [g.tolist() for g in again] and len(calls) == 2
     y = cl.checkpoint(block)(x.requires_grad_(), w)
     assert len(topological([y._node])) == 2 and y._node.saved == ()  # one node, above the leaf
+
+
+def test_a_callable_without_a_name_has_its_class_name_in_the_graph():
+    class Double:
+        def __call__(self, x):
+            return x * 2
+
+    x = t(3.0).requires_grad_()
+    for y, name in ((cl.checkpoint(Double())(x), "Double"), (cl.checkpoint(functools.partial(ops.multiply, t(2.0)))(x), "partial")):
+        assert y._node.op.name == name
+        y.backward()
+    assert x.grad.item() == 4.0
+    y = cl.custom_gradient(functools.partial(lambda a, x: (a * x, lambda g: (None, g * a)), t(5.0)))(x)
+    assert cl.vjp(lambda v: v * y, x)[0].item() == 45.0
 
 
 def test_checkpoint_reaches_captured_tensors_and_intermediate_values():
