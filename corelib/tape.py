@@ -137,6 +137,13 @@ def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any]
 FREED = object()
 
 
+def freed(node: Node) -> GradientError:
+    """The error for a node whose data an earlier walk has dropped."""
+    return GradientError(
+        f"the graph of {node.op.name} was freed by an earlier backward pass: call backward(retain_graph=True) the first time"
+    )
+
+
 def _operand(node: Node, position: int, how: str, record: bool) -> Any:
     """Operand ``position`` as a rule sees it."""
     saved, parent = node.saved[position], node.parents[position]
@@ -400,9 +407,7 @@ def walk(
             _gather_pick(cotangents, node, g)
             continue
         if node.saved is FREED:
-            raise GradientError(
-                f"the graph of {node.op.name} was freed by an earlier backward pass: call backward(retain_graph=True) the first time"
-            )
+            raise freed(node)
         if g.__class__ is list:
             g = tuple(_zeros(Spec(s, as_dtype(d)), node) if c is None else c for c, s, d in zip(g, node.shape, node.dtype, strict=True))
         if op.__class__ is Op and op.derivative.kind == "d":
@@ -429,6 +434,8 @@ def push(inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, reco
     for node in topological(outputs, [n for n, _ in inputs]):
         if node in tangents:
             continue
+        if node.saved is FREED:
+            raise freed(node)
         given: list[Any] = [tangents.get(p) if p is not None else None for p in node.parents]
         if all(t is None for t in given):
             continue

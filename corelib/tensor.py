@@ -123,7 +123,8 @@ class Tensor:
         """Add the derivative of this tensor (times the cotangent ``g``) to ``.grad`` of the leaves it depends on.
 
         ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless ``retain_graph``;
-        ``create_graph`` records the walk, so that the gradients can be differentiated.
+        ``create_graph`` records the walk, so that the gradients can be differentiated; such a gradient holds its graph,
+        which ends in this leaf again, until ``.grad`` is set to None.
 
         Example::
 

@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 import corelib as cl
-from corelib import ops
+from corelib import nn, ops, optim
 from corelib.errors import DTypeError, GradientError, ShapeError
 from corelib.tape import topological
 
@@ -100,8 +100,46 @@ def test_graphs_have_no_reference_cycles():
         assert not gradient.requires_grad and not value.requires_grad
         del value, gradient, x
         assert gc.collect() == 0
+        z = t([1.0, 2.0]).requires_grad_()
+        (z**3).sum().backward(create_graph=True)
+        z.grad.sum().backward()
+        z.grad = None  # a recorded gradient of a leaf leads back to the leaf: here the circle is cut
+        del z
+        assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_training_makes_no_reference_cycles():
+    gc.collect()
+    net = nn.Sequential(nn.Linear(3, 5, device="reference"), nn.LayerNorm(5, device="reference"), nn.GELU(), nn.Dropout(0.2))
+    x, labels = t([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]]), cl.asarray([0, 4], device="reference")
+    for optimizer in (optim.SGD(net.parameters(), momentum=0.9), optim.AdamW(net.parameters())):
+
+        def step(optimizer=optimizer):
+            optimizer.zero_grad()
+            ops.cross_entropy(net(cl.checkpoint(lambda v: ops.tanh(v) * v)(x))[:, ::1], labels).backward()
+            optimizer.step()
+
+        step()  # what is made once may be: bound kernels, an optimizer's state
+        step()
+        gc.collect()
+        gc.disable()
+        try:
+            step()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
+def test_forward_mode_through_a_freed_graph_is_refused():
+    def f(x):
+        y = ops.exp(x) * x
+        y.backward()
+        return y * 2
+
+    with pytest.raises(GradientError, match="was freed by an earlier backward pass"):
+        cl.jvp(f, (t(1.0),), (t(1.0),))
 
 
 def test_a_deep_graph_needs_no_recursion():
