@@ -80,6 +80,7 @@ def tensor_repr(x: Tensor) -> str:
 
 
 def tensor_html(x: Tensor) -> str:
-    """A small table for notebooks: what the tensor is, then its values."""
+    """A small table for notebooks: what the tensor is, then its values. Inside a transformation there are none."""
     facts = f"{x.dtype.name} {list(x.shape)} on {x.device}" + (", requires a gradient" if x.requires_grad else "")
-    return f"<div><b>Tensor</b> {html.escape(facts)}<pre style='margin:.3em 0'>{html.escape(body(x, 0))}</pre></div>"
+    values = f"<pre style='margin:.3em 0'>{html.escape(body(x, 0))}</pre>" if x._backend.level == 0 else ""
+    return f"<div><b>Tensor</b> {html.escape(facts)}{values}</div>"

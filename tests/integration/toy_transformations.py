@@ -63,6 +63,9 @@ class Recorder(Backend):
         self.constants[array.number] = tensor._data
         return Tensor(array, self)
 
+    def from_host(self, buffer: Any, shape: Any, dtype: Any) -> Traced:
+        return self.lift(Tensor(self.base.from_host(buffer, shape, dtype), self.base))._data
+
     def rebind(self, tensor: Tensor, value: Tensor) -> None:
         self.rebinds.append((tensor, value))
 
@@ -114,7 +117,7 @@ class Batcher(Backend):
             if op.kind == "contract" and op.primitive and min(len(a.shape) for a in arrays) >= 2:
                 return self.out(reissue(op, aligned, params), True)
             if op.leading and all(a.batched for a in arrays):
-                return self.out(reissue(op, plain, params), True)
+                return self.out(reissue(op, aligned, params), True)
             if op.name in ("reshape", "broadcast_to"):
                 inner = params["shape"]
                 x = plain[0] if op.name == "reshape" else self.align(operands[0], len(inner))
