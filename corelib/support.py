@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import ops as public
 from .backend import Backend
 from .dtypes import ALL, DType
 from .errors import ArgumentError, BackendNotFoundError, nearest
-from . import ops as public
 from .op import BY_NAME, Op
 from .registry import BackendStatus, backends, registry
 from .samples import Maker

@@ -43,7 +43,7 @@ def test_an_unknown_dtype_is_answered_with_the_nearest():
 @pytest.mark.parametrize(("a", "b"), [*itertools.combinations_with_replacement(dtypes.ALL, 2)], ids=lambda d: d.name)
 def test_promotion_is_symmetric_and_numpys_within_a_kind(a, b):
     if {a.name, b.name} & {"uint64"} and "int" in (a.kind, b.kind):
-        with pytest.raises(DTypeError, match="no dtype holds both .* cast one operand"):
+        with pytest.raises(DTypeError, match=r"no dtype holds both .* cast one operand"):
             dtypes.promote(a, b)
         return
     promoted = dtypes.promote(a, b)

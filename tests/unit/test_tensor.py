@@ -26,7 +26,7 @@ def test_attributes(device):
     x = cl.asarray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     assert (x.shape, x.ndim, x.size, x.nbytes, x.device, len(x)) == ((2, 3), 2, 6, 24, device, 2)
     assert x.dtype is cl.float32 and x.mT.shape == x.T.shape == (3, 2)
-    with pytest.raises(ShapeError, match="use x.mT"):
+    with pytest.raises(ShapeError, match=r"use x.mT"):
         cl.zeros((2, 2, 2)).T
 
 
@@ -118,8 +118,8 @@ def test_in_place_operators_rebind_and_nobody_else_sees_it(device):
     assert y is x and x.tolist() == [4.0, 6.0] and z.tolist() == [[1.0], [2.0]] and flat.tolist() == [1.0, 2.0]
     with pytest.raises(ShapeError, match=r"cannot change its shape or dtype in place: float32\[2\] would become float32\[3, 2\]"):
         x += cl.ones((3, 2))
+    n = cl.asarray([1, 2])
     with pytest.raises(ShapeError, match="float32"):
-        n = cl.asarray([1, 2])
         n += 0.5
 
 
@@ -141,13 +141,13 @@ def test_equality_with_foreign_objects_is_false_not_an_error(device):
 def test_foreign_operands_are_refused_with_advice(device):
     x = cl.asarray([1.0, 2.0])
     for bad in ([1.0, 2.0], "a", object()):
-        with pytest.raises(DTypeError, match="x2 must be a Tensor, got .*: call corelib.asarray"):
+        with pytest.raises(DTypeError, match=r"x2 must be a Tensor, got .*: call corelib.asarray"):
             x + bad
-    with pytest.raises(DTypeError, match="call corelib.asarray"):
+    with pytest.raises(DTypeError, match=r"call corelib.asarray"):
         x + np.ones(2)
-    with pytest.raises(DTypeError, match="call corelib.asarray"):
+    with pytest.raises(DTypeError, match=r"call corelib.asarray"):
         np.ones(2) + x
-    with pytest.raises(DTypeError, match="exp: x must be a Tensor, got .*list"):
+    with pytest.raises(DTypeError, match=r"exp: x must be a Tensor, got .*list"):
         ops.exp([1.0])
     assert (x * np.float32(2)).tolist() == [2.0, 4.0] and (np.float64(2) * x).dtype is cl.float32
 
