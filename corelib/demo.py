@@ -338,20 +338,21 @@ def plot(runs: dict[str, Run], history: History, fastest: str, path: Path) -> No
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=(2, 1), layout="constrained")
     per_epoch = -(-TRAIN // BATCH)
-    left.semilogy(
-        [i / per_epoch for i in range(1, len(history.losses) + 1)],
-        history.losses,
-        linewidth=0.8,
-        label="training loss",
-    )
+    steps, losses, epochs = range(1, len(history.losses) + 1), history.losses, len(history.accuracies)
+    means = [sum(losses[i * per_epoch : (i + 1) * per_epoch]) / per_epoch for i in range(epochs)]
+    left.semilogy([i / per_epoch for i in steps], losses, "C0", linewidth=0.6, alpha=0.4, label="loss of a batch")
+    left.semilogy(range(1, epochs + 1), means, "C0", marker="o", markersize=4, label="mean of an epoch")
     left.set(title=f"training on {fastest}", xlabel="epoch", ylabel="cross-entropy")
     share = left.twinx()
-    share.plot(
-        range(1, len(history.accuracies) + 1), history.accuracies, color="tab:orange", label="test accuracy"
-    )
-    share.set(ylabel="test accuracy", ylim=(0.8, 1.0))
+    share.plot(range(1, epochs + 1), history.accuracies, "C1", marker="s", markersize=4, label="test accuracy")
+    share.axhline(GOAL, color="C1", linestyle=":", linewidth=1, label=f"goal, {GOAL:.0%}")
+    share.set(ylabel="test accuracy", ylim=(0.8, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1.0])
+    share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    left.xaxis.get_major_locator().set_params(integer=True)
     lines = [*left.get_lines(), *share.get_lines()]
-    left.legend(lines, [str(line.get_label()) for line in lines], loc="center right")
+    labels = [str(line.get_label()) for line in lines]
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 4, "columnspacing": 1.2, "frameon": False}
+    left.legend(lines, labels, **below)
     for width, (name, found) in enumerate(runs.items()):
         if not found.failure:
             steps = range(1, len(found.losses) + 1)
@@ -363,7 +364,7 @@ def plot(runs: dict[str, Run], history: History, fastest: str, path: Path) -> No
                 markersize=4 + 3 * (len(runs) - width),
                 label=name,
             )
-    right.set(title="identical steps on each backend", xlabel="step")
+    right.set(title="identical steps", xlabel="step")
     right.xaxis.get_major_locator().set_params(integer=True)
     right.legend()
     figure.savefig(path, dpi=120)
