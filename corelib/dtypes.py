@@ -26,7 +26,19 @@ class DType:
     have ``eps``, ``smallest_normal``, ``min`` and ``max``.
     """
 
-    __slots__ = ("_numpy", "bits", "eps", "format", "index", "itemsize", "kind", "max", "min", "name", "smallest_normal")
+    __slots__ = (
+        "_numpy",
+        "bits",
+        "eps",
+        "format",
+        "index",
+        "itemsize",
+        "kind",
+        "max",
+        "min",
+        "name",
+        "smallest_normal",
+    )
 
     def __init__(self, name: str, kind: str, bits: int, format: str) -> None:
         self.name, self.kind, self.bits, self.format = name, kind, bits, format
@@ -130,7 +142,9 @@ def as_dtype(obj: Any) -> DType:
         name = getattr(obj, "name", None) or getattr(obj, "__name__", None) or repr(obj)
     found = _BY_NAME.get(name)
     if found is None:
-        raise DTypeError(f"corelib has no dtype {name!r}{nearest(name, _BY_NAME)} (there are {', '.join(_BY_NAME)})")
+        raise DTypeError(
+            f"corelib has no dtype {name!r}{nearest(name, _BY_NAME)} (there are {', '.join(_BY_NAME)})"
+        )
     _CACHE[obj] = found
     return found
 
@@ -215,7 +229,9 @@ def isdtype(dtype: Any, kind: Any) -> builtins.bool:
         return any(isdtype(dtype, k) for k in kind)
     if isinstance(kind, str):
         if kind not in _KINDS:
-            raise DTypeError(f"isdtype: unknown kind {kind!r}{nearest(kind, _KINDS)} (there are {', '.join(_KINDS)})")
+            raise DTypeError(
+                f"isdtype: unknown kind {kind!r}{nearest(kind, _KINDS)} (there are {', '.join(_KINDS)})"
+            )
         return dtype in _KINDS[kind]
     return dtype is as_dtype(kind)
 
@@ -245,7 +261,13 @@ class finfo:
         if self.dtype not in FLOATING:
             raise DTypeError(f"finfo needs a floating dtype, got {self.dtype.name}")
         d = self.dtype
-        self.bits, self.eps, self.min, self.max, self.smallest_normal = d.bits, d.eps, d.min, d.max, d.smallest_normal
+        self.bits, self.eps, self.min, self.max, self.smallest_normal = (
+            d.bits,
+            d.eps,
+            d.min,
+            d.max,
+            d.smallest_normal,
+        )
 
     def __repr__(self) -> str:
         return f"finfo({self.dtype.name}: eps={self.eps}, min={self.min}, max={self.max})"

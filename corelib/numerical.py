@@ -32,7 +32,12 @@ def _numbers(x: Tensor) -> list[float]:
 
 
 def gradcheck(
-    fn: Callable[..., Any], args: Sequence[Any], *, tolerance: float | None = None, seed: int = 0, raise_exception: bool = True
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    tolerance: float | None = None,
+    seed: int = 0,
+    raise_exception: bool = True,
 ) -> bool:
     """Compare the gradients of ``fn(*args)`` with central differences.
 
@@ -55,18 +60,27 @@ def gradcheck(
 
     inputs = [args[i] for i in numbers]
     results, pullback = vjp(along, *inputs)
-    cotangents = [_tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)]) for y in results]
+    cotangents = [
+        _tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)])
+        for y in results
+    ]
     weights = [_numbers(c) for c in cotangents]
     found = [_numbers(g) for g in pullback(cotangents)]
 
     def value(position: int, values: list[float]) -> float:
         variables = [_tensor_like(x, values) if k == position else x for k, x in enumerate(inputs)]
-        return math.fsum(w * v for ws, y in zip(weights, along(*variables), strict=True) for w, v in zip(ws, _numbers(y), strict=True))
+        return math.fsum(
+            w * v
+            for ws, y in zip(weights, along(*variables), strict=True)
+            for w, v in zip(ws, _numbers(y), strict=True)
+        )
 
     for position, x in enumerate(inputs):
         values, scale = _numbers(x), max(1.0, *map(abs, found[position])) if x.size else 1.0
         for i, center in enumerate(values):
-            expected = _difference(lambda v, i=i, p=position, vs=values: value(p, [*vs[:i], v, *vs[i + 1 :]]), center)  # type: ignore[misc]
+            expected = _difference(
+                lambda v, i=i, p=position, vs=values: value(p, [*vs[:i], v, *vs[i + 1 :]]), center
+            )  # type: ignore[misc]
             if not abs(found[position][i] - expected) <= limit * scale:
                 if not raise_exception:
                     return False
@@ -86,14 +100,21 @@ def _difference(f: Callable[[float], float], x: float) -> float:
 
 
 def gradgradcheck(
-    fn: Callable[..., Any], args: Sequence[Any], *, tolerance: float | None = None, seed: int = 0, raise_exception: bool = True
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    tolerance: float | None = None,
+    seed: int = 0,
+    raise_exception: bool = True,
 ) -> bool:
     """:func:`gradcheck` of the gradient of ``fn``: second derivatives, with respect to the arguments and to the cotangent."""
     args = [a.astype(float64) if isinstance(a, Tensor) and a.dtype in FLOATING else a for a in args]
     numbers = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.dtype is float64]
     draw = random.Random(seed)
     probe = [y for y in flatten(fn(*args))[0] if isinstance(y, Tensor) and y.dtype in FLOATING]
-    cotangents = [_tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)]) for y in probe]
+    cotangents = [
+        _tensor_like(y, [draw.uniform(0.5, 1.5) * draw.choice((-1, 1)) for _ in range(y.size)]) for y in probe
+    ]
 
     def gradients(*variables: Tensor) -> list[Tensor]:
         def inner(*inside: Tensor) -> list[Tensor]:

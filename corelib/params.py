@@ -138,7 +138,9 @@ def _new_shape(op: Any, name: str, value: Any, x: Any) -> tuple[int, ...]:
         if known > 0 and size % known == 0:
             shape = tuple(size // known if s == -1 else s for s in shape)
     if min(shape, default=0) < 0 or math.prod(shape) != size:
-        raise ShapeError(f"{op.name}: shape {shape} does not fit x of shape {old} with {size} element{'s' * (size != 1)}")
+        raise ShapeError(
+            f"{op.name}: shape {shape} does not fit x of shape {old} with {size} element{'s' * (size != 1)}"
+        )
     return shape
 
 
@@ -168,7 +170,11 @@ def _accumulator(op: Any, name: str, value: Any, x: Any) -> Any:
     if value is not None:
         return as_dtype(value)
     dtype = _tensor(op, x).dtype
-    return dtypes.default_dtype({"bool": "int"}.get(dtype.kind, dtype.kind)) if dtype.kind in ("bool", "int", "uint") else dtype
+    return (
+        dtypes.default_dtype({"bool": "int"}.get(dtype.kind, dtype.kind))
+        if dtype.kind in ("bool", "int", "uint")
+        else dtype
+    )
 
 
 def _bool(op: Any, name: str, value: Any, x: Any) -> bool:

@@ -76,7 +76,11 @@ class Rule:
         if dtype in self.accepts or (self.integers == "float" and dtype.kind != "float"):
             return
         names = ", ".join(d.name for d in self.accepts)
-        hint = ": call x.astype(corelib.float32)" if dtype.kind != "float" and dtypes.float32 in self.accepts else ""
+        hint = (
+            ": call x.astype(corelib.float32)"
+            if dtype.kind != "float" and dtypes.float32 in self.accepts
+            else ""
+        )
         raise DTypeError(f"{op.name} does not accept {dtype.name}, it needs one of {names}{hint}")
 
     def check_fixed(self, op: Any, position: int, dtype: DType) -> None:
@@ -98,7 +102,9 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
             if len(shape) >= -i and shape[i] != 1:
                 if size != 1 and shape[i] != size:
                     listed = " and ".join(str(tuple(s)) for s in shapes)
-                    raise ShapeError(f"shapes {listed} do not broadcast: axis {i} has sizes {size} and {shape[i]}")
+                    raise ShapeError(
+                        f"shapes {listed} do not broadcast: axis {i} has sizes {size} and {shape[i]}"
+                    )
                 size = shape[i]
         result.append(size)
     return tuple(result)
@@ -164,7 +170,9 @@ def selection(accepts: Sequence[DType]) -> Rule:
     return Rule(selection, accepts, joint=(1, 2), fixed={0: dtypes.bool})
 
 
-def same_as(position: int, accepts: Sequence[DType] = dtypes.ALL, joint: tuple[int, ...] | None = None) -> Rule:
+def same_as(
+    position: int, accepts: Sequence[DType] = dtypes.ALL, joint: tuple[int, ...] | None = None
+) -> Rule:
     """The result has the shape of the operand at ``position`` and the promoted dtype."""
 
     def same_as(op: Any, specs: Sequence[Spec | None], params: dict[str, Any]) -> Spec:
@@ -186,7 +194,9 @@ def reduction(accepts: Sequence[DType], result: DType | str | None = None, *, id
         axes = params["axis"] if isinstance(params["axis"], tuple) else (params["axis"],)
         shape = reduced(x.shape, axes, params["keepdims"])
         if not identity and 0 in [x.shape[a] for a in axes] and 0 not in shape:
-            raise ShapeError(f"{op.name}: there is no {op.name} of no elements: x has shape {x.shape}, axis is {axes}")
+            raise ShapeError(
+                f"{op.name}: there is no {op.name} of no elements: x has shape {x.shape}, axis is {axes}"
+            )
         dtype: Any = params["dtype"] if result == "dtype" else result or x.dtype
         return Spec(shape, dtype)
 

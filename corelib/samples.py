@@ -66,7 +66,9 @@ class Maker:
             data = [_round(self.random.uniform(low, high), dtype) for _ in range(n)]
         else:
             bottom = max(math.ceil(low), dtype.min)
-            data = [self.random.randint(bottom, max(bottom, min(math.floor(high), dtype.max))) for _ in range(n)]
+            data = [
+                self.random.randint(bottom, max(bottom, min(math.floor(high), dtype.max))) for _ in range(n)
+            ]
         return Values(tuple(shape), dtype, tuple(data))
 
     def distinct(self, shape: Sequence[int], dtype: DType) -> Values:
@@ -110,7 +112,9 @@ def reals(low: float, high: float, *, operands: int = 1, kwargs: Sequence[dict[s
     return generate
 
 
-def pairs(low: float, high: float, second: tuple[float, float] | None = None, *, scalars: bool = True) -> Samples:
+def pairs(
+    low: float, high: float, second: tuple[float, float] | None = None, *, scalars: bool = True
+) -> Samples:
     """Two operands that broadcast, the second one from its own range if given, and a Python scalar on either side."""
     low2, high2 = second or (low, high)
 
@@ -118,19 +122,31 @@ def pairs(low: float, high: float, second: tuple[float, float] | None = None, *,
         for a, b in BINARY_SHAPES:
             yield Sample((make.array(a, dtype, low, high), make.array(b, dtype, low2, high2)))
         if scalars:
-            left, right = make.array((1,), dtype, low, high).data[0], make.array((1,), dtype, low2, high2).data[0]
+            left, right = (
+                make.array((1,), dtype, low, high).data[0],
+                make.array((1,), dtype, low2, high2).data[0],
+            )
             yield Sample((make.array((2, 3), dtype, low, high), right))
             yield Sample((left, make.array((3,), dtype, low2, high2)))
 
     return generate
 
 
-def reductions(low: float = -3.0, high: float = 3.0, *, distinct: bool = False, empty: bool = True, single: bool = False) -> Samples:
+def reductions(
+    low: float = -3.0, high: float = 3.0, *, distinct: bool = False, empty: bool = True, single: bool = False
+) -> Samples:
     """One operand, every kind of ``axis`` and ``keepdims``. ``single``: the op takes one axis or None."""
 
     def generate(make: Maker, dtype: DType) -> Iterator[Sample]:
         draw = make.distinct if distinct else (lambda s, d: make.array(s, d, low, high))
-        cases: list[tuple[tuple[int, ...], Any]] = [((5,), None), ((2, 3), 0), ((2, 3), -1), ((2, 3, 4), 1), ((33, 2), 0), ((3, 33), 1)]
+        cases: list[tuple[tuple[int, ...], Any]] = [
+            ((5,), None),
+            ((2, 3), 0),
+            ((2, 3), -1),
+            ((2, 3, 4), 1),
+            ((33, 2), 0),
+            ((3, 33), 1),
+        ]
         if not single:
             cases += [((2, 3, 4), (0, 2)), ((2, 3), None), ((), None)]
         if empty and not single:
@@ -168,7 +184,9 @@ def shapes(*cases: Any, low: float = -3.0, high: float = 3.0) -> Samples:
     def generate(make: Maker, dtype: DType) -> Iterator[Sample]:
         for case in cases:
             *args, kwargs = case if isinstance(case[-1], dict) else (*case, {})
-            operands = tuple(make.array(a, dtype, low, high) if _is_shape(a) else getattr(a, "value", a) for a in args)
+            operands = tuple(
+                make.array(a, dtype, low, high) if _is_shape(a) else getattr(a, "value", a) for a in args
+            )
             yield Sample(operands, dict(kwargs))
 
     return generate

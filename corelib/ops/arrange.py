@@ -117,7 +117,9 @@ def ravel(x: Tensor, /) -> Tensor:
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that tensors of these shapes broadcast to, or ShapeError."""
-    return rules.broadcast_shapes(*(as_shape(Caller("broadcast_shapes"), f"shapes[{i}]", s) for i, s in enumerate(shapes)))
+    return rules.broadcast_shapes(
+        *(as_shape(Caller("broadcast_shapes"), f"shapes[{i}]", s) for i, s in enumerate(shapes))
+    )
 
 
 def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:

@@ -95,4 +95,3 @@ def isclose(x1: Array, x2: Array, /) -> Tensor:
     """|x1 - x2| <= 1e-8 + 1e-5 |x2|, or equal (so infinities match); NaN is close to nothing."""
     near = less_equal(calls.abs(calls.subtract(x1, x2)), calls.add(1e-8, calls.multiply(1e-5, calls.abs(x2))))
     return calls.bitwise_or(equal(x1, x2), calls.bitwise_and(near, calls.isfinite(x2)))
-

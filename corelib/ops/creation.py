@@ -40,10 +40,18 @@ def _number(name: str, argument: str, value: Any) -> bool | int | float:
 
 def _kind(*values: Any) -> DType:
     """The default dtype of Python numbers together."""
-    return as_dtype(float if any(isinstance(v, float) for v in values) else bool if all(isinstance(v, bool) for v in values) else int)
+    return as_dtype(
+        float
+        if any(isinstance(v, float) for v in values)
+        else bool
+        if all(isinstance(v, bool) for v in values)
+        else int
+    )
 
 
-def _bind_full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> tuple[tuple[()], dict[str, Any]]:
+def _bind_full(
+    shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None
+) -> tuple[tuple[()], dict[str, Any]]:
     fill_value = _number("full", "fill_value", fill_value)
     dtype = _kind(fill_value) if dtype is None else as_dtype(dtype)
     kind = dtype.kind
@@ -51,11 +59,20 @@ def _bind_full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = 
         fill_value = float(fill_value)
     elif kind == "bool":
         fill_value = bool(fill_value)
-    elif isinstance(fill_value, float) and not fill_value.is_integer() or not dtype.min <= fill_value <= dtype.max:
+    elif (
+        isinstance(fill_value, float)
+        and not fill_value.is_integer()
+        or not dtype.min <= fill_value <= dtype.max
+    ):
         raise DTypeError(f"full: {fill_value!r} does not fit {dtype.name}")
     else:
         fill_value = int(fill_value)
-    return (), {"shape": as_shape(Caller("full"), "shape", shape), "fill_value": fill_value, "dtype": dtype, "device": device}
+    return (), {
+        "shape": as_shape(Caller("full"), "shape", shape),
+        "fill_value": fill_value,
+        "dtype": dtype,
+        "device": device,
+    }
 
 
 @custom(joint=())
@@ -71,7 +88,9 @@ def _shape_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
         lambda m, d: Sample(((0, 2), 1), {"dtype": d}),
     ),
 )  # fmt: skip
-def full(shape: Shape, fill_value: Scalar, *, dtype: DTypeLike | None = None, device: Device = None) -> Tensor:
+def full(
+    shape: Shape, fill_value: Scalar, *, dtype: DTypeLike | None = None, device: Device = None
+) -> Tensor:
     """A tensor of ``shape`` whose elements are all ``fill_value``; dtype by default that of the value's kind."""
 
 
@@ -96,8 +115,12 @@ def _bind_arange(
         start, step = float(start), float(step)
     else:
         start, step = int(start), int(step)
-        if size and not (dtype.min <= start <= dtype.max and dtype.min <= start + (size - 1) * step <= dtype.max):
-            raise DTypeError(f"arange: values from {start} to {start + (size - 1) * step} do not fit {dtype.name}")
+        if size and not (
+            dtype.min <= start <= dtype.max and dtype.min <= start + (size - 1) * step <= dtype.max
+        ):
+            raise DTypeError(
+                f"arange: values from {start} to {start + (size - 1) * step} do not fit {dtype.name}"
+            )
     return (), {"start": start, "step": step, "size": size, "dtype": dtype, "device": device}
 
 
@@ -115,7 +138,15 @@ def _range_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
         lambda m, d: Sample((0, 2, 0.25) if d.kind == "float" else (0,), {"dtype": d}),
     ),
 )  # fmt: skip
-def arange(start: Scalar, /, stop: Scalar | None = None, step: Scalar = 1, *, dtype: DTypeLike | None = None, device: Device = None) -> Tensor:
+def arange(
+    start: Scalar,
+    /,
+    stop: Scalar | None = None,
+    step: Scalar = 1,
+    *,
+    dtype: DTypeLike | None = None,
+    device: Device = None,
+) -> Tensor:
     """Numbers from ``start`` (default 0) to before ``stop`` in steps of ``step``: element i is start + i * step, rounded once."""
 
 
@@ -141,7 +172,12 @@ def full_like(x: Tensor, /, fill_value: Any, *, dtype: Any = None, device: Any =
 
 def _like(name: str, x: Any, value: Any, dtype: Any, device: Any) -> Tensor:
     shape = checked(name, x)
-    return full(shape, _number(name, "fill_value", value), dtype=dtype or x.dtype, device=x._backend if device is None else device)
+    return full(
+        shape,
+        _number(name, "fill_value", value),
+        dtype=dtype or x.dtype,
+        device=x._backend if device is None else device,
+    )
 
 
 def zeros_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -159,7 +195,9 @@ def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor
     return _like("empty_like", x, 0, dtype, device)
 
 
-def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Tensor:
+def linspace(
+    start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+) -> Tensor:
     """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``); float32 unless given."""
     dtype = as_dtype(dtype) if dtype is not None else dtypes.float32
     start, stop = _number("linspace", "start", start), _number("linspace", "stop", stop)
@@ -173,14 +211,20 @@ def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: A
         values[-1] = stop
     if dtype.kind in ("int", "uint"):
         values = [int(v) for v in values]
-    return asarray([float(v) for v in values] if dtype.kind == "float" else values, dtype=dtype, device=device)
+    return asarray(
+        [float(v) for v in values] if dtype.kind == "float" else values, dtype=dtype, device=device
+    )
 
 
-def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(
+    n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Ones on the ``k``-th diagonal of an ``n_rows`` by ``n_cols`` matrix, zeros elsewhere; dtype float32 unless given."""
     caller = Caller("eye")
     (height,) = as_shape(caller, "n_rows", as_integer(caller, "n_rows", n_rows))
-    (width,) = (height,) if n_cols is None else as_shape(caller, "n_cols", as_integer(caller, "n_cols", n_cols))
+    (width,) = (
+        (height,) if n_cols is None else as_shape(caller, "n_cols", as_integer(caller, "n_cols", n_cols))
+    )
     rows, columns = arange(height, device=device), arange(width, device=device)
     diagonal = calls.reshape(rows, (-1, 1)) + as_integer(caller, "k", k)
     return calls.astype(calls.equal(diagonal, columns), dtype or dtypes.float32)
@@ -193,7 +237,9 @@ def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
     """Shape and elements of nested sequences of Python scalars (or NumPy's), or ShapeError if they are ragged."""
     if not isinstance(obj, list | tuple):
         if isinstance(obj, Tensor):
-            raise DTypeError("asarray: a list of tensors would lose their gradients and devices: use corelib.stack")
+            raise DTypeError(
+                "asarray: a list of tensors would lose their gradients and devices: use corelib.stack"
+            )
         if hasattr(obj, "item"):
             obj = obj.item()
         if not isinstance(obj, bool | int | float):
@@ -202,7 +248,9 @@ def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
     parts = [_flatten(o) for o in obj]
     shapes = {shape for shape, _ in parts}
     if len(shapes) > 1:
-        raise ShapeError(f"asarray: the nested sequences are ragged: parts have shapes {', '.join(map(str, sorted(shapes)))}")
+        raise ShapeError(
+            f"asarray: the nested sequences are ragged: parts have shapes {', '.join(map(str, sorted(shapes)))}"
+        )
     return (len(parts), *(shapes.pop() if shapes else ())), [v for _, values in parts for v in values]
 
 
@@ -231,7 +279,9 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 
         x = _from_numpy(numpy.asarray(obj), backend)
     else:
-        raise DTypeError(f"asarray cannot make a tensor of {type(obj).__name__}: give numbers, nested lists, or an array")
+        raise DTypeError(
+            f"asarray cannot make a tensor of {type(obj).__name__}: give numbers, nested lists, or an array"
+        )
     return calls.astype(x, dtype) if dtype is not None else x
 
 
@@ -254,7 +304,9 @@ def _to_float(v: Any, dtype: DType) -> float:
         v = math.copysign(math.inf, v)
     if dtype.bits == 64 or abs(v) <= dtype.max or v != v:
         return v
-    midpoint = math.ldexp(1 - 2.0**-25, 128)  # between the largest float32 and 2**128: ties go to the even one, infinity
+    midpoint = math.ldexp(
+        1 - 2.0**-25, 128
+    )  # between the largest float32 and 2**128: ties go to the even one, infinity
     return math.copysign(math.inf if abs(v) >= midpoint else dtype.max, v)
 
 
@@ -263,7 +315,9 @@ def _from_numpy(obj: Any, backend: Any) -> Tensor:
 
     array = numpy.asarray(obj)
     if array.dtype == object:
-        raise DTypeError("asarray: a NumPy array of objects cannot be a tensor: convert it with .astype(float) first")
+        raise DTypeError(
+            "asarray: a NumPy array of objects cannot be a tensor: convert it with .astype(float) first"
+        )
     dtype = as_dtype(array.dtype)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -316,7 +370,9 @@ def to(x: Tensor, target: Any) -> Tensor:
     if source is backend:
         return same(x)
     if source.level:
-        raise BackendError(f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before")
+        raise BackendError(
+            f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before"
+        )
     data = registry.manager.hook.transfer(array=x._data, source=source, target=backend)
     node = None
     if x._node is not None:
@@ -346,7 +402,10 @@ def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
     shape = tuple(arrays[i].size for i in order)
     place = {axis: p for p, axis in enumerate(order)}
-    views = [calls.reshape(a, tuple(a.size if p == place[i] else 1 for p in range(n))) for i, a in enumerate(arrays)]
+    views = [
+        calls.reshape(a, tuple(a.size if p == place[i] else 1 for p in range(n)))
+        for i, a in enumerate(arrays)
+    ]
     return [calls.broadcast_to(v, shape) for v in views]
 
 

@@ -202,12 +202,16 @@ def tan(x: Tensor, /) -> Tensor:
     """Tangent of x in radians."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2)
+@primitive(
+    rule=unary(FLOATING), d=lambda x: divide(1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2
+)
 def asin(x: Tensor, /) -> Tensor:
     """Inverse sine in [-pi/2, pi/2]; NaN outside [-1, 1]."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(-1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2)
+@primitive(
+    rule=unary(FLOATING), d=lambda x: divide(-1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2
+)
 def acos(x: Tensor, /) -> Tensor:
     """Inverse cosine in [0, pi]; NaN outside [-1, 1]."""
 
@@ -228,7 +232,10 @@ def atan2(x1: Array, x2: Array, /) -> Tensor:
 
 
 @primitive(
-    rule=binary(FLOATING), d=(lambda y, x1: divide(x1, y), lambda y, x2: divide(x2, y)), samples=pairs(0.5, 3), ulp=2
+    rule=binary(FLOATING),
+    d=(lambda y, x1: divide(x1, y), lambda y, x2: divide(x2, y)),
+    samples=pairs(0.5, 3),
+    ulp=2,
 )
 def hypot(x1: Array, x2: Array, /) -> Tensor:
     """sqrt(x1**2 + x2**2) without overflow or underflow."""
@@ -250,13 +257,18 @@ def tanh(x: Tensor, /) -> Tensor:
     """Hyperbolic tangent."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, sqrt(add(multiply(x, x), 1))), samples=reals(-3, 3), ulp=2)
+@primitive(
+    rule=unary(FLOATING), d=lambda x: divide(1, sqrt(add(multiply(x, x), 1))), samples=reals(-3, 3), ulp=2
+)
 def asinh(x: Tensor, /) -> Tensor:
     """Inverse hyperbolic sine."""
 
 
 @primitive(
-    rule=unary(FLOATING), d=lambda x: divide(1, multiply(sqrt(subtract(x, 1)), sqrt(add(x, 1)))), samples=reals(1.5, 9), ulp=2
+    rule=unary(FLOATING),
+    d=lambda x: divide(1, multiply(sqrt(subtract(x, 1)), sqrt(add(x, 1)))),
+    samples=reals(1.5, 9),
+    ulp=2,
 )
 def acosh(x: Tensor, /) -> Tensor:
     """Inverse hyperbolic cosine; NaN below 1."""
@@ -324,7 +336,12 @@ def _same_sign(x1: Any, x2: Array) -> Tensor:
     return copysign(1.0, x2) if not _tensor(x1) else multiply(sign(x1), copysign(1.0, x2))
 
 
-@primitive(rule=binary(FLOATING), nondiff="nextafter steps between floating-point numbers", samples=pairs(-3, 3), ulp=0)
+@primitive(
+    rule=binary(FLOATING),
+    nondiff="nextafter steps between floating-point numbers",
+    samples=pairs(-3, 3),
+    ulp=0,
+)
 def nextafter(x1: Array, x2: Array, /) -> Tensor:
     """The next floating-point number after x1 in the direction of x2."""
 
@@ -347,12 +364,22 @@ def _ones(y: Tensor) -> Tensor:
     return where(equal(y, y), 1.0, y)  # 1, and NaN where the result is
 
 
-@primitive(rule=binary(ALL), d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)), samples=pairs(-3, 3), ulp=0)
+@primitive(
+    rule=binary(ALL),
+    d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)),
+    samples=pairs(-3, 3),
+    ulp=0,
+)
 def maximum(x1: Array, x2: Array, /) -> Tensor:
     """The larger of two elements; NaN if either is NaN, and +0 is larger than -0 (IEEE 754-2019 maximum)."""
 
 
-@primitive(rule=binary(ALL), d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)), samples=pairs(-3, 3), ulp=0)
+@primitive(
+    rule=binary(ALL),
+    d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)),
+    samples=pairs(-3, 3),
+    ulp=0,
+)
 def minimum(x1: Array, x2: Array, /) -> Tensor:
     """The smaller of two elements; NaN if either is NaN, and -0 is smaller than +0 (IEEE 754-2019 minimum)."""
 
@@ -440,8 +467,12 @@ def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     rule=_cast_rule,
     linear=lambda g, x: astype(g, x.dtype),
     unchanged=lambda x, dtype: x.dtype is dtype,
-    samples=calls_(*[lambda m, d, t=t, s=s: Sample((m.array(s, d, 0, 3), t)) for t in ALL for s in ((), (2, 3), (0,))]),
-    errors=[ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty")))],
+    samples=calls_(
+        *[lambda m, d, t=t, s=s: Sample((m.array(s, d, 0, 3), t)) for t in ALL for s in ((), (2, 3), (0,))]
+    ),
+    errors=[
+        ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty")))
+    ],
     ulp=0.5,
 )
 def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Copy = None) -> Tensor:
@@ -452,4 +483,3 @@ def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Copy = 
 def stop_gradient(x: Tensor, /) -> Tensor:
     """x as a constant: nothing behind it is differentiated."""
     return x
-

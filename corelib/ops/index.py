@@ -132,7 +132,9 @@ def _diagnosing(first: int) -> Any:
 
     def diagnose(op: Any, operands: Sequence[Tensor], params: dict[str, Any]) -> None:
         x = operands[0]
-        for axis, index in enumerate(operands[first:], x.ndim + (-1 if params["axis"] is None else params["axis"])):
+        for axis, index in enumerate(
+            operands[first:], x.ndim + (-1 if params["axis"] is None else params["axis"])
+        ):
             check_bounds(op.name, index, axis, x.shape[axis])
 
     return diagnose

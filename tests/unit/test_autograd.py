@@ -68,7 +68,9 @@ def test_a_freed_graph_says_so_and_retain_graph_keeps_it():
     y.backward(retain_graph=True)
     y.backward()
     assert x.grad.item() == 8.0
-    with pytest.raises(GradientError, match="freed by an earlier backward pass: call backward\\(retain_graph=True\\)"):
+    with pytest.raises(
+        GradientError, match="freed by an earlier backward pass: call backward\\(retain_graph=True\\)"
+    ):
         y.backward()
 
 
@@ -112,7 +114,9 @@ def test_graphs_have_no_reference_cycles():
 
 def test_training_makes_no_reference_cycles():
     gc.collect()
-    net = nn.Sequential(nn.Linear(3, 5, device="reference"), nn.LayerNorm(5, device="reference"), nn.GELU(), nn.Dropout(0.2))
+    net = nn.Sequential(
+        nn.Linear(3, 5, device="reference"), nn.LayerNorm(5, device="reference"), nn.GELU(), nn.Dropout(0.2)
+    )
     x, labels = t([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]]), cl.asarray([0, 4], device="reference")
     for optimizer in (optim.SGD(net.parameters(), momentum=0.9), optim.AdamW(net.parameters())):
 
@@ -184,7 +188,9 @@ def test_create_graph_records_the_backward_pass():
 
 def test_gradients_of_trees_and_auxiliary_results():
     params = {"w": t([1.0, 2.0]), "b": [t(0.5)]}
-    (value, aux), grads = cl.value_and_grad(lambda p: ((p["w"] * p["w"]).sum() * p["b"][0], "aux"), has_aux=True)(params)
+    (value, aux), grads = cl.value_and_grad(
+        lambda p: ((p["w"] * p["w"]).sum() * p["b"][0], "aux"), has_aux=True
+    )(params)
     assert value.item() == 2.5 and aux == "aux"
     assert grads["w"].tolist() == [1.0, 2.0] and grads["b"][0].item() == 5.0
 
@@ -290,7 +296,10 @@ def test_a_callable_without_a_name_has_its_class_name_in_the_graph():
             return x * 2
 
     x = t(3.0).requires_grad_()
-    for y, name in ((cl.checkpoint(Double())(x), "Double"), (cl.checkpoint(functools.partial(ops.multiply, t(2.0)))(x), "partial")):
+    for y, name in (
+        (cl.checkpoint(Double())(x), "Double"),
+        (cl.checkpoint(functools.partial(ops.multiply, t(2.0)))(x), "partial"),
+    ):
         assert y._node.op.name == name
         y.backward()
     assert x.grad.item() == 4.0

@@ -67,7 +67,9 @@ def check_sentence(text):
     assert values, "an example without an expression"
     for code, shape in re.findall(rf"``([^`]+)``[^`;]* has shape ({SHAPE})", text):
         assert values[code].shape == ast.literal_eval(shape), code
-    for a, b in re.findall(r"``([^`]+)`` is ``([^`]+)``", re.sub(rf"(for|and) \w+ of shape {SHAPE} ", "", text)):
+    for a, b in re.findall(
+        r"``([^`]+)`` is ``([^`]+)``", re.sub(rf"(for|and) \w+ of shape {SHAPE} ", "", text)
+    ):
         assert same(values[a], values[b]), f"{a} is not {b}"
 
 

@@ -25,10 +25,19 @@ def test_a_dtype_is_a_singleton_that_numpy_and_strings_name(dtype):
 
 def test_limits_are_numpys():
     for d in dtypes.INTEGER:
-        assert (cl.iinfo(d).min, cl.iinfo(d).max, cl.iinfo(d).bits) == (np.iinfo(d.numpy).min, np.iinfo(d.numpy).max, d.bits)
+        assert (cl.iinfo(d).min, cl.iinfo(d).max, cl.iinfo(d).bits) == (
+            np.iinfo(d.numpy).min,
+            np.iinfo(d.numpy).max,
+            d.bits,
+        )
     for d in dtypes.FLOATING:
         ours, theirs = cl.finfo(d), np.finfo(d.numpy)
-        assert (ours.eps, ours.max, ours.min, ours.smallest_normal) == (theirs.eps, theirs.max, theirs.min, theirs.tiny)
+        assert (ours.eps, ours.max, ours.min, ours.smallest_normal) == (
+            theirs.eps,
+            theirs.max,
+            theirs.min,
+            theirs.tiny,
+        )
     with pytest.raises(DTypeError, match="iinfo needs an integer dtype, got float32"):
         cl.iinfo(cl.float32)
     with pytest.raises(DTypeError, match="finfo needs a floating dtype, got int8"):
@@ -40,7 +49,9 @@ def test_an_unknown_dtype_is_answered_with_the_nearest():
         dtypes.as_dtype("flaot32")
 
 
-@pytest.mark.parametrize(("a", "b"), [*itertools.combinations_with_replacement(dtypes.ALL, 2)], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    ("a", "b"), [*itertools.combinations_with_replacement(dtypes.ALL, 2)], ids=lambda d: d.name
+)
 def test_promotion_is_symmetric_and_numpys_within_a_kind(a, b):
     if {a.name, b.name} & {"uint64"} and "int" in (a.kind, b.kind):
         with pytest.raises(DTypeError, match=r"no dtype holds both .* cast one operand"):

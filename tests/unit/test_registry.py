@@ -21,7 +21,11 @@ class NumPyish(Backend):
     kernels = KernelSet()
 
     def from_host(self, buffer, shape, dtype):
-        return np.frombuffer(bytes(buffer), dtype.numpy).reshape(shape) if shape and 0 not in shape else np.empty(shape, dtype.numpy)
+        return (
+            np.frombuffer(bytes(buffer), dtype.numpy).reshape(shape)
+            if shape and 0 not in shape
+            else np.empty(shape, dtype.numpy)
+        )
 
     def to_host(self, array):
         return np.ascontiguousarray(array)
@@ -75,7 +79,9 @@ HERE = f"{__name__}:"
 @pytest.fixture
 def numpyish(plugged, monkeypatch):
     monkeypatch.setitem(sys.modules, "numpyish_under_test", sys.modules[__name__])
-    plugged(Plugin(BackendInfo("numpyish", load="numpyish_under_test:NumPyish", priority=-5)), "numpyish-plugin")
+    plugged(
+        Plugin(BackendInfo("numpyish", load="numpyish_under_test:NumPyish", priority=-5)), "numpyish-plugin"
+    )
 
 
 def test_set_backend_use_backend_and_device_choose_where_tensors_are_created():
@@ -113,7 +119,9 @@ def test_use_backend_is_local_to_its_thread():
 
 
 def test_unknown_names_are_answered_with_the_nearest_and_what_to_do():
-    with pytest.raises(cl.BackendNotFoundError, match=r"no backend 'cpi'; did you mean 'cpu'.*python -m corelib backends"):
+    with pytest.raises(
+        cl.BackendNotFoundError, match=r"no backend 'cpi'; did you mean 'cpu'.*python -m corelib backends"
+    ):
         cl.set_backend("cpi")
     with pytest.raises(cl.BackendNotFoundError, match=r"no device 'cpu:3': backend 'cpu' has cpu"):
         cl.zeros(2, device="cpu:3")
@@ -182,7 +190,9 @@ def test_registering_and_unregistering_refills_tables_in_place_and_bumps_the_gen
 
 def test_a_missing_kernel_is_refused_in_a_sentence(numpyish):
     x = cl.asarray([1.0, 2.0], device="numpyish")
-    with pytest.raises(cl.UnsupportedError, match=r"backend 'numpyish' has no kernel for subtract on float32: use x.to"):
+    with pytest.raises(
+        cl.UnsupportedError, match=r"backend 'numpyish' has no kernel for subtract on float32: use x.to"
+    ):
         x - x
     y = cl.asarray([1, 2], device="numpyish")
     with pytest.raises(cl.UnsupportedError, match="no kernel for add on int64"):
@@ -216,7 +226,12 @@ def test_tensors_outlive_their_plugin(numpyish):
 
 def test_operands_on_different_backends_are_never_copied_silently():
     a, b = cl.ones(2, device="cpu"), cl.ones(2, device="reference")
-    for op in (lambda: a + b, lambda: ops.where(a > 0, a, b), lambda: ops.matmul(a, b), lambda: ops.concat([a, b])):
+    for op in (
+        lambda: a + b,
+        lambda: ops.where(a > 0, a, b),
+        lambda: ops.matmul(a, b),
+        lambda: ops.concat([a, b]),
+    ):
         with pytest.raises(cl.BackendError, match=r"operands on 'cpu' and 'reference': call x.to"):
             op()
     assert (a + b.to("cpu")).tolist() == [2.0, 2.0]

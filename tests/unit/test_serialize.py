@@ -267,7 +267,9 @@ def test_a_disk_that_is_full_is_told_and_leaves_the_old_file_whole(path):
     whole, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"model.safetensors: could not be written: .*File too large"):
+        with pytest.raises(
+            CheckpointError, match=r"model.safetensors: could not be written: .*File too large"
+        ):
             serialize.save_file({"x": corelib.zeros((1 << 15,), device="reference")}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

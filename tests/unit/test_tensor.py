@@ -30,13 +30,23 @@ def test_attributes(device):
         cl.zeros((2, 2, 2)).T
 
 
-@pytest.mark.parametrize("value", [True, 3, 2.5, [], [[]], [[1, 2], [3, 4]], [1.5, math.inf, -0.0], [[[True]], [[False]]]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [True, 3, 2.5, [], [[]], [[1, 2], [3, 4]], [1.5, math.inf, -0.0], [[[True]], [[False]]]],
+    ids=repr,
+)
 def test_python_values_come_back_as_they_went_in(device, value):
     assert cl.asarray(value).tolist() == value
 
 
 def test_default_dtypes_follow_the_values(device):
-    assert [cl.asarray(v).dtype.name for v in (True, 1, 1.0, [1, 2.5], [])] == ["bool", "int64", "float32", "float32", "float32"]
+    assert [cl.asarray(v).dtype.name for v in (True, 1, 1.0, [1, 2.5], [])] == [
+        "bool",
+        "int64",
+        "float32",
+        "float32",
+        "float32",
+    ]
 
 
 def test_bad_values_are_refused_in_a_sentence(device):
@@ -52,7 +62,15 @@ def test_bad_values_are_refused_in_a_sentence(device):
 
 def test_numpy_arrays_of_any_layout_and_byte_order_come_in(device):
     a = np.arange(24, dtype=np.float64).reshape(2, 3, 4)
-    for b in (a, a[::-1, :, ::2], a.T, a[:, 1:1], np.broadcast_to(a[0], (2, 3, 4)), a.astype(">f8"), np.asfortranarray(a)):
+    for b in (
+        a,
+        a[::-1, :, ::2],
+        a.T,
+        a[:, 1:1],
+        np.broadcast_to(a[0], (2, 3, 4)),
+        a.astype(">f8"),
+        np.asfortranarray(a),
+    ):
         x = cl.asarray(b)
         assert x.dtype is cl.float64 and np.array_equal(x.numpy(), b)
         assert np.array_equal(np.asarray(x), b)
@@ -79,7 +97,12 @@ def test_dlpack_out_and_in():
 
 
 def test_scalars_come_out_of_one_element_only(device):
-    assert (float(cl.asarray([2.5])), int(cl.asarray(3)), bool(cl.asarray(False)), [10, 20][cl.asarray(1)]) == (2.5, 3, False, 20)
+    assert (
+        float(cl.asarray([2.5])),
+        int(cl.asarray(3)),
+        bool(cl.asarray(False)),
+        [10, 20][cl.asarray(1)],
+    ) == (2.5, 3, False, 20)
     for read in (float, int, bool):
         with pytest.raises(ShapeError, match=r"one element, it has shape \(2,\)"):
             read(cl.asarray([1.0, 2.0]))
@@ -99,7 +122,10 @@ def test_iteration_containment_and_length(device):
 
 def test_copies_and_pickles(device):
     x = cl.asarray([[1.5, -2.0]])
-    assert pickle.loads(pickle.dumps(x)).tolist() == x.tolist() and pickle.loads(pickle.dumps(x)).device == device
+    assert (
+        pickle.loads(pickle.dumps(x)).tolist() == x.tolist()
+        and pickle.loads(pickle.dumps(x)).device == device
+    )
     y = copy.deepcopy(x)
     y += 1.0
     assert x.tolist() == [[1.5, -2.0]]
@@ -115,8 +141,13 @@ def test_in_place_operators_rebind_and_nobody_else_sees_it(device):
     flat = x[:]
     x += 1.0
     x *= 2.0
-    assert y is x and x.tolist() == [4.0, 6.0] and z.tolist() == [[1.0], [2.0]] and flat.tolist() == [1.0, 2.0]
-    with pytest.raises(ShapeError, match=r"cannot change its shape or dtype in place: float32\[2\] would become float32\[3, 2\]"):
+    assert (
+        y is x and x.tolist() == [4.0, 6.0] and z.tolist() == [[1.0], [2.0]] and flat.tolist() == [1.0, 2.0]
+    )
+    with pytest.raises(
+        ShapeError,
+        match=r"cannot change its shape or dtype in place: float32\[2\] would become float32\[3, 2\]",
+    ):
         x += cl.ones((3, 2))
     n = cl.asarray([1, 2])
     with pytest.raises(ShapeError, match="float32"):
@@ -204,10 +235,18 @@ def test_printing(device):
 
 def test_creation(device):
     assert cl.arange(5).tolist() == [0, 1, 2, 3, 4] and cl.arange(5).dtype is cl.int64
-    assert cl.arange(1.0, 2.0, 0.25).tolist() == [1.0, 1.25, 1.5, 1.75] and cl.arange(5, 0, -2).tolist() == [5, 3, 1]
-    assert cl.linspace(0, 1, 5).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0] and cl.linspace(0, 1, 4, endpoint=False).tolist() == [0, 0.25, 0.5, 0.75]
+    assert cl.arange(1.0, 2.0, 0.25).tolist() == [1.0, 1.25, 1.5, 1.75] and cl.arange(5, 0, -2).tolist() == [
+        5,
+        3,
+        1,
+    ]
+    assert cl.linspace(0, 1, 5).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0] and cl.linspace(
+        0, 1, 4, endpoint=False
+    ).tolist() == [0, 0.25, 0.5, 0.75]
     assert cl.eye(2, 3, k=1).tolist() == [[0, 1, 0], [0, 0, 1]] and cl.full((2,), 7).dtype is cl.int64
-    assert [m.tolist() for m in cl.meshgrid(cl.arange(2), cl.arange(3))] == [a.tolist() for a in np.meshgrid(np.arange(2), np.arange(3))]
+    assert [m.tolist() for m in cl.meshgrid(cl.arange(2), cl.arange(3))] == [
+        a.tolist() for a in np.meshgrid(np.arange(2), np.arange(3))
+    ]
     assert cl.zeros_like(cl.ones((2,), dtype=cl.int8)).dtype is cl.int8 and cl.empty((2, 0)).shape == (2, 0)
     with pytest.raises(ShapeError, match="negative size"):
         cl.zeros((2, -1))
@@ -230,4 +269,6 @@ def test_moving_between_devices_is_exact_for_every_dtype():
 def test_subnormals_and_signed_zeros_survive_the_way():
     values = [5e-324, -0.0, 2.2250738585072014e-308, math.inf]
     x = cl.asarray(values, dtype=cl.float64, device="reference").to("cpu").to("reference")
-    assert [math.copysign(1, v) * abs(v) for v in x.tolist()] == values and math.copysign(1, x.tolist()[1]) == -1
+    assert [math.copysign(1, v) * abs(v) for v in x.tolist()] == values and math.copysign(
+        1, x.tolist()[1]
+    ) == -1
