@@ -30,7 +30,7 @@ demo: $(VENV)/.has-demo
 # Workers share the two or more cores; more than eight only repeat each other's start-up. A group of tests that
 # share something costly (a built wheel) stays on one worker.
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --max-worker-restart 0 --dist loadgroup $(ARGS)
 
 check: $(VENV)/.has-check
 	$(BIN)/ruff check .

@@ -27,6 +27,17 @@ _held = 0
 _limit: int | None = None
 
 
+def _references(raws: list[ndarray]) -> int:
+    """References to the last raw array of a list, counted the way `empty` and `_release` count them."""
+    count = 0
+    for raw in raws:
+        count = getrefcount(raw)
+    return count
+
+
+_FREE = _references([np.empty(0, np.uint8)])  # the list, the loop's name, the argument: as this Python counts them
+
+
 def limit() -> int:
     """Bytes held at most: half of the machine's memory, and no more than LIMIT."""
     global _limit
@@ -52,7 +63,7 @@ def empty(shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
     if raws is not None:
         passed = 0
         for raw in raws:
-            if getrefcount(raw) == 3:  # the list, the loop's name, the argument
+            if getrefcount(raw) == _FREE:
                 if passed > FAR:
                     with _lock:
                         raws[:] = raws[passed:] + raws[:passed]
@@ -80,7 +91,7 @@ def _release() -> None:
     for key, raws in list(_classes.items()):
         used = []
         for raw in raws:
-            if getrefcount(raw) == 3:
+            if getrefcount(raw) == _FREE:
                 del _offsets[id(raw)]
                 _held -= key
             else:
@@ -98,18 +109,26 @@ def release() -> None:
         _release()
 
 
+def _base_references(array: ndarray) -> int:
+    base = array.base
+    return getrefcount(base)
+
+
+_sample = [np.empty(64, np.uint8)]
+_OWNED = _base_references(ndarray(64, np.uint8, _sample[0]))  # the pool's list, and one array on the raw array
+
+
 def owns(array: ndarray) -> bool:
     """Whether no other array shares this one's buffer.
 
     Views of an array that has a buffer of its own refer to that array: whoever asks counts references to it.
     """
-    base = array.base
     if not array.flags.writeable:
         return False
-    if base is None:
+    if array.base is None:
         return True
-    # A raw array is known by its id as long as the pool holds it: references are the list, `base`, the array, the argument.
-    return id(base) in _offsets and getrefcount(base) == 4
+    # A raw array is known by its id as long as the pool holds it.
+    return id(array.base) in _offsets and _base_references(array) == _OWNED
 
 
 def statistics() -> dict[str, int]:
@@ -118,6 +137,6 @@ def statistics() -> dict[str, int]:
         used = 0
         for key, raws in _classes.items():
             for raw in raws:
-                if getrefcount(raw) > 3:
+                if getrefcount(raw) > _FREE:
                     used += key
         return {"held": _held, "in_use": used, "buffers": len(_offsets)}
