@@ -18,7 +18,7 @@ from .dtypes import as_dtype
 from .errors import CorelibError
 from .op import OPS
 from .registry import GROUP, BackendStatus, backends, registry
-from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, fold, support, table
+from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, fold, support, table, why
 
 if TYPE_CHECKING:
     from .conformance import Case
@@ -111,7 +111,7 @@ def _backends(args: argparse.Namespace) -> int:
         ))  # fmt: skip
     width = _width()
     print("\n".join(table(rows, width)))
-    reasons = [f"{s.name}: {s.reason}" for s in statuses if s.reason]
+    reasons = [f"{s.name}: {why(s)}" for s in statuses if s.reason]
     if reasons:
         print()
         print("\n".join(line for reason in reasons for line in fold(reason, width, 2)))
@@ -189,7 +189,7 @@ def _conformance(args: argparse.Namespace) -> int:
     if len(summaries) > 1:
         print("\n".join(summaries))
     for status in unusable:
-        print(f"{status.name}: not tried: {status.reason}")
+        print(f"{status.name}: not tried: {why(status)}")
     return 0 if good else 1
 
 

@@ -27,7 +27,7 @@ from .dtypes import float32
 from .errors import BackendError
 from .ops.creation import asarray
 from .registry import BackendStatus, backends, use_backend
-from .support import table
+from .support import table, why
 from .tensor import Tensor
 
 REFERENCE = "reference"
@@ -286,7 +286,7 @@ def summary(
     for status in statuses:
         found = runs.get(status.name)
         if found is None:
-            rows.append((status.name, f"no: {clause(status.reason)}", "-", "-", "-", "-"))
+            rows.append((status.name, f"no: {clause(why(status))}", "-", "-", "-", "-"))
             continue
         says = status.description or status.summary
         usable = f"yes ({says})" if says else "yes"
@@ -311,14 +311,14 @@ def summary(
 
 def clause(reason: str) -> str:
     """The first clause of a reason, for a table; the whole sentence stands below it."""
-    for mark in (": ", "; ", ". "):
+    for mark in (": ", "; ", ". ", ", which "):
         reason = reason.partition(mark)[0]
     return reason if len(reason) <= 48 else reason[:47] + "…"
 
 
 def notes(statuses: list[BackendStatus], runs: dict[str, Run], say: Callable[[str], None]) -> None:
     """What the table has no room for."""
-    lines = [f"{s.name} cannot be used here: {s.reason}" for s in statuses if not s.usable]
+    lines = [f"{s.name} cannot be used here: {why(s)}" for s in statuses if not s.usable]
     lines += [f"{name} failed: {found.failure}" for name, found in runs.items() if found.failure]
     if any(math.isnan(found.epoch_seconds) and not found.failure for found in runs.values()):
         lines.append("~: estimated from the fastest of the identical steps")

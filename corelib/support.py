@@ -95,6 +95,11 @@ def location(fn: Any) -> str:
     return short(f"{code.co_filename}:{code.co_firstlineno}")
 
 
+def why(status: BackendStatus) -> str:
+    """The reason why a backend cannot be used, to stand behind its name."""
+    return status.reason.removeprefix(f"backend {status.name!r} ")
+
+
 def short(where: str) -> str:
     """A path relative to the working directory where it lies below it."""
     relative = os.path.relpath(where)
@@ -183,7 +188,7 @@ def explain(name: str, width: int | None = None) -> str:
         ]
         if not found.places:
             rows.append((found.backend, found.how, "", says))
-    reasons = [f"{s.name} cannot be used here: {s.reason}" for s in statuses if not s.usable]
+    reasons = [f"{s.name} cannot be used here: {why(s)}" for s in statuses if not s.usable]
     lines += [*table(rows, width), *[""][: len(reasons)]]
     return "\n".join([*lines, *(line for reason in reasons for line in fold(reason, width, 2))])
 

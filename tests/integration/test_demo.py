@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import corelib
-from corelib import demo, ops
+from corelib import demo, ops, support
 from corelib.backend import BackendInfo, KernelSet, Overlay
 from corelib.errors import BackendError
 from corelib.hookspecs import hookimpl
@@ -72,7 +72,7 @@ def test_an_unusable_backend_is_listed_with_its_reason(short):
     for status in corelib.backends():
         if not status.usable:
             row = short.rows[status.name]
-            assert row["usable"] == f"no: {demo.clause(status.reason)}"
+            assert row["usable"] == f"no: {demo.clause(support.why(status))}"
             assert [row[column] for column in HEAD[2:]] == ["-"] * 4
             assert f"{status.name} cannot be used here: {status.reason}" in short.text
 

@@ -55,6 +55,16 @@ def test_backends_gives_the_reason_as_a_sentence(capsys, monkeypatch):
     assert "reference: the moon is not full" in text
 
 
+def test_a_reason_that_stands_behind_the_backends_name_does_not_repeat_it():
+    from corelib.demo import clause
+    from corelib.registry import BackendStatus
+
+    reason = "backend 'cuda' needs cupy, which is not installed. `pip install corelib[cuda12]`"
+    status = BackendStatus("cuda", reason=reason)
+    assert support.why(status) == "needs cupy, which is not installed. `pip install corelib[cuda12]`"
+    assert clause(support.why(status)) == "needs cupy"
+
+
 # -- explain -----------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +244,7 @@ def test_conformance_without_a_name_tries_every_usable_backend_and_names_the_oth
     out = capsys.readouterr().out
     for status in backends():
         assert (
-            f"{status.name} against reference" in out or f"{status.name}: not tried: {status.reason}" in out
+            f"{status.name} against reference" in out or f"{status.name}: not tried: {support.why(status)}" in out
         )
 
 
