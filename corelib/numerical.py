@@ -78,9 +78,7 @@ def gradcheck(
     for position, x in enumerate(inputs):
         values, scale = _numbers(x), max(1.0, *map(abs, found[position])) if x.size else 1.0
         for i, center in enumerate(values):
-            expected = _difference(
-                lambda v, i=i, p=position, vs=values: value(p, [*vs[:i], v, *vs[i + 1 :]]), center
-            )  # type: ignore[misc]
+            expected = _difference(value, position, values, i)
             if not abs(found[position][i] - expected) <= limit * scale:
                 if not raise_exception:
                     return False
@@ -91,12 +89,16 @@ def gradcheck(
     return True
 
 
-def _difference(f: Callable[[float], float], x: float) -> float:
+def _difference(value: Callable[[int, list[float]], float], position: int, at: list[float], i: int) -> float:
+    """The derivative of ``value`` in element ``i`` of argument ``position``."""
+    x = at[i]
+
+    def slope(h: float) -> float:
+        above, below = value(position, [*at[:i], x + h, *at[i + 1 :]]), value(position, [*at[:i], x - h, *at[i + 1 :]])
+        return (above - below) / ((x + h) - (x - h))
+
     h = (2.0**-53) ** (1 / 3) * max(1.0, abs(x)) * 4
-    coarse = (f(x + h) - f(x - h)) / ((x + h) - (x - h))
-    h /= 2
-    fine = (f(x + h) - f(x - h)) / ((x + h) - (x - h))
-    return (4 * fine - coarse) / 3
+    return (4 * slope(h / 2) - slope(h)) / 3
 
 
 def gradgradcheck(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from . import dtypes, errors, ops
 from .backend import API, Backend, BackendInfo, KernelSet, Overlay
+from .binding import decomposed
 from .dispatch import composite, primitive, reissue
 from .hookspecs import hookimpl
-from .registry import activate, decomposed, registry
+from .registry import activate, registry
 from .tensor import Tensor
 
 attach = registry.attach

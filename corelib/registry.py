@@ -1,4 +1,4 @@
-"""The registry: discovery of plugins, selection of a backend, and the binding of kernels.
+"""The registry: discovery of plugins, and selection of a backend.
 
 No backend is named here. Plugins are found through the entry-point group ``corelib.plugins``, at first need, each under its own guard: a
 broken one is listed with its reason and breaks nothing. Kernels are looked up through the hook ``find_kernel`` once per op, dtype and
@@ -25,68 +25,17 @@ import pluggy
 
 from . import hookspecs
 from .backend import API, Backend, BackendInfo, Overlay
+from .binding import Tables, bind_and_call, casting, elsewhere
 from .dtypes import DType, as_dtype, default_dtype
 from .errors import BackendError, BackendNotFoundError, CorelibError, PluginError, UnsupportedError, nearest
 from .hookspecs import hookimpl
-from .op import OPS, Op, calls
-from .tensor import wrap
+from .op import OPS, Op
 
 GROUP = "corelib.plugins"
 log = logging.getLogger("corelib")
 
 _selected: ContextVar[str | None] = ContextVar("corelib_backend", default=None)
 _active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=())
-
-
-class Table(list[Any]):
-    """The kernels of one backend for one dtype, by ``op.index``; an unbound slot holds a binder.
-
-    Python integers from ``low`` to ``high`` are values of an integer dtype; of another one, none are.
-    """
-
-    __slots__ = ("dtype", "floating", "high", "low")
-
-    def __init__(self, dtype: DType) -> None:
-        self.dtype, self.floating = dtype, dtype.kind == "float"
-        self.low: Any
-        self.high: Any
-        self.low, self.high = (dtype.min, dtype.max) if dtype.kind in ("int", "uint") else (1, 0)
-
-
-class Tables(dict[Any, Table]):
-    """Tables by the dtype objects that a backend's arrays carry (and by the DType they stand for)."""
-
-    __slots__ = ("backend", "replays")
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = weakref.proxy(backend)
-        self.replays: dict[Any, Any] = {}  # recorded derivative rules, see replay.py
-
-    def __missing__(self, native: Any) -> Table:
-        dtype = as_dtype(native)
-        with registry.lock:
-            table: Table | None = dict.get(self, dtype)
-            if table is None:
-                table = Table(dtype)
-                self.fill(table)
-                dict.__setitem__(self, dtype, table)
-            dict.__setitem__(self, native, table)
-        return table
-
-    def distinct(self) -> list[Table]:
-        """Each table once, however many dtype objects name it."""
-        return list({id(t): t for t in self.values()}.values())
-
-    def fill(self, table: Table) -> None:
-        """Put a binder into every slot."""
-        table[:] = [partial(_bind_and_call, self, table, op) for op in OPS]
-
-
-def _bind_and_call(tables: Tables, table: Table, op: Op, *operands: Any, **params: Any) -> Any:
-    with registry.lock:
-        kernel = registry.bind(op, table.dtype, tables.backend)
-        table[op.index] = kernel
-    return kernel(*operands, **params)
 
 
 @dataclass
@@ -124,23 +73,6 @@ class _Core:
         return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
 
 
-SCALARS = (bool, int, float, type(None))  # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
-
-
-def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
-    """A kernel that runs a composite's body on ``backend``'s arrays; None for a primitive."""
-    if op.body is None:
-        return None
-    body, regroup, device = op.body, op.regroup, weakref.proxy(backend) if backend.level else backend
-
-    def compose(*operands: Any, **params: Any) -> Any:
-        tensors = [o if o.__class__ in SCALARS else wrap(o, device) for o in operands]
-        result = body(*regroup(tensors), **params)
-        return tuple(r._data for r in result) if isinstance(result, tuple | list) else result._data
-
-    compose.__name__ = compose.__qualname__ = f"{op.name}.body"
-    compose.composed = True  # type: ignore[attr-defined]
-    return compose
 
 
 class Registry:
@@ -285,13 +217,13 @@ class Registry:
         with self.lock:
             for backend in list(self._attached):
                 for table in backend.tables.distinct():
-                    table += [partial(_bind_and_call, backend.tables, table, op) for op in OPS[len(table) :]]
+                    table += [partial(bind_and_call, backend.tables, table, op) for op in OPS[len(table) :]]
 
     # -- backends --------------------------------------------------------------------------------------------
 
     def attach(self, backend: Backend) -> Backend:
         """Give a backend its tables; wrapping backends are attached by whoever makes them."""
-        backend.tables = Tables(backend)
+        backend.tables = Tables(backend, self)
         with self.lock:
             self._attached.add(backend)
         return backend
@@ -354,14 +286,14 @@ class Registry:
         """The kernel for an op and dtype on a backend; UnsupportedError or DTypeError when there is none."""
         op.rule.check(op, dtype)
         if dtype not in op.rule.accepts:
-            return _casting(op, backend, default_dtype("float"))
+            return casting(op, backend, default_dtype("float"))
         kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
         if kernel is not None:
             return kernel
         fallback = os.environ.get("CORELIB_FALLBACK")
         if fallback and backend.level == 0 and fallback != backend.device:
             log.warning("%s on %s runs on %r: backend %r has no kernel for it", op.name, dtype.name, fallback, backend.device)
-            return _elsewhere(op, dtype, backend, self.get(fallback))
+            return elsewhere(op, dtype, backend, self.get(fallback), self.manager.hook.transfer)
         raise UnsupportedError(
             f"backend {backend.device!r} has no kernel for {op.name} on {dtype.name}: use x.to(another device), add one to the plugin, "
             "or name a backend in CORELIB_FALLBACK"
@@ -422,32 +354,6 @@ class Registry:
         if active:
             return active[-1] if device is None else active[-1].on_device(device)
         return self.current() if device is None else self.get(device)
-
-
-def _elsewhere(op: Op, dtype: DType, here: Backend, there: Backend) -> Callable[..., Any]:
-    """A kernel that runs on another backend, with copies both ways: asked for by CORELIB_FALLBACK, and logged."""
-    move = registry.manager.hook.transfer
-
-    def copy_and_call(*operands: Any, **params: Any) -> Any:
-        arrays = [o if isinstance(o, SCALARS) else move(array=o, source=here, target=there) for o in operands]
-        result = there.tables[dtype][op.index](*arrays, **params)
-        if isinstance(result, tuple):
-            return tuple(move(array=r, source=there, target=here) for r in result)
-        return move(array=result, source=there, target=here)
-
-    return copy_and_call
-
-
-def _casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
-    """A kernel for integers and booleans of an op that computes in a floating dtype."""
-    tables = backend.tables
-
-    def cast_and_call(*operands: Any, **params: Any) -> Any:
-        cast = calls.astype.op.index
-        arrays: list[Any] = [float(o) if o.__class__ in (bool, int, float) else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
-        return tables[dtype][op.index](*arrays, **params)
-
-    return cast_and_call
 
 
 def _is_installed(module: str) -> bool:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import Backend
+from .binding import SCALARS, decomposed
 from .dtypes import DType, as_dtype
 from .hookspecs import hookimpl
 from .op import Op
-from .registry import SCALARS, decomposed, registry
+from .registry import registry
 from .rules import Spec
 from .tensor import Tensor, wrap
 
@@ -27,7 +28,7 @@ LIMIT = 256  # programs kept per op, dtype and backend; when there are more, sha
 _FIRST = object()  # seen once: worth recording if it comes again
 
 
-class NotReplayable(Exception):
+class NotReplayableError(Exception):
     """The body depends on more than shapes, dtypes and parameters."""
 
 
@@ -69,7 +70,7 @@ class Recorder(Backend):
         """A kernel that records one step; a composite without a kernel on the target records its body's."""
         assert dtype is not None
         if op.data_dependent:
-            raise NotReplayable(op.name)
+            raise NotReplayableError(op.name)
         kernel = registry.bind(op, dtype, self.target)
         if getattr(kernel, "composed", False):
             inner = decomposed(op, self)
@@ -88,11 +89,11 @@ class Recorder(Backend):
 
     def lift(self, tensor: Tensor) -> Tensor:
         """A tensor from outside might change between calls."""
-        raise NotReplayable("a tensor from outside")
+        raise NotReplayableError("a tensor from outside")
 
     def to_host(self, array: Any) -> Any:
         """Values are not known here."""
-        raise NotReplayable("a value")
+        raise NotReplayableError("a value")
 
 
 def _program(recorder: Recorder, inputs: list[Traced], result: Any, donated: Sequence[Traced]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ import corelib as cl
 from corelib import ops
 from corelib.op import OPS
 from corelib.plugin_api import Tensor, hookimpl, registry
-from corelib.registry import decomposed
+from corelib.binding import decomposed
 from corelib.replay import Replayed, composed
 from corelib.samples import Maker, Values
 
