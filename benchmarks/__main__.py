@@ -21,7 +21,9 @@ def machine() -> dict[str, Any]:
 
     import corelib
 
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = (line.split(":")[1].strip() for line in facts.splitlines() if line.startswith("model name"))
+    model = next(names, platform.processor())
     return {
         "date": datetime.date.today().isoformat(),
         "processor": model,
@@ -75,8 +77,12 @@ def main() -> int:
                     f"| {row['workload']} | {scaled(ours['median'])} | {peer} | {scaled(theirs['median'])} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
                 )
     if memory:
-        lines += ["", f"Peak memory of the tensors of that training step: corelib {memory['corelib'] / 1e6:.2f} MB, torch {memory['torch'] / 1e6:.2f} MB, "
-                  f"corelib's share {memory['corelib'] / memory['torch']:.2f}."]  # fmt: skip
+        ours, theirs = memory["corelib"], memory["torch"]
+        lines.append("")
+        lines.append(
+            f"Peak memory of the tensors of that training step: corelib {ours / 1e6:.2f} MB, torch {theirs / 1e6:.2f} MB, "
+            f"corelib's share {ours / theirs:.2f}."
+        )
     facts = machine()
     text = "\n".join(
         ["# Benchmarks", "", "Ratios above 1: corelib is faster. Written by `make bench`.", "",
