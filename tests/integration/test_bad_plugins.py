@@ -116,7 +116,7 @@ CASES: dict[str, tuple[str, str, str, list[str]]] = {
         ),
         "",
         "poor",
-        ["'poor' needs a_driver", "pip install a-driver"],
+        ["needs a_driver", "pip install a-driver"],
     ),
     "unusable": (
         declares("BackendInfo('off', 'bad_unusable_backend:B')"),
