@@ -24,7 +24,7 @@ from .autograd import no_grad
 from .conformance.distance import unit
 from .drawing import draw
 from .dtypes import float32
-from .errors import BackendError
+from .errors import ArgumentError, BackendError
 from .ops.creation import asarray
 from .registry import BackendStatus, backends, use_backend
 from .support import table, why
@@ -84,7 +84,10 @@ def run(
     if steps < 1:
         raise BackendError(f"the demo needs at least one step to compare, got --steps {steps}")
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"--output {output}: the folder cannot be made: {error.strerror}") from error
     statuses = sorted(backends(), key=lambda s: s.name != REFERENCE)
 
     introduce(say)

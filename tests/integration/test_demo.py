@@ -16,7 +16,7 @@ import pytest
 import corelib
 from corelib import demo, ops, support
 from corelib.backend import BackendInfo, KernelSet, Overlay
-from corelib.errors import BackendError
+from corelib.errors import ArgumentError, BackendError
 from corelib.hookspecs import hookimpl
 from corelib.registry import register, registry, unregister
 
@@ -206,6 +206,12 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(module, mo
 def test_no_step_is_refused(tmp_path):
     with pytest.raises(BackendError, match="at least one step to compare, got --steps 0"):
         run(tmp_path, steps=0)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="--output .*file: the folder cannot be made: File exists"):
+        demo.run(output=str(tmp_path / "file"), say=pytest.fail)
 
 
 # -- as a process ------------------------------------------------------------------------------------------------
