@@ -138,7 +138,7 @@ CASES: dict[str, tuple[str, str, str, list[str]]] = {
         declares("BackendInfo('poorer', 'x:Y', requires=('a_driver.runtime',))"),
         "",
         "poorer",
-        ["'poorer' needs a_driver.runtime"],
+        ["needs a_driver.runtime"],
     ),
     "constructor_raises": (
         declares("BackendInfo('stillborn', 'bad_constructor_raises_backend:B', priority=1000)"),
