@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import dtypes, errors, ops
+from . import dtypes, errors, ops, rules, samples
 from .backend import API, Backend, BackendInfo, KernelSet, Overlay
 from .binding import decomposed
 from .dispatch import composite, primitive, reissue
@@ -17,5 +17,5 @@ attach = registry.attach
 
 __all__ = [
     "API", "Backend", "BackendInfo", "KernelSet", "Overlay", "Tensor", "activate", "attach", "composite", "decomposed", "dtypes", "errors",
-    "hookimpl", "ops", "primitive", "reissue",
+    "hookimpl", "ops", "primitive", "reissue", "rules", "samples",
 ]  # fmt: skip

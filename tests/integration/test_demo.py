@@ -210,7 +210,7 @@ def test_no_step_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ArgumentError, match="--output .*file: the folder cannot be made: File exists"):
+    with pytest.raises(ArgumentError, match=r"--output .*file: the folder cannot be made: File exists"):
         demo.run(output=str(tmp_path / "file"), say=pytest.fail)
 
 

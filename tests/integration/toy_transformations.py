@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from corelib.plugin_api import Backend, Tensor, activate, attach, decomposed, ops, reissue
+from corelib.plugin_api import Backend, Tensor, activate, attach, decomposed, ops, reissue, rules
 from corelib.plugin_api import errors as err
-from corelib.rules import Spec
 
+Spec = rules.Spec
 SCALARS = (bool, int, float, type(None))
 
 

@@ -71,7 +71,7 @@ def test_every_field_of_the_declaration_is_documented():
     assert set(documented) == {field.name for field in dataclasses.fields(BackendInfo)}
 
 
-@pytest.mark.parametrize("block", blocks("plugins.md", "python"), ids=["declaration", "profiler"])
+@pytest.mark.parametrize("block", blocks("plugins.md", "python"), ids=["declaration", "operation", "profiler"])
 def test_examples_run(block):
     module = types.ModuleType("example")
     exec(compile(block, "docs/plugins.md", "exec"), vars(module))

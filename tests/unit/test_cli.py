@@ -129,31 +129,25 @@ def test_explain_a_function_that_is_no_op_itself(capsys):
 
 
 def test_explain_the_op_of_a_plugin(tmp_path):
-    """Found through the plugin's entry point, with nothing imported before."""
+    """The guide's example, found through its entry point with nothing imported before, and tried by the conformance suite."""
     (tmp_path / "planted-1.0.dist-info").mkdir()
     (tmp_path / "planted-1.0.dist-info" / "entry_points.txt").write_text("[corelib.plugins]\nplanted = planted\n")
     (tmp_path / "planted-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
-    (tmp_path / "planted.py").write_text("""from __future__ import annotations
-from corelib.plugin_api import Tensor, composite, dtypes, hookimpl, ops
-from corelib.rules import unary
-from corelib.samples import reals
-
-@hookimpl
-def declare_ops():
-    @composite(rule=unary(dtypes.FLOATING), samples=reals(-3, 3), ulp=4)
-    def double_exponential(x: Tensor, /) -> Tensor:
-        \"\"\"exp(exp(x)).\"\"\"
-        return ops.exp(ops.exp(x))
-""")
-    found = run(sys.executable, "-m", "corelib", "explain", "double_exponential", PYTHONPATH=str(tmp_path))
+    guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n((?:(?!^```).)*?def declare_ops.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "planted.py").write_text(example)
+    found = run(sys.executable, "-m", "corelib", "explain", "lisht", PYTHONPATH=str(tmp_path))
     assert found.returncode == 0, found.stderr
     text = found.stdout.splitlines()
-    assert text[:2] == ["double_exponential(x: Tensor, /) -> Tensor", "    exp(exp(x))."]
+    assert text[:2] == ["lisht(x: Tensor, /) -> Tensor", "    x tanh(x) (Roy et al., arXiv:1901.05894)."]
     facts = dict(re.split(r" {2,}", line, maxsplit=1) for line in text[3 : text.index("", 3)])
     assert facts["declared"] == f"{tmp_path / 'planted.py'}:8"
     assert facts["derivative"] == "through the body: each op in it has its own"
-    assert facts["composes to"] == "exp"
+    assert facts["composes to"] == "tanh, multiply"
     assert columns(text, "backend")["reference"][1] == "composed"
+    tried = run(sys.executable, "-m", "corelib", "conformance", "reference", "--op", "lisht", PYTHONPATH=str(tmp_path))
+    assert tried.returncode == 0
+    assert "52 passed" in tried.stdout
 
 
 def test_explain_works_for_every_op():
