@@ -77,7 +77,7 @@ def gradcheck(
 
     for position, x in enumerate(inputs):
         values, scale = _numbers(x), max(1.0, *map(abs, found[position])) if x.size else 1.0
-        for i, center in enumerate(values):
+        for i in range(len(values)):
             expected = _difference(value, position, values, i)
             if not abs(found[position][i] - expected) <= limit * scale:
                 if not raise_exception:

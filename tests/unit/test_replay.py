@@ -9,9 +9,9 @@ import pytest
 
 import corelib as cl
 from corelib import ops
+from corelib.binding import decomposed
 from corelib.op import OPS
 from corelib.plugin_api import Tensor, hookimpl, registry
-from corelib.binding import decomposed
 from corelib.replay import Replayed, composed
 from corelib.samples import Maker, Values
 
