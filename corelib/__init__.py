@@ -50,6 +50,7 @@ from .errors import (
     DTypeError,
     GradientError,
     IndexOutOfBoundsError,
+    OutOfMemoryError,
     PluginError,
     ShapeError,
     UnsupportedError,
@@ -88,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ArgumentError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
-    "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bool", "can_cast", "checkpoint", "custom_gradient", "e",
+    "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bool", "can_cast", "checkpoint", "custom_gradient", "e",
     "enable_grad", "finfo", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi",
     "random", "register", "result_type", "save", "set_backend", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",

@@ -8,21 +8,23 @@ path (scalars of another kind, promotion, mixed levels, an exception) goes to :f
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from . import dtypes
 from .dtypes import DType, as_dtype
-from .errors import BackendError, CorelibError, DeclarationError, DTypeError
+from .errors import BackendError, CorelibError, DeclarationError, DTypeError, OutOfMemoryError
 from .op import Op, calls
 from .params import not_a_tensor
 from .registry import registry
 from .rules import Spec
-from .tape import Node, note, paused, record, same
+from .tape import Node, full_like, note, paused, record, same
 from .tensor import Tensor, wrap
 
 F = TypeVar("F", bound=Callable[..., Any])
 _new = object.__new__
+ADDRESSABLE = 2**48  # bytes: a kernel that fails on a larger result fails for its size, whatever it says
 
 
 def primitive(**declaration: Any) -> Callable[[F], F]:
@@ -52,7 +54,13 @@ def _with_kind(fn: Callable[..., Any], declaration: dict[str, Any]) -> dict[str,
 
 def _public(op: Op, fn: F) -> F:
     quick = op.rule.joint is None and not op.variadic and op.device_param is None
-    if quick and op.kind in ("elementwise", "contract") and not op.params and len(op.operands) <= 2 and op.derivative.kind != "vjp":
+    if (
+        quick
+        and op.kind in ("elementwise", "contract")
+        and not op.params
+        and len(op.operands) <= 2
+        and op.derivative.kind != "vjp"
+    ):
         call = _unary(op) if len(op.operands) == 1 else _binary(op)
     elif quick and len(op.operands) == 1:
         call = _with_params(op)
@@ -136,7 +144,11 @@ def _binary(op: Op) -> Callable[..., Any]:
     records = op.derivative.kind not in ("nondiff", "body")
     body = op.derivative.kind == "body"
     combinations = [(False, False), (True, False), (False, True), (True, True)]
-    keeps = [(*k[0], k[1]) for k in (op.derivative.keep(op, c) for c in combinations)] if records else [(False, False, False)] * 4
+    keeps = (
+        [(*k[0], k[1]) for k in (op.derivative.keep(op, c) for c in combinations)]
+        if records
+        else [(False, False, False)] * 4
+    )
 
     def call(x1: Any, x2: Any, /) -> Any:
         if x2.__class__ is not Tensor or x1.__class__ is not Tensor:
@@ -216,7 +228,9 @@ def _general(op: Op) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             operands, params = bind(*args, **kwargs)
             x = operands[0]
-            return same(x) if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
+            return (
+                same(x) if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
+            )
 
         return call
     if op.device_param is not None or not op.operands:
@@ -260,11 +274,15 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
                 raise explained(op, tensors, params, error, backend) from _cause(error)
         note(mode, *[t._node for t in tensors if isinstance(t, Tensor)])
     try:
-        result = backend.tables[native][op.index](*[t._data if isinstance(t, Tensor) else t for t in tensors], **params)
+        result = backend.tables[native][op.index](
+            *[t._data if isinstance(t, Tensor) else t for t in tensors], **params
+        )
     except Exception as error:
         raise explained(op, tensors, params, error, backend) from _cause(error)
     if not tracked or kind == "nondiff" or kind == "body":
-        return tuple([wrap(r, backend) for r in result]) if result.__class__ is tuple else wrap(result, backend)
+        return (
+            tuple([wrap(r, backend) for r in result]) if result.__class__ is tuple else wrap(result, backend)
+        )
     node = record(op, backend, tensors, params, result)
     if result.__class__ is tuple:
         return tuple([wrap(r, backend, n) for r, n in zip(result, node or [None] * len(result), strict=True)])
@@ -292,7 +310,12 @@ def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Sequence[Any], Any, Any, 
                 return operands, None, None, False
             if x._node is not None:
                 tracked = True
-        elif number < 0 and (x.__class__ is float or x.__class__ is int) and position in op.numbers and alike[position] is True:
+        elif (
+            number < 0
+            and (x.__class__ is float or x.__class__ is int)
+            and position in op.numbers
+            and alike[position] is True
+        ):
             number = position
         elif x is not None or position not in op.optional:
             return operands, None, None, False
@@ -322,22 +345,34 @@ def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]
                     backend = operand._backend
         elif operand is None or isinstance(operand, bool | int | float):
             parameter = op.signature.parameters[op.operands[op.slot(position)]]
-            if parameter.default is not None if operand is None else not str(parameter.annotation).startswith("Array"):
+            if (
+                parameter.default is not None
+                if operand is None
+                else not str(parameter.annotation).startswith("Array")
+            ):
                 raise DTypeError(not_a_tensor(op, op.operand_name(position), operand))
             if isinstance(operand, float) and type(operand) is not float:
                 tensors[position] = float(operand)
-        elif getattr(operand, "shape", None) == () and hasattr(operand, "item") and type(operand).__module__ == "numpy":
+        elif (
+            getattr(operand, "shape", None) == ()
+            and hasattr(operand, "item")
+            and type(operand).__module__ == "numpy"
+        ):
             tensors[position] = operand.item()
         else:
             raise DTypeError(not_a_tensor(op, op.operand_name(position), operand))
     if backend is None:
-        raise DTypeError(f"{op.name} needs a Tensor among its operands, got {', '.join(repr(o) for o in operands) or 'none'}")
+        raise DTypeError(
+            f"{op.name} needs a Tensor among its operands, got {', '.join(repr(o) for o in operands) or 'none'}"
+        )
     if mixed:
         for position, operand in enumerate(tensors):
             if isinstance(operand, Tensor) and operand._backend is not backend:
                 if backend.level == operand._backend.level:
                     devices = list(dict.fromkeys(o._backend.device for o in tensors if isinstance(o, Tensor)))
-                    raise BackendError(f"{op.name}: operands on {' and '.join(map(repr, devices))}: call x.to({devices[-1]!r})")
+                    raise BackendError(
+                        f"{op.name}: operands on {' and '.join(map(repr, devices))}: call x.to({devices[-1]!r})"
+                    )
                 tensors[position] = backend.lift(operand)
     return backend, tensors, tracked
 
@@ -355,7 +390,14 @@ def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
             dtype = found if dtype is None or dtype is found else dtypes.promote(dtype, found)
         elif operand is not None:
             scalars.append(p)
-    if dtype is None:
+    if (
+        dtype is None and scalars
+    ):  # numbers only, such as where(condition, 1.0, 0.0): they become tensors of their default dtype
+        number = next(t for t in tensors if isinstance(t, Tensor))
+        dtype = dtypes.result_type(*[tensors[p] for p in scalars])
+        for p in scalars:
+            tensors[p] = full_like(Spec((), dtype), number._backend, as_scalar(op, tensors[p], dtype))
+    elif dtype is None:
         if "dtype" in params:
             dtype = params["dtype"]
         else:
@@ -375,7 +417,9 @@ def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
             rule.check_fixed(op, p, operand.dtype)
             wanted = rule.fixed.get(op.slot(p), rule.fixed.get(-1))
             if wanted is not None and operand.dtype is not wanted:
-                if operand.dtype is dtypes.uint64:  # what int64 cannot hold stays out of bounds, instead of wrapping to a negative index
+                if (
+                    operand.dtype is dtypes.uint64
+                ):  # what int64 cannot hold stays out of bounds, instead of wrapping to a negative index
                     operand = calls.minimum(operand, wanted.max)
                 tensors[p] = calls.astype(operand, wanted)
     return dtype
@@ -388,7 +432,9 @@ def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float:
     if dtype.kind == "bool":
         return bool(value)
     if not dtype.min <= value <= dtype.max:
-        raise DTypeError(f"{op.name}: the Python integer {value} does not fit {dtype.name} ({dtype.min} to {dtype.max})")
+        raise DTypeError(
+            f"{op.name}: the Python integer {value} does not fit {dtype.name} ({dtype.min} to {dtype.max})"
+        )
     return int(value)
 
 
@@ -399,10 +445,18 @@ def spec_of(operand: Any) -> Spec | None:
     return None if operand is None else Spec((), as_dtype(type(operand)), None, True)
 
 
-def explained(op: Op, operands: Sequence[Any], params: dict[str, Any], error: Exception, backend: Any) -> Exception:
+def explained(
+    op: Op, operands: Sequence[Any], params: dict[str, Any], error: Exception, backend: Any
+) -> Exception:
     """The error to raise for a kernel that failed: the rule's words if the rule refuses, the same on every backend."""
     try:
-        op.rule(op, [spec_of(o) for o in operands], params)
+        found = op.rule(op, [spec_of(o) for o in operands], params)
+        if (
+            backend.level == 0
+            and not isinstance(error, CorelibError)
+            and (isinstance(error, MemoryError) or _bytes(found) > ADDRESSABLE)
+        ):
+            raise OutOfMemoryError(_too_large(op, found, backend))
         if op.diagnose is not None and backend.level == 0:
             op.diagnose(op, operands, params)
     except CorelibError as refusal:
@@ -410,6 +464,20 @@ def explained(op: Op, operands: Sequence[Any], params: dict[str, Any], error: Ex
     if not isinstance(error, CorelibError):
         error.add_note(f"in the kernel of {op.name} on {backend.device!r}, with parameters {params}")
     return error
+
+
+def _bytes(result: Any) -> int:
+    specs = result if result.__class__ is tuple else (result,)
+    return sum(math.prod(s.shape) * s.dtype.itemsize for s in specs if None not in s.shape)
+
+
+def _too_large(op: Op, result: Any, backend: Any) -> str:
+    specs = result if result.__class__ is tuple else (result,)
+    size, unit = float(_bytes(result)), 0
+    while size >= 1000 and unit < 8:
+        size, unit = size / 1000, unit + 1
+    shapes = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+    return f"{op.name}: the result {shapes} takes {size:.3g} {('bytes', *'kMGTPEZY')[unit]}{'B' * (unit > 0)}, more than {backend.device!r} can allocate"
 
 
 def _cause(error: Exception) -> BaseException | None:

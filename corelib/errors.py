@@ -31,6 +31,10 @@ class IndexOutOfBoundsError(CorelibError, IndexError):
     """An index outside the axis it addresses."""
 
 
+class OutOfMemoryError(CorelibError, MemoryError):
+    """A result that is larger than the device can hold."""
+
+
 class GradientError(CorelibError, RuntimeError):
     """A derivative that was asked for and does not exist, or a graph that was freed."""
 

@@ -29,6 +29,17 @@ class RefArray:
         return f"RefArray({self.shape}, {self.dtype.name}, {self.data})"
 
 
+LIMIT = 2**31  # elements of an array: as Python numbers about 64 GB
+
+
+def elements(shape: Shape) -> int:
+    """How many elements a shape has; MemoryError at once where a list of them would fill all memory first."""
+    count = math.prod(shape)
+    if count > LIMIT:
+        raise MemoryError
+    return count
+
+
 def strides(shape: Shape) -> Shape:
     """How far apart, in elements, neighbours along each axis are in C order."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -36,6 +47,7 @@ def strides(shape: Shape) -> Shape:
 
 def offsets(shape: Shape, steps: Shape, start: int = 0) -> list[int]:
     """Where the elements of a view lie: start + sum(index * steps) for each index of ``shape`` in C order."""
+    elements(shape)
     found = [start]
     for length, step in zip(shape, steps, strict=True):
         jumps = [index * step for index in range(length)]
@@ -70,8 +82,9 @@ def broadcast(x: RefArray, shape: Shape) -> list[Any]:
     own = (1,) * (len(shape) - len(x.shape)) + x.shape
     if any(length not in (1, wanted) for length, wanted in zip(own, shape, strict=True)):
         raise ValueError(f"shape {x.shape} does not broadcast to {shape}")
+    size = elements(shape)
     if len(x.data) == 1:  # the two common cases, for speed: one number, and a row (a bias) under many
-        return x.data * math.prod(shape)
+        return x.data * size
     first = next((axis for axis, length in enumerate(own) if length != 1), 0)
     if own[first:] == shape[first:]:
         return x.data * math.prod(shape[:first])

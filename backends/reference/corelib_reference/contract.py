@@ -15,7 +15,7 @@ from typing import Any
 from corelib.plugin_api import dtypes, ops
 
 from . import ieee
-from .array import RefArray, Shape, broadcast_shape, offsets, strides
+from .array import RefArray, Shape, broadcast_shape, elements, offsets, strides
 from .kernels import kernels
 from .reduce import exact_sum, signed_zero
 from .rounding import exact, from_exact, rounding
@@ -66,6 +66,7 @@ def matmul(x1: RefArray, x2: RefArray, /) -> RefArray:
     if depth != other or not x1.shape or not x2.shape:
         raise ValueError(f"matmul: shapes {x1.shape} and {x2.shape} do not fit")
     batch = broadcast_shape(left[:-2], right[:-2])
+    elements((*batch, n, m))
     dots = _DOTS.get(x1.dtype, _integer_dots)
     data: list[Any] = []
     for a, b in zip(_matrices(left, batch), _matrices(right, batch), strict=True):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from corelib.plugin_api import dtypes, ops
 
-from .array import RefArray, Shape
+from .array import RefArray, Shape, elements
 from .kernels import kernels
 from .rounding import from_exact, rounding, scalar, to_float
 
@@ -16,7 +15,7 @@ from .rounding import from_exact, rounding, scalar, to_float
 @kernels.implements(ops.full)
 def full(*, shape: Shape, fill_value: Any, dtype: dtypes.DType) -> RefArray:
     """An array of equal elements."""
-    return RefArray(shape, dtype, [scalar(fill_value, dtype)] * math.prod(shape))
+    return RefArray(shape, dtype, [scalar(fill_value, dtype)] * elements(shape))
 
 
 @kernels.implements(ops.arange)
@@ -24,7 +23,7 @@ def arange(*, start: Any, step: Any, size: int, dtype: dtypes.DType) -> RefArray
     """Element i is start + i * step: exact for integers; for floats in double, then rounded to the dtype."""
     if dtype.kind == "float":
         start, step = to_float(start), to_float(step)
-    return RefArray((size,), dtype, rounding(dtype)([start + i * step for i in range(size)]))
+    return RefArray((size,), dtype, rounding(dtype)([start + i * step for i in range(elements((size,)))]))
 
 
 def _truncated(dtype: dtypes.DType) -> Callable[[float], int]:

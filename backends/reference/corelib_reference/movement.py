@@ -7,7 +7,7 @@ from typing import Any
 
 from corelib.plugin_api import ops
 
-from .array import RefArray, Shape, broadcast, offsets, permute, strides, take
+from .array import RefArray, Shape, broadcast, elements, offsets, permute, strides, take
 from .kernels import kernels
 from .rounding import scalar
 
@@ -68,7 +68,7 @@ def pad(x: RefArray, /, *, pad_width: tuple[tuple[int, int], ...], constant_valu
     """The array surrounded by ``pad_width[axis]`` = (before, after) elements equal to ``constant_value``."""
     padded = zip(x.shape, pad_width, strict=True)
     shape = tuple(before + length + after for length, (before, after) in padded)
-    data = [scalar(constant_value, x.dtype)] * math.prod(shape)
+    data = [scalar(constant_value, x.dtype)] * elements(shape)
     steps = strides(shape)
     start = sum(before * step for (before, _), step in zip(pad_width, steps, strict=True))
     for position, value in zip(offsets(x.shape, steps, start), x.data, strict=True):

@@ -7,11 +7,10 @@ these bits by other ops.
 
 from __future__ import annotations
 
-import math
 
 from corelib.plugin_api import dtypes, ops
 
-from .array import RefArray, Shape
+from .array import RefArray, Shape, elements
 from .kernels import kernels
 
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -38,7 +37,7 @@ def random_bits(key: RefArray, counter: RefArray, /, *, shape: Shape, dtype: dty
     """uint32: word i is word i % 4 of the block at counter + i // 4; uint64: words 2i (low) and 2i + 1."""
     k0, k1 = key.data
     (start,) = counter.data
-    size = math.prod(shape)
+    size = elements(shape)
     count = size if dtype is dtypes.uint32 else 2 * size
     words: list[int] = []
     for block in range(-(-count // 4)):
