@@ -419,6 +419,8 @@ def _cleared(g: Tensor, start: Any, size: Any, step: Any) -> Tensor:
             lambda g, value, start, size, step: strided_slice(g, start=start, size=size, step=step)),
     samples=_slices(*_REGIONS, value=True),
     errors=[
+        ErrorSample(ShapeError, r"value has shape \(1,\), the region of x has \(3,\)",  # a value is never broadcast
+                    lambda m: Sample((m.array((5,), float32), m.array((1,), float32)), {"start": (1,), "size": (3,), "step": (1,)})),
         ErrorSample(ShapeError, r"value has shape \(2,\), the region of x has \(3,\)",
                     lambda m: Sample((m.array((5,), float32), m.array((2,), float32)), {"start": (1,), "size": (3,), "step": (1,)})),
     ],

@@ -1,7 +1,6 @@
 """The backend: NumPy's own functions where they mean what corelib means, and a kernel where they do not."""
 
 import math
-from types import SimpleNamespace
 
 import array_api_compat.numpy as standard
 import numpy as np
@@ -11,7 +10,6 @@ from corelib.plugin_api import Backend, KernelSet
 
 kernels = KernelSet()
 add = kernels.add
-quiet = np.errstate(all="ignore")  # corelib's arithmetic is IEEE's: inf and NaN are values, not warnings
 
 
 class NumpyBackend(Backend):
@@ -31,9 +29,13 @@ class NumpyBackend(Backend):
     def from_dlpack(self, source):
         return np.from_dlpack(source)
 
+    def find(self, op, dtype):
+        kernel = super().find(op, dtype)
+        return kernel and np.errstate(all="ignore")(kernel)
+
 
 # Element-wise functions have the standard's names and meaning; so have these, with the parameters that kernels get.
-kernels.fill_from(SimpleNamespace(**{name: quiet(f) for name, f in vars(standard).items() if callable(f)}))
+kernels.fill_from(standard)
 MOVES = ["where", "reshape", "permute_dims", "broadcast_to", "flip", "take_along_axis"]
 for name in [*MOVES, "max", "min", "any", "all", "argmax", "argmin", "argsort", "searchsorted", "nonzero"]:
     add(getattr(ops, name), getattr(standard, name))
@@ -47,7 +49,7 @@ add(ops.erf, lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))
 
 def accumulate(function):
     """NumPy's function with corelib's dtype for the accumulator."""
-    return quiet(lambda x, *, dtype, **params: function(x, dtype=dtype.numpy, **params))
+    return lambda x, *, dtype, **params: function(x, dtype=dtype.numpy, **params)
 
 
 for name in ["sum", "prod", "cumulative_sum", "cumulative_prod"]:
@@ -64,7 +66,6 @@ def arange(*, start, step, size, dtype):
 
 
 @kernels.implements(ops.astype)
-@quiet
 def astype(x, *, dtype):
     if x.dtype.kind != "f" or dtype.kind not in ("int", "uint"):
         return x.astype(dtype.numpy)
@@ -78,8 +79,7 @@ def maximum(x1, x2):
     return np.where(x1 == x2, np.where(np.signbit(x1), x2, x1), np.maximum(x1, x2))
 
 
-divide = quiet(lambda x1, x2: np.where(np.isinf(x1), np.divide(x1, x2), np.floor_divide(x1, x2)))
-add(ops.floor_divide, divide, dtypes.FLOATING)
+add(ops.floor_divide, lambda x1, x2: np.where(np.isinf(x1 / x2), x1 / x2, x1 // x2), dtypes.FLOATING)
 add(ops.maximum, maximum, dtypes.FLOATING)
 add(ops.minimum, lambda x1, x2: -maximum(-x1, -x2), dtypes.FLOATING)
 
@@ -103,7 +103,9 @@ def place(x, indices, axis):
 
 
 def updated(x, where, values, assign=np.ndarray.__setitem__):
-    """A copy of x with `values` at `where`."""
+    """A copy of x with `values` at `where`, which NumPy alone would broadcast."""
+    if values.shape != x[where].shape:
+        raise ValueError("values do not fit the places they go to")
     result = np.array(x)
     assign(result, where, values)
     return result
