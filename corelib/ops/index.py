@@ -200,6 +200,10 @@ _GATHER_ERRORS = [
         lambda m: Sample((m.array((3, 0), float32), _indices(m, 7)), {"axis": 0}),
     ),
     ErrorSample(
+        IndexOutOfBoundsError, "gather: index 2 is out of bounds for axis 0 of size 2",  # even if there is nothing to read
+        lambda m: Sample((m.array((2, 0), float32), _indices(m, 2)), {"axis": 0}),
+    ),
+    ErrorSample(
         DTypeError, r"gather: indices\[0\] must have an integer dtype, got float32",
         lambda m: Sample((m.array((3,), float32), m.array((2,), float32, 0, 1))),
     ),
@@ -223,6 +227,14 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
         ErrorSample(
             ShapeError, rf"{name}: values have shape \(2,\), the places they go to have \(3,\)",
             lambda m: Sample((m.array((3,), float32), m.array((2,), float32), _indices(m, 0, 1, 2))),
+        ),
+        ErrorSample(
+            ShapeError, rf"{name}: values have shape \(1,\), the places they go to have \(3,\)",  # values are never broadcast
+            lambda m: Sample((m.array((3,), float32), m.array((1,), float32), _indices(m, 0, 1, 2))),
+        ),
+        ErrorSample(
+            IndexOutOfBoundsError, rf"{name}: index 2 is out of bounds for axis 0 of size 2",  # even if there is nothing to write
+            lambda m: Sample((m.array((2, 0), float32), m.array((1, 0), float32), _indices(m, 2)), {"axis": 0}),
         ),
         ErrorSample(
             DTypeError, rf"{name}: indices\[0\] must have an integer dtype, got bool",
