@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import corelib
+
 elementwise = pytest.importorskip("corelib_cpu.elementwise")
 
 FLOATS = ["float32", "float64"]
@@ -425,3 +427,15 @@ def test_operands_are_not_changed(path: str) -> None:
     for name in ("negative", "exp", "sqrt", "floor"):
         elementwise.make(name, "float32")(x)
     same(x, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_power_of_one_half_is_no_square_root(dtype: str) -> None:
+    x = corelib.asarray([-math.inf, -0.0, 4.0], dtype=dtype, device="cpu")
+    half = corelib.asarray(0.5, dtype=dtype, device="cpu")
+    for exponent in (0.5, half, corelib.reshape(half, (1,)), corelib.broadcast_to(half, (3,))):
+        r = x**exponent
+        assert (r.tolist(), [math.copysign(1, v) for v in r.tolist()]) == (
+            [math.inf, 0.0, 2.0],
+            [1.0, 1.0, 1.0],
+        )

@@ -433,8 +433,13 @@ def _integer_power(x1: ndarray, x2: ndarray) -> ndarray:
 
 
 def _power(x1: ndarray, x2: ndarray) -> ndarray:
-    """Squares are exact to the last bit and far cheaper."""
-    return np.multiply(x1, x1) if not x2.ndim and x2 == 2 else np.power(x1, x2)
+    """Squares are exact to the last bit and far cheaper; for one exponent of 1/2 NumPy takes square roots, of -0 and -inf as well."""
+    if not x2.ndim and x2 == 2:
+        return np.multiply(x1, x1)
+    r = np.power(x1, x2)
+    if x2.size and (x2.size == 1 or not any(x2.strides)) and x2.flat[0] == 0.5:
+        return np.where(np.equal(x1, -np.inf), r.dtype.type(np.inf), np.add(r, 0))
+    return r
 
 
 # --- the ops ----------------------------------------------------------------------------------------------------------
