@@ -20,6 +20,7 @@ import math
 import os
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from .backend import Backend
@@ -128,12 +129,20 @@ class Generator:
 
     def set_state(self, state: dict[str, Any]) -> Generator:
         """Continue from what :meth:`get_state` returned (or the same as arrays); returns itself."""
+        self._checked(state)()
+        return self
+
+    def _checked(self, state: dict[str, Any]) -> Callable[[], None]:
+        """A function that takes the state over; the error now if it does not fit."""
         key = _state_tensor(state, "key", (2,), uint32)
         counter = _state_tensor(state, "counter", (), uint64)
-        with self._lock:
-            self.key._rebind(key)
-            self.counter._rebind(counter)
-        return self
+
+        def take_over() -> None:
+            with self._lock:
+                self.key._rebind(key)
+                self.counter._rebind(counter)
+
+        return take_over
 
     state_dict = get_state
     load_state_dict = set_state

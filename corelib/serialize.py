@@ -43,7 +43,7 @@ def save_file(
     with _replacing(Path(path)) as temporary:
         try:
             write(arrays, temporary, dict(metadata) if metadata else None)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: could not be written: {error}") from error
 
 
@@ -58,9 +58,14 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A path to write to; the file replaces ``path`` when all of it has reached the disk, and vanishes if anything goes wrong."""
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: there is no directory {path.parent}")
+    if os.path.isdir(path):  # which path.is_dir() would not say of a name that is too long
+        raise CheckpointError(f"{path} is a directory: name a file in it")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise CheckpointError(f"{path}: could not be written: {error.strerror}") from error
+    try:
         mode = (path if path.exists() else temporary).stat().st_mode
         yield temporary
         temporary.chmod(mode)  # safetensors 0.8 makes every file private: its issue 782
@@ -162,6 +167,7 @@ def load(
     arrays, metadata = _read(path)
     about = _about(path, metadata)
     changes: list[Callable[[], Any]] = []
+    generator = None if random is False else _generator(random)
     try:
         if model is not None:
             state = _part(path, arrays, "model", "model" in about, type(model).__name__)
@@ -169,25 +175,27 @@ def load(
         if optimizer is not None:
             state = _part(path, arrays, "optimizer", "optimizer" in about, type(optimizer).__name__)
             changes.append(optimizer._checked(_restore_optimizer(path, optimizer, about["optimizer"], state)))
-        if random is not False:
+        if generator is not None:
             state = _part(
                 path, arrays, "random", any(n.startswith("random.") for n in arrays), "the random state"
             )
-            generator = _generator(random)
             tensors = {k: asarray(v, device=generator.key.device) for k, v in state.items()}
-            changes.append(lambda: generator.set_state(tensors))
+            changes.append(generator._checked(tensors))
     except CheckpointError as error:
         if str(error).startswith(str(path)):
             raise
         raise CheckpointError(f"{path}: {error}") from error
+    except (LookupError, ValueError, TypeError) as error:  # names or numbers that no save writes
+        raise CheckpointError(
+            f"{path}: what it holds cannot be read: {type(error).__name__}: {error}. It is damaged"
+        ) from error
+    own = {
+        name: asarray(array, device=device)
+        for name, array in _part(path, arrays, "tensors", True, "").items()
+    }
     for change in changes:
         change()
-    own = _part(path, arrays, "tensors", True, "")
-    return {
-        "tensors": {name: asarray(array, device=device) for name, array in own.items()},
-        "metadata": about["metadata"],
-        "version": about["version"],
-    }
+    return {"tensors": own, "metadata": about["metadata"], "version": about["version"]}
 
 
 def _version() -> str:
@@ -201,6 +209,10 @@ def _generator(random: Any) -> Any:
         from .random import default_generator
 
         return default_generator()
+    if not hasattr(random, "get_state"):
+        raise ArgumentError(
+            f"random must be a Generator, True for the default one, or False for none, got {random!r}"
+        )
     return random
 
 

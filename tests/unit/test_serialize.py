@@ -329,3 +329,50 @@ def test_a_process_that_is_killed_while_saving_leaves_a_whole_file(path):
     assert found["metadata"]["value"] >= 1
     assert found["tensors"]["x"].shape == (1 << 20,)
     assert float(ops.min(found["tensors"]["x"])) == 1.0
+
+
+def test_metadata_that_no_save_writes_is_damage(tmp_path):
+    net = network()
+    optimizer = optim.AdamW(net.parameters())
+    train(net, optimizer, 1)
+    path = tmp_path / "whole.st"
+    corelib.save(path, model=net, optimizer=optimizer)
+    whole = path.read_bytes()
+    before = {name: x.tolist() for name, x in net.state_dict().items()}
+    for right, wrong in (
+        (b"params", b"parans"),
+        (b"optimizer.state.0.", b"optimizer.state.x."),
+        (b"optimizer.state.0.", b"optimizer.state_0_"),
+    ):
+        assert right in whole
+        path.write_bytes(whole.replace(right, wrong))
+        with pytest.raises(CheckpointError, match=r"whole.st: .*(damaged|differ|load_state_dict)"):
+            corelib.load(path, model=net, optimizer=optimizer)
+    assert before == {name: x.tolist() for name, x in net.state_dict().items()}
+
+
+def test_nothing_is_changed_unless_all_fits(tmp_path):
+    path = tmp_path / "net.st"
+    corelib.save(path, model=network(seed=1), tensors={"mine": corelib.ones(2, device="reference")})
+    net = network(seed=2)
+    before = {name: x.tolist() for name, x in net.state_dict().items()}
+    with pytest.raises(corelib.BackendNotFoundError):
+        corelib.load(path, model=net, device="nowhere")
+    with pytest.raises(
+        ArgumentError, match="random must be a Generator, True for the default one, or False for none, got 5"
+    ):
+        corelib.load(path, model=net, random=5)
+    path.write_bytes(
+        path.read_bytes().replace(b'"random.counter":{"dtype":"U64"', b'"random.counter":{"dtype":"F64"')
+    )
+    with pytest.raises(CheckpointError, match="counter"):
+        corelib.load(path, model=net, random=corelib.random.Generator(0))
+    assert before == {name: x.tolist() for name, x in net.state_dict().items()}
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="is a directory: name a file in it"):
+        corelib.save(tmp_path, model=network())
+    with pytest.raises(CheckpointError, match="xx: could not be written: File name too long"):
+        corelib.save(tmp_path / ("x" * 300), model=network())
+    assert list(tmp_path.iterdir()) == []
