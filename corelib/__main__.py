@@ -99,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 def _backends(args: argparse.Namespace) -> int:
     statuses = backends()
     if not statuses:
-        print("no plugin declares a backend: corelib is not installed properly, see CONTRIBUTING.md")
+        chosen = os.environ.get("CORELIB_PLUGINS")
+        cause = (
+            f"CORELIB_PLUGINS is {chosen!r}"
+            if chosen
+            else "corelib is not installed properly, see CONTRIBUTING.md"
+        )
+        print(f"no plugin declares a backend: {cause}")
         return 1
     rows = [("backend", "importable", "usable", "ops", "native", "devices", "versions")]
     for status in statuses:

@@ -73,8 +73,6 @@ class _Core:
         return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
 
 
-
-
 class Registry:
     """All plugins and backends of the process; one instance, :data:`registry`."""
 
@@ -120,7 +118,10 @@ class Registry:
                     self.register(point.load(), point.name)
                 except CorelibError as error:
                     self._refuse(point.name, str(error))
-                except (Exception, SystemExit) as error:  # a plugin may fail in any way: it is listed, and the others go on
+                except (
+                    Exception,
+                    SystemExit,
+                ) as error:  # a plugin may fail in any way: it is listed, and the others go on
                     self._refuse(point.name, f"loading {point.value} raised {type(error).__name__}: {error}")
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -132,7 +133,9 @@ class Registry:
         with self.lock:
             name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
             if self.manager.has_plugin(name) or self.manager.is_registered(plugin):
-                raise PluginError(f"plugin {name!r} is registered already: unregister it first, or give another name")
+                raise PluginError(
+                    f"plugin {name!r} is registered already: unregister it first, or give another name"
+                )
             self._check_hooks(plugin, name)
             try:
                 self.manager.register(plugin, name)
@@ -171,11 +174,19 @@ class Registry:
         for hook in hooks:
             given = getattr(plugin, hook, None)
             if callable(given) and not hasattr(given, "corelib_impl"):
-                raise PluginError(f"plugin {name!r}: {hook}() is not marked with @hookimpl, so it would not be called")
+                raise PluginError(
+                    f"plugin {name!r}: {hook}() is not marked with @hookimpl, so it would not be called"
+                )
         for attribute in dir(plugin):
             method: Any = getattr(plugin, attribute, None)
-            if hasattr(method, "corelib_impl") and attribute not in hooks and not method.corelib_impl.get("specname"):
-                raise PluginError(f"plugin {name!r} implements an unknown hook {attribute!r}{nearest(attribute, hooks)}")
+            if (
+                hasattr(method, "corelib_impl")
+                and attribute not in hooks
+                and not method.corelib_impl.get("specname")
+            ):
+                raise PluginError(
+                    f"plugin {name!r} implements an unknown hook {attribute!r}{nearest(attribute, hooks)}"
+                )
 
     def _declared(self, plugin: Any, name: str) -> list[BackendInfo]:
         if not hasattr(plugin, "declare_backend"):
@@ -193,7 +204,9 @@ class Registry:
                 f"backend {info.name!r} needs version {info.api} of the plugin API, this corelib has {API}: upgrade corelib"
             )
         if info.name in self.infos:
-            raise PluginError(f"backend {info.name!r} is declared twice: by {self.origin[info.name]!r} and by {plugin!r}")
+            raise PluginError(
+                f"backend {info.name!r} is declared twice: by {self.origin[info.name]!r} and by {plugin!r}"
+            )
         self.infos[info.name], self.origin[info.name] = info, plugin
 
     def _forget(self, backend: str) -> None:
@@ -237,20 +250,30 @@ class Registry:
             info = self.infos.get(name)
             if info is None:
                 known = ", ".join(self.infos) or "none"
-                reason = f": its plugin failed: {self.errors[name]}" if name in self.errors else nearest(name, self.infos)
+                reason = (
+                    f": its plugin failed: {self.errors[name]}"
+                    if name in self.errors
+                    else nearest(name, self.infos)
+                )
                 raise BackendNotFoundError(
                     f"no backend {name!r}{reason} (registered: {known}; see `python -m corelib backends`, and install a plugin with pip for more)"
                 )
             for module in info.requires:
                 if not _is_installed(module):
-                    raise BackendNotFoundError(f"backend {name!r} needs {module}, which is not installed. {info.install_hint}".rstrip())
+                    raise BackendNotFoundError(
+                        f"backend {name!r} needs {module}, which is not installed. {info.install_hint}".rstrip()
+                    )
             path, _, attribute = info.load.partition(":")
             try:
                 found = getattr(importlib.import_module(path), attribute)
             except (Exception, SystemExit) as error:
-                raise BackendNotFoundError(f"backend {name!r}: importing {info.load} raised {type(error).__name__}: {error}") from error
+                raise BackendNotFoundError(
+                    f"backend {name!r}: importing {info.load} raised {type(error).__name__}: {error}"
+                ) from error
             if not (isinstance(found, type) and issubclass(found, Backend)):
-                raise PluginError(f"backend {name!r}: {info.load} is not a subclass of corelib.plugin_api.Backend")
+                raise PluginError(
+                    f"backend {name!r}: {info.load} is not a subclass of corelib.plugin_api.Backend"
+                )
             self._classes[name] = found
             return found
 
@@ -292,8 +315,15 @@ class Registry:
             return kernel
         fallback = os.environ.get("CORELIB_FALLBACK")
         if fallback and backend.level == 0 and fallback != backend.device:
-            log.warning("%s on %s runs on %r: backend %r has no kernel for it", op.name, dtype.name, fallback, backend.device)
-            return elsewhere(op, dtype, backend, self.get(fallback), self.manager.hook.transfer)
+            there = self._named_by("CORELIB_FALLBACK", fallback)
+            log.warning(
+                "%s on %s runs on %r: backend %r has no kernel for it",
+                op.name,
+                dtype.name,
+                fallback,
+                backend.device,
+            )
+            return elsewhere(op, dtype, backend, there, self.manager.hook.transfer)
         raise UnsupportedError(
             f"backend {backend.device!r} has no kernel for {op.name} on {dtype.name}: use x.to(another device), add one to the plugin, "
             "or name a backend in CORELIB_FALLBACK"
@@ -318,7 +348,9 @@ class Registry:
                 text = str(error)
                 status.reason = text.partition("cannot be used here: ")[2] or text
         known = {s.name for s in found}
-        found += [BackendStatus(n, plugin=n, reason=r) for n, r in sorted(self.errors.items()) if n not in known]
+        found += [
+            BackendStatus(n, plugin=n, reason=r) for n, r in sorted(self.errors.items()) if n not in known
+        ]
         return found
 
     # -- selection -------------------------------------------------------------------------------------------
@@ -341,10 +373,27 @@ class Registry:
                 chosen = name
                 break
             else:
-                raise BackendNotFoundError("no backend can be used here: " + ("; ".join(reasons) or "no plugin declares one"))
-        self.get(chosen)
+                reasons += self.errors.values()
+                if not reasons and os.environ.get("CORELIB_PLUGINS"):
+                    reasons = [
+                        f"CORELIB_PLUGINS is {os.environ['CORELIB_PLUGINS']!r}, which leaves no plugin that declares one"
+                    ]
+                raise BackendNotFoundError(
+                    "no backend can be used here: " + ("; ".join(reasons) or "no plugin declares one")
+                )
+        else:
+            self._named_by("CORELIB_BACKEND", chosen)
         self._default = chosen
         return chosen
+
+    def _named_by(self, variable: str, device: str) -> Backend:
+        """The backend of a device that an environment variable names; the error names the variable."""
+        try:
+            return self.get(device)
+        except BackendNotFoundError as error:
+            raise BackendNotFoundError(
+                f"the environment variable {variable} is {device!r}: {error}"
+            ) from error
 
     def creation(self, device: Any) -> Backend:
         """Where a creation function creates: exactly on a Backend instance, else under the active transformation."""
@@ -451,4 +500,15 @@ def unregister(plugin: Any) -> None:
     registry.unregister(plugin)
 
 
-__all__ = ["BackendStatus", "Overlay", "activate", "backends", "get_backend", "register", "registry", "set_backend", "unregister", "use_backend"]
+__all__ = [
+    "BackendStatus",
+    "Overlay",
+    "activate",
+    "backends",
+    "get_backend",
+    "register",
+    "registry",
+    "set_backend",
+    "unregister",
+    "use_backend",
+]

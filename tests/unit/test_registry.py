@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -257,3 +258,28 @@ def test_two_threads_may_bind_and_call_at_once():
             x = ops.tanh(x * 1.01 + 0.01)
         alone.append((seed, x.tolist()[0]))
     assert results == alone
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        (
+            "CORELIB_BACKEND",
+            "cpuu",
+            r"the environment variable CORELIB_BACKEND is 'cpuu': no backend 'cpuu'; did you mean 'cpu'",
+        ),
+        ("CORELIB_PLUGINS", "nothing", r"CORELIB_PLUGINS names 'nothing', but no such plugin is installed"),
+        (
+            "CORELIB_PLUGINS",
+            "-cpu,-cuda,-reference",
+            r"CORELIB_PLUGINS is '-cpu,-cuda,-reference', which leaves no plugin",
+        ),
+    ],
+)
+def test_an_error_names_the_environment_variable_behind_it(variable, value, words):
+    code = "import corelib; corelib.ones(2)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, variable: value}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.search(words, done.stderr), done.stderr

@@ -227,10 +227,14 @@ def get_num_threads() -> int:
         chosen = os.environ.get("CORELIB_NUM_THREADS", "")
         if chosen.isdigit() and int(chosen) > 0:
             _threads = int(chosen)
-        elif hasattr(os, "sched_getaffinity"):
-            _threads = len(os.sched_getaffinity(0))
         else:
-            _threads = os.cpu_count() or 1
+            _threads = (
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
+            if chosen:
+                native.log.warning(
+                    "CORELIB_NUM_THREADS is %r, not a positive number: cpu uses %d threads", chosen, _threads
+                )
     return _threads
 
 
