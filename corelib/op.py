@@ -22,10 +22,11 @@ A variadic operand (``*indices`` or a sequence of tensors) is one operand: rules
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .errors import DeclarationError, nearest
+from .errors import DeclarationError, DTypeError, nearest
 from .params import CANONICAL, DROPPED
 from .rules import Rule
 
@@ -133,7 +134,7 @@ class Op:
         """Raise DeclarationError for a missing or inconsistent piece."""
         if self.kind not in KINDS:
             raise DeclarationError(f"{self.name}: kind={self.kind!r} is not one of {', '.join(KINDS)}")
-        if not self.doc:
+        if not self.doc and sys.flags.optimize < 2:  # python -OO strips docstrings
             raise DeclarationError(f"{self.name}: a docstring is needed")
         if not callable(self.samples):
             raise DeclarationError(
@@ -271,7 +272,9 @@ def _split(
     for name, p in signature.parameters.items():
         annotation = p.annotation
         if annotation is p.empty:
-            raise DeclarationError(f"{op}: {name} needs an annotation, which says whether it is an operand or what kind of parameter")
+            raise DeclarationError(
+                f"{op}: {name} needs an annotation, which says whether it is an operand or what kind of parameter"
+            )
         if not isinstance(annotation, str):  # what an alias such as Axis stands for does not tell its name
             raise DeclarationError(
                 f"{op}: annotations are read as text: put `from __future__ import annotations` at the top of the module"
@@ -294,7 +297,7 @@ def _make_bind(op: Op) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
     Its source is generated, so that Python itself checks the call and no keyword is merged at run time.
     """
     source, first = [], "None"
-    scope: dict[str, Any] = {"_op": op}
+    scope: dict[str, Any] = {"_op": op, "_missing": _missing}
     for name, p in op.signature.parameters.items():
         if name in op.operands:
             variadic = op.variadic and name == op.operands[-1]
@@ -309,10 +312,24 @@ def _make_bind(op: Op) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
             canonical.append(f"{name!r}: {name}")
         else:
             scope[f"_c_{name}"] = convert
-            canonical.append(f"{name!r}: _c_{name}(_op, {name!r}, {name}, {first})")
+            given = (
+                name
+                if _may_be_none(op.signature.parameters[name])
+                else f"{name} if {name} is not None else _missing(_op, {name!r})"
+            )
+            canonical.append(f"{name!r}: _c_{name}(_op, {name!r}, {given}, {first})")
     text = f"def {op.name}{_plain(op.signature)}:\n    return ({''.join(s + ', ' for s in source)}), {{{', '.join(canonical)}}}\n"
     exec(compile(text, f"<bind {op.name}>", "exec"), scope)
     return scope[op.name]
+
+
+def _may_be_none(parameter: inspect.Parameter) -> bool:
+    annotation = str(parameter.annotation)
+    return annotation.startswith("Axes") or annotation.endswith("| None") or parameter.default is None
+
+
+def _missing(op: Op, name: str) -> Any:
+    raise DTypeError(f"{op.name}: {name} must not be None")
 
 
 def _plain(signature: inspect.Signature) -> str:

@@ -53,3 +53,9 @@ def test_a_plugin_module_loads_nothing_heavy(entry):
 def test_listing_the_backends_does_not_import_those_that_are_not_used():
     modules = modules_after("import corelib; corelib.asarray([1.0], device='reference')")
     assert heavy(modules) <= {"numpy"} | {name for name in modules if name.startswith("numpy.")}
+
+
+def test_an_optimizing_interpreter_strips_docstrings_and_nothing_else():
+    code = "import corelib; print(corelib.exp(corelib.zeros(2, device='reference')).tolist())"
+    run = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "[1.0, 1.0]\n"), run.stderr

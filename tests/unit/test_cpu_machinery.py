@@ -226,6 +226,11 @@ def test_the_number_of_threads_comes_from_the_environment() -> None:
         [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "3"
+    environment["CORELIB_NUM_THREADS"] = "all"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 0 and "CORELIB_NUM_THREADS is 'all', not a positive number" in done.stderr
     with pytest.raises(ValueError, match="at least 1"):
         launch.set_num_threads(0)
 
@@ -392,3 +397,16 @@ def test_every_primitive_has_a_kernel(backend: Any) -> None:
 
     assert ops is not None
     assert [op.name for op in OPS if op.primitive and not backend.kernels.has(op)] == []
+
+
+def test_the_package_runs_from_a_zip_archive(tmp_path: Path) -> None:
+    import corelib_cpu
+    import zipfile
+
+    archive, package = tmp_path / "site.zip", Path(corelib_cpu.__file__).parent
+    with zipfile.ZipFile(archive, "w") as file:
+        for module in package.glob("*.py"):
+            file.write(module, f"corelib_cpu/{module.name}")
+    text = f"import sys; sys.path.insert(0, {str(archive)!r}); import corelib_cpu.native as n; print(n.__file__, n._fingerprint())"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(archive / "corelib_cpu" / "native.py"), native._fingerprint()]

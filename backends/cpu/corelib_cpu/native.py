@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pkgutil
 import sys
 import tempfile
 import threading
@@ -104,9 +105,8 @@ def _fingerprint() -> str:
         os.environ.get("NUMBA_OPT", ""),
     ):
         digest.update(part.encode() + b"\0")
-    here = Path(__file__).parent
     for module in ("native.py", "machine.py", "vmath.py"):
-        digest.update((here / module).read_bytes())
+        digest.update(pkgutil.get_data(__package__, module) or b"")  # also from a zip archive
     return digest.hexdigest()
 
 
