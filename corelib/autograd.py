@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .dtypes import FLOATING, as_dtype
-from .errors import DTypeError, GradientError, ShapeError
+from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
 from .registry import active_backends
 from .rules import Spec
@@ -87,7 +87,9 @@ def requires_grad_(x: Tensor, flag: bool = True) -> Tensor:
     if x._node is None:
         x._node = Leaf(x)
     elif x._node.op is not LEAF:
-        raise GradientError("requires_grad_() of a tensor with history: it is recorded already; call detach() first to make it a leaf")
+        raise GradientError(
+            "requires_grad_() of a tensor with history: it is recorded already; call detach() first to make it a leaf"
+        )
     return x
 
 
@@ -99,11 +101,19 @@ def _cotangent(y: Tensor, g: Tensor | None, what: str) -> Tensor:
     _require_floating(y, what)
     if g is None:
         if y.shape != ():
-            raise ShapeError(f"{what} of a tensor of shape {y.shape} needs a cotangent g of that shape; only a scalar can do without")
+            raise ShapeError(
+                f"{what} of a tensor of shape {y.shape} needs a cotangent g of that shape; only a scalar can do without"
+            )
         return one(y)
     if not isinstance(g, Tensor) or g.shape != y.shape or g.dtype is not y.dtype:
         got = f"{g.dtype.name}{list(g.shape)}" if isinstance(g, Tensor) else repr(g)
-        raise ShapeError(f"{what}: the cotangent must be {y.dtype.name}{list(y.shape)} like the result, got {got}")
+        raise ShapeError(
+            f"{what}: the cotangent must be {y.dtype.name}{list(y.shape)} like the result, got {got}"
+        )
+    if g._backend is not y._backend and g._backend.level == y._backend.level:
+        raise BackendError(
+            f"{what}: the cotangent is on {g.device!r}, the result on {y.device!r}: call g.to({y.device!r})"
+        )
     return g
 
 
@@ -121,13 +131,20 @@ def one(y: Tensor) -> Tensor:
     return found
 
 
-def backward(x: Tensor, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+def backward(
+    x: Tensor, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False
+) -> None:
     """See :meth:`corelib.Tensor.backward`."""
     if x._node is None:
         raise GradientError(
             "backward() of a tensor without history: no operand requires a gradient (call requires_grad_() on one before computing)"
         )
-    walk([(x._node, _cotangent(x, g, "backward"))], record=create_graph, free=not retain_graph, deposit=_deposit)
+    walk(
+        [(x._node, _cotangent(x, g, "backward"))],
+        record=create_graph,
+        free=not retain_graph,
+        deposit=_deposit,
+    )
 
 
 calls.requires_grad_, calls.backward = requires_grad_, backward
@@ -178,7 +195,9 @@ class _Variables:
             new = []
             for leaf in leaves:
                 if not isinstance(leaf, Tensor):
-                    raise DTypeError(f"{what}: argument {n} must hold tensors, got {type(leaf).__name__}: name others with argnums")
+                    raise DTypeError(
+                        f"{what}: argument {n} must hold tensors, got {type(leaf).__name__}: name others with argnums"
+                    )
                 _require_floating(leaf, what)
                 new.append(alias(_at_active_level(leaf)))
             self.args[n] = build(new)
@@ -198,14 +217,19 @@ class _Variables:
         return results[0] if self.single else tuple(results)
 
     def zeros(self, found: Sequence[Tensor | None]) -> list[Tensor]:
-        return [full_like(Spec(v.shape, v.dtype), v._backend, 0) if f is None else f for v, f in zip(self.variables, found, strict=True)]
+        return [
+            full_like(Spec(v.shape, v.dtype), v._backend, 0) if f is None else f
+            for v, f in zip(self.variables, found, strict=True)
+        ]
 
 
 def _released(tree: Any, keep: bool) -> Any:
     return tree if keep else map_tensors(lambda t: wrap(t._data, t._backend), tree)
 
 
-def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns ``fn``'s value and its gradient with respect to the arguments ``argnums``.
 
     ``fn`` must return a scalar floating tensor (with ``has_aux``, a pair of it and anything else, and the value is that pair). An argument may
@@ -224,7 +248,9 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, 
             raise GradientError(f"grad: {fn!r} must return a scalar tensor, got {type(value).__name__}")
         g = _cotangent(value, None, "grad")
         if value._node is None:
-            return (value, aux) if has_aux else value, inside.shape_like(inside.zeros([None] * len(inside.variables)))
+            return (value, aux) if has_aux else value, inside.shape_like(
+                inside.zeros([None] * len(inside.variables))
+            )
         observed = _observed([value._node], inside.nodes)
         found = walk([(value._node, g)], targets=inside.nodes, record=observed, free=not observed)
         grads = inside.shape_like(inside.zeros(found))
@@ -234,7 +260,9 @@ def value_and_grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, 
     return call
 
 
-def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns the gradient of a scalar-valued ``fn``: see :func:`value_and_grad`.
 
     Example: ``grad(lambda x: (x * x).sum())(x)`` is ``2 * x``; ``grad(grad(f))`` is the second derivative.
@@ -263,13 +291,19 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]
     with enable_grad():
         result = fn(*inside.args)
     leaves, _ = flatten(result)
-    observed = _observed([y._node for y in leaves if isinstance(y, Tensor) and y._node is not None], inside.nodes)
+    observed = _observed(
+        [y._node for y in leaves if isinstance(y, Tensor) and y._node is not None], inside.nodes
+    )
 
     def pullback(cotangent: Any) -> Any:
         given, _ = flatten(cotangent)
         if len(given) != len(leaves):
             raise ShapeError(f"vjp: {len(given)} cotangents were given for {len(leaves)} results")
-        roots = [(y._node, _cotangent(y, g, "vjp")) for y, g in zip(leaves, given, strict=True) if isinstance(y, Tensor)]
+        roots = [
+            (y._node, _cotangent(y, g, "vjp"))
+            for y, g in zip(leaves, given, strict=True)
+            if isinstance(y, Tensor)
+        ]
         tracked = any(isinstance(g, Tensor) and g._node is not None for g in given)
         found = walk([r for r in roots if r[0] is not None], targets=inside.nodes, record=observed or tracked)
         return inside.shape_like(inside.zeros(found))
@@ -285,10 +319,14 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     inside = _Variables(tuple(primals), range(len(primals)), "jvp")
     given, _ = flatten(list(tangents))
     if len(given) != len(inside.variables):
-        raise ShapeError(f"jvp: {len(given)} tangents were given for {len(inside.variables)} tensors in the primals")
+        raise ShapeError(
+            f"jvp: {len(given)} tangents were given for {len(inside.variables)} tensors in the primals"
+        )
     for v, t in zip(inside.variables, given, strict=True):
         if t.shape != v.shape or t.dtype is not v.dtype:
-            raise ShapeError(f"jvp: a tangent must be {v.dtype.name}{list(v.shape)} like its primal, got {t.dtype.name}{list(t.shape)}")
+            raise ShapeError(
+                f"jvp: a tangent must be {v.dtype.name}{list(v.shape)} like its primal, got {t.dtype.name}{list(t.shape)}"
+            )
     with enable_grad():
         result = fn(*inside.args)
     leaves, build = flatten(result)
@@ -298,7 +336,9 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     out = []
     for y in leaves:
         t = next(pushed) if isinstance(y, Tensor) and y._node is not None else None
-        out.append(full_like(Spec(y.shape, y.dtype), y._backend, 0) if t is None and isinstance(y, Tensor) else t)
+        out.append(
+            full_like(Spec(y.shape, y.dtype), y._backend, 0) if t is None and isinstance(y, Tensor) else t
+        )
     return _released(result, observed), build(out)
 
 
@@ -335,7 +375,12 @@ def map_rows(rows: list[Any], x: Any, y: Tensor) -> Any:
     if not rows:
         return build([full_like(Spec(y.shape + t.shape, t.dtype), t._backend, 0) for t in leaves])
     flat = [flatten(r)[0] for r in rows]
-    return build([calls.reshape(calls.stack([r[k] for r in flat]), y.shape + leaf.shape) for k, leaf in enumerate(leaves)])
+    return build(
+        [
+            calls.reshape(calls.stack([r[k] for r in flat]), y.shape + leaf.shape)
+            for k, leaf in enumerate(leaves)
+        ]
+    )
 
 
 def hessian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
@@ -395,7 +440,9 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
                 cotangents = rule(g)
             cotangents = cotangents if isinstance(cotangents, tuple | list) else (cotangents,)
             if len(cotangents) != len(inputs):
-                raise GradientError(f"{_name(fn)}: vjp returned {len(cotangents)} cotangents for {len(inputs)} tensor arguments")
+                raise GradientError(
+                    f"{_name(fn)}: vjp returned {len(cotangents)} cotangents for {len(inputs)} tensor arguments"
+                )
             for a, c in zip(inputs, cotangents, strict=True):
                 if c is not None and (c.shape != a.shape or c.dtype is not a.dtype):
                     raise GradientError(
@@ -453,10 +500,18 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
             finally:
                 random.set_state(now)
             given = g if isinstance(g, tuple) else (g,)
-            roots = [(again[i]._node, c) for i, c in zip(differentiable, given, strict=True) if again[i]._node is not None]
+            roots = [
+                (again[i]._node, c)
+                for i, c in zip(differentiable, given, strict=True)
+                if again[i]._node is not None
+            ]
             return walk(roots, targets=parents, record=record)
 
-        for i, y in zip(differentiable, _node_for(_name(fn), pullback, [leaves[i] for i in differentiable], parents), strict=True):
+        for i, y in zip(
+            differentiable,
+            _node_for(_name(fn), pullback, [leaves[i] for i in differentiable], parents),
+            strict=True,
+        ):
             leaves[i] = y
         return build(leaves)
 

@@ -104,7 +104,11 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if not hasattr(self._node, "grad"):
             raise GradientError("only a tensor on which requires_grad_() was called has a .grad")
-        if value is not None and (value.shape != self.shape or value.dtype is not self.dtype or value._backend is not self._backend):
+        if value is not None and not isinstance(value, Tensor):
+            raise DTypeError(f".grad must be a Tensor or None, got {type(value).__name__}")
+        if value is not None and (
+            value.shape != self.shape or value.dtype is not self.dtype or value._backend is not self._backend
+        ):
             raise ShapeError(
                 f".grad must match the tensor: {self.dtype.name}{list(self.shape)} on {self.device}, "
                 f"got {value.dtype.name}{list(value.shape)} on {value.device}"
@@ -119,7 +123,9 @@ class Tensor:
         """The same value without history."""
         return calls.stop_gradient(self)
 
-    def backward(self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add the derivative of this tensor (times the cotangent ``g``) to ``.grad`` of the leaves it depends on.
 
         ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless ``retain_graph``;
@@ -177,7 +183,9 @@ class Tensor:
         if isinstance(buffer, numpy.ndarray):
             array = buffer.view()
         else:
-            array = numpy.frombuffer(buffer, self.dtype.numpy) if self.size else numpy.empty(0, self.dtype.numpy)
+            array = (
+                numpy.frombuffer(buffer, self.dtype.numpy) if self.size else numpy.empty(0, self.dtype.numpy)
+            )
         array = array.reshape(self.shape)
         array.flags.writeable = False
         if dtype is not None and numpy.dtype(dtype) != array.dtype:
@@ -200,7 +208,9 @@ class Tensor:
 
     def _scalar(self, why: str) -> Any:
         if self.size != 1:
-            raise ShapeError(f"{why}() of a tensor needs one element, it has shape {self.shape}: use any(), all() or item()")
+            raise ShapeError(
+                f"{why}() of a tensor needs one element, it has shape {self.shape}: use any(), all() or item()"
+            )
         return self._flat(why)[0]
 
     def __len__(self) -> int:
@@ -251,17 +261,29 @@ class Tensor:
     def __dlpack__(self, **kwargs: Any) -> Any:
         source = self._backend.dlpack(self._data)
         if source is None:
-            raise BackendError(f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)")
+            raise BackendError(
+                f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)"
+            )
         return source.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         source = self._backend.dlpack(self._data)
         if source is None:
-            raise BackendError(f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)")
+            raise BackendError(
+                f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)"
+            )
         return source.__dlpack_device__()
 
     def __reduce__(self) -> Any:
-        return _restore, (bytes(memoryview(self._read("pickle"))), self.shape, self.dtype.name, self.device)
+        if not self.is_leaf:
+            raise GradientError("a tensor with history cannot be pickled: call x.detach() first")
+        return _restore, (
+            bytes(memoryview(self._read("pickle"))),
+            self.shape,
+            self.dtype.name,
+            self.device,
+            self.requires_grad,
+        )
 
     def __copy__(self) -> Tensor:
         return wrap(self._data, self._backend, self._node)
@@ -285,7 +307,9 @@ class Tensor:
                 f"would become {value.dtype.name}{list(value.shape)}"
             )
         if hasattr(self._node, "grad") and value._node is not None:
-            raise GradientError("a leaf that requires a gradient cannot be changed in place by a recorded op: use no_grad() or detach()")
+            raise GradientError(
+                "a leaf that requires a gradient cannot be changed in place by a recorded op: use no_grad() or detach()"
+            )
         value._backend.rebind(self, value)
         self._data, self._backend = value._data, value._backend
         if not hasattr(self._node, "grad"):
@@ -417,10 +441,18 @@ class Tensor:
         return calls.bitwise_right_shift(other, self)
 
     def __eq__(self, other: Any) -> Any:
-        return calls.equal(self, other) if isinstance(other, _OPERAND) or hasattr(other, "__array__") else NotImplemented
+        return (
+            calls.equal(self, other)
+            if isinstance(other, _OPERAND) or hasattr(other, "__array__")
+            else NotImplemented
+        )
 
     def __ne__(self, other: Any) -> Any:
-        return calls.not_equal(self, other) if isinstance(other, _OPERAND) or hasattr(other, "__array__") else NotImplemented
+        return (
+            calls.not_equal(self, other)
+            if isinstance(other, _OPERAND) or hasattr(other, "__array__")
+            else NotImplemented
+        )
 
 
 def _in_place(name: str) -> Any:
@@ -450,6 +482,9 @@ def wrap(data: Any, backend: Any, node: Any = None) -> Tensor:
     return t
 
 
-def _restore(buffer: bytes, shape: tuple[int, ...], dtype: str, device: str) -> Tensor:
+def _restore(
+    buffer: bytes, shape: tuple[int, ...], dtype: str, device: str, requires_grad: bool = False
+) -> Tensor:
     """Unpickle: on the device it came from if that is usable here, else an error that says how to load it."""
-    return calls.from_buffer(buffer, shape, dtypes.as_dtype(dtype), device)
+    x: Tensor = calls.from_buffer(buffer, shape, dtypes.as_dtype(dtype), device)
+    return x.requires_grad_() if requires_grad else x

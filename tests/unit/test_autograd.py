@@ -11,7 +11,7 @@ import pytest
 
 import corelib as cl
 from corelib import nn, ops, optim
-from corelib.errors import DTypeError, GradientError, ShapeError
+from corelib.errors import BackendError, DTypeError, GradientError, ShapeError
 from corelib.tape import topological
 
 
@@ -386,3 +386,21 @@ def test_power_of_zero():
     (x**0).sum().backward()
     assert x.grad.tolist() == [0.0, 0.0]
     assert cl.grad(lambda p: (t([0.0, 2.0]) ** p).sum())(t(0.0)).item() == pytest.approx(0.6931471805599453)
+
+
+def test_a_cotangent_on_another_device_is_refused():
+    x = cl.ones((2,)).requires_grad_()
+    y = x * 2
+    with pytest.raises(
+        BackendError,
+        match=r"backward: the cotangent is on 'cpu', the result on 'reference': call g.to\('reference'\)",
+    ):
+        y.backward(cl.ones((2,), device="cpu"))
+    y.backward(cl.ones((2,)))
+    assert x.grad.tolist() == [2.0, 2.0] and x.grad.device == "reference"
+
+
+def test_a_gradient_is_a_tensor():
+    x = cl.ones((2,)).requires_grad_()
+    with pytest.raises(DTypeError, match=r"\.grad must be a Tensor or None, got int"):
+        x.grad = 5

@@ -131,8 +131,13 @@ def test_copies_and_pickles(device):
     assert x.tolist() == [[1.5, -2.0]]
     leaf = cl.asarray([1.0]).requires_grad_()
     assert copy.deepcopy(leaf).requires_grad
+    assert pickle.loads(pickle.dumps(leaf)).requires_grad
     with pytest.raises(GradientError, match="detach"):
         copy.deepcopy(leaf * 2)
+    with pytest.raises(
+        GradientError, match=r"a tensor with history cannot be pickled: call x.detach\(\) first"
+    ):
+        pickle.dumps(leaf * 2)
 
 
 def test_in_place_operators_rebind_and_nobody_else_sees_it(device):
