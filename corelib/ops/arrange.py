@@ -298,7 +298,7 @@ def diff(
     parts = [p for p in (prepend, x, append) if p is not None]
     x = concat(parts, axis=axis) if len(parts) > 1 else x
     change = not_equal if x.dtype.kind == "bool" else subtract
-    for _ in range(n):
+    for _ in range(min(n, x.shape[axis])):  # after which nothing is left
         size = x.shape[axis] - 1
         x = change(narrow(x, axis, 1, size), narrow(x, axis, 0, size)) if size > 0 else narrow(x, axis, 0, 0)
     return x

@@ -121,7 +121,8 @@ def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
 
 
 def _bind_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    axis = checked_axis("vecdot", x1, axis)
+    axis = checked_axis("vecdot", x1, axis, "x1")
+    checked("vecdot", x2, "x2")
     if axis < -x2.ndim:
         raise ShapeError(
             f"vecdot: axis {axis} is out of range for x2 of shape {x2.shape}: both vectors lie along the same axis from the end"

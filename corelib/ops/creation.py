@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import dtypes
-from ..dispatch import primitive
+from ..dispatch import create, primitive
 from ..dtypes import NUMERIC, DType, as_dtype
 from ..errors import BackendError, DTypeError, ShapeError
 from ..op import calls
@@ -109,6 +109,10 @@ def _bind_arange(
     if dtype is None:
         dtype = float if any(isinstance(v, float) for v in (start, stop, step)) else int
     dtype = as_dtype(dtype)
+    if dtype not in NUMERIC:
+        raise DTypeError(
+            f"arange does not accept {dtype.name}, it needs one of {', '.join(d.name for d in NUMERIC)}"
+        )
     exact = all(isinstance(v, int) for v in (start, stop, step))
     size = max(0, -((start - stop) // step) if exact else math.ceil((stop - start) / step))
     if dtype.kind == "float":
@@ -204,16 +208,21 @@ def linspace(
     num = as_integer(Caller("linspace"), "num", num)
     if num < 0:
         raise ShapeError(f"linspace: num must not be negative, got {num}")
+    whole = dtype.kind in ("int", "uint")
+    if whole and not all(dtype.min <= v <= dtype.max for v in (start, stop)):
+        raise DTypeError(f"linspace: values from {start} to {stop} do not fit {dtype.name}")
     intervals = num - 1 if endpoint else num
     step = (stop - start) / intervals if intervals > 0 else 0.0
-    values = [start + i * step for i in range(num)]
-    if endpoint and num > 1:
-        values[-1] = stop
-    if dtype.kind in ("int", "uint"):
-        values = [int(v) for v in values]
-    return asarray(
-        [float(v) for v in values] if dtype.kind == "float" else values, dtype=dtype, device=device
-    )
+    exact = bool(endpoint) and num > 1
+    kind = dtype if dtype.kind == "float" else dtypes.float64
+    x = create(
+        arange.op,
+        (),
+        {"start": float(start), "step": float(step), "size": num - exact, "dtype": kind, "device": device},
+    )  # type: ignore[attr-defined]
+    x = calls.astype(x, dtype)
+    last = int(stop) if whole else stop
+    return calls.concat([x, full((1,), last, dtype=dtype, device=x._backend)], axis=0) if exact else x
 
 
 def eye(

@@ -9,7 +9,7 @@ import pytest
 
 import corelib
 from corelib import ops
-from corelib.errors import CorelibError
+from corelib.errors import CorelibError, DTypeError
 from corelib.op import OPS
 
 NAMES = sorted(
@@ -102,3 +102,73 @@ def test_none_is_no_operand(name, device):
     with pytest.raises(CorelibError, match=f"^{name}: x2 must be a Tensor, got builtins.NoneType"):
         getattr(ops, name)(x, None)
     assert ops.clip(x, None, None).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ops.one_hot(ops.astype(x, corelib.int64), 2, dtype=None),
+        lambda x: ops.softmax(x, axis=None),
+        lambda x: ops.triu(x, k=None),
+        lambda x: ops.elu(x, None),
+    ],
+    ids=["dtype", "axis", "int", "float"],
+)
+def test_none_is_no_parameter_where_nothing_says_so(call):
+    with pytest.raises(
+        DTypeError, match=r"^(one_hot: dtype|softmax: axis|triu: k|elu: alpha) must not be None"
+    ):
+        call(corelib.ones((2, 2), device="reference"))
+
+
+@pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
+def test_two_numbers_have_the_default_dtype_of_their_kinds(device):
+    condition = corelib.asarray([True, False], device=device)
+    for first, second, dtype in (
+        (1.5, 0, corelib.float32),
+        (1, True, corelib.int64),
+        (True, False, corelib.bool),
+    ):
+        chosen = ops.where(condition, first, second)
+        assert (chosen.tolist(), chosen.dtype, chosen.device) == ([first, second], dtype, device)
+    with pytest.raises(
+        DTypeError, match="where: the Python integer 100000000000000000000 does not fit int64"
+    ):
+        ops.where(condition, 10**20, 0)
+
+
+TOO_LARGE = {
+    "full": lambda device: corelib.zeros((2**40,), device=device),
+    "beyond-addresses": lambda device: corelib.zeros((2**40, 2**40), device=device),
+    "arange": lambda device: corelib.arange(2**45, device=device),
+    "linspace": lambda device: corelib.linspace(0, 1, 2**60, device=device),
+    "pad": lambda device: ops.pad(corelib.ones(3, device=device), 2**60),
+    "tile": lambda device: ops.tile(corelib.ones(3, device=device), 2**50),
+    "random": lambda device: corelib.random.normal((2**50,), device=device),
+    "matmul": lambda device: ops.matmul(
+        corelib.ones((2**20, 1), device=device), corelib.ones((1, 2**20), device=device)
+    ),
+}
+
+
+@pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
+@pytest.mark.parametrize("make", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_no_memory_holds_is_refused_at_once(make, device):
+    with pytest.raises(
+        corelib.OutOfMemoryError,
+        match=rf"the result .* takes [\d.]+ [TPEZY]B, more than '{device}' can allocate",
+    ) as caught:
+        make(device)
+    assert isinstance(caught.value, MemoryError)
+
+
+def test_more_differences_than_there_are_elements_leave_none():
+    x = corelib.ones((2, 3), device="reference")
+    assert ops.diff(x, n=2**60).shape == (2, 0)
+
+
+def test_ranges_of_what_is_no_number_are_refused():
+    with pytest.raises(DTypeError, match=r"^arange does not accept bool"):
+        corelib.arange(3, dtype=corelib.bool, device="reference")
+    with pytest.raises(DTypeError, match=r"^linspace: values from inf to 0 do not fit int32"):
+        corelib.linspace(float("inf"), 0, 3, dtype=corelib.int32, device="reference")

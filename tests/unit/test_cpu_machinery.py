@@ -400,8 +400,9 @@ def test_every_primitive_has_a_kernel(backend: Any) -> None:
 
 
 def test_the_package_runs_from_a_zip_archive(tmp_path: Path) -> None:
-    import corelib_cpu
     import zipfile
+
+    import corelib_cpu
 
     archive, package = tmp_path / "site.zip", Path(corelib_cpu.__file__).parent
     with zipfile.ZipFile(archive, "w") as file:

@@ -7,7 +7,6 @@ these bits by other ops.
 
 from __future__ import annotations
 
-
 from corelib.plugin_api import dtypes, ops
 
 from .array import RefArray, Shape, elements
