@@ -167,9 +167,16 @@ def _dtype(op: Any, name: str, value: Any, x: Any) -> Any:
 
 
 def _accumulator(op: Any, name: str, value: Any, x: Any) -> Any:
-    if value is not None:
-        return as_dtype(value)
     dtype = _tensor(op, x).dtype
+    if value is not None:
+        wanted = as_dtype(value)
+        if (
+            wanted.kind == "bool" or dtype.kind == "float" and wanted.kind != "float"
+        ):  # is each element cut off, or the sum?
+            raise DTypeError(
+                f"{op.name}: {name} {wanted.name} cannot accumulate {dtype.name}: call x.astype(corelib.{wanted.name}) before, or after"
+            )
+        return wanted
     return (
         dtypes.default_dtype({"bool": "int"}.get(dtype.kind, dtype.kind))
         if dtype.kind in ("bool", "int", "uint")

@@ -121,6 +121,17 @@ def test_none_is_no_parameter_where_nothing_says_so(call):
         call(corelib.ones((2, 2), device="reference"))
 
 
+@pytest.mark.parametrize("name", ["sum", "prod", "cumulative_sum", "cumulative_prod", "trace"])
+def test_an_integer_cannot_accumulate_floating_numbers(name):
+    x = corelib.ones((2, 2), device="reference")
+    kwargs = {"axis": 0} if name.startswith("cumulative") else {}
+    with pytest.raises(
+        DTypeError, match=rf"^{name}: dtype int32 cannot accumulate float32: call x.astype\(corelib.int32\)"
+    ):
+        getattr(ops, name)(x, dtype=corelib.int32, **kwargs)
+    assert getattr(ops, name)(x, dtype=corelib.float64, **kwargs).dtype is corelib.float64
+
+
 @pytest.mark.parametrize("device", ["reference", pytest.param("cpu", marks=pytest.mark.device("cpu"))])
 def test_two_numbers_have_the_default_dtype_of_their_kinds(device):
     condition = corelib.asarray([True, False], device=device)
