@@ -19,7 +19,8 @@ from .errors import DTypeError, ShapeError
 # Annotations with a meaning. `Axis` one axis; `Axes` an axis, several, or None for all; `Shape` a shape;
 # `NewShape` a shape for as many elements as x has, one -1 allowed; `Permutation` all axes in a new order;
 # `DTypeLike` anything that names a dtype; `Accumulator` the dtype a sum is accumulated in (None: the standard's default).
-# `Device` selects the backend and `Copy` is accepted for the standard's sake (tensors are values): neither reaches kernels.
+# What does not reach kernels: `Device` selects the backend on which an op without operands creates, `Target` the one to which an op moves
+# its operand first; `Copy` and `Stable` are accepted for the standard's sake (tensors are values, and every sort is stable).
 Axis: TypeAlias = int
 Axes: TypeAlias = "int | tuple[int, ...] | None"
 Shape: TypeAlias = "int | Sequence[int]"
@@ -29,8 +30,10 @@ DTypeLike: TypeAlias = Any
 Accumulator: TypeAlias = Any
 Device: TypeAlias = Any
 Copy: TypeAlias = Any
+Stable: TypeAlias = bool
+Target: TypeAlias = Any
 Scalar: TypeAlias = bool | int | float
-DROPPED = ("Copy", "Device")
+DROPPED = ("Copy", "Device", "Stable", "Target")
 
 
 def _tensor(op: Any, x: Any) -> Any:

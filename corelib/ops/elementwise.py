@@ -10,16 +10,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import composite, primitive
-from ..dtypes import ALL, BOOLEAN, FLOATING, INTEGER, NUMERIC, float32
+from ..dtypes import ALL, BOOLEAN, FLOATING, INTEGER, NUMERIC, as_dtype, float32
 from ..dtypes import bool as bool_
 from ..errors import DTypeError
+from ..op import calls
 from ..rules import Spec, binary, custom, selection, unary
 from ..samples import ErrorSample, Sample, calls_, pairs, reals
+from ..tensor import Tensor
 from .compare import equal, less
 
 if TYPE_CHECKING:
-    from ..params import Copy, DTypeLike, Scalar
-    from ..tensor import Tensor
+    from ..params import Copy, DTypeLike, Scalar, Target
 
     Array = Tensor | Scalar
 
@@ -463,8 +464,17 @@ def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec(specs[0].shape, params["dtype"])
 
 
+def _bind_astype(
+    x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if device is not None and isinstance(x, Tensor):
+        x = calls.to(x, device)
+    return (x,), {"dtype": as_dtype(dtype)}
+
+
 @primitive(
     rule=_cast_rule,
+    bind=_bind_astype,
     linear=lambda g, x: astype(g, x.dtype),
     unchanged=lambda x, dtype: x.dtype is dtype,
     samples=calls_(
@@ -475,8 +485,11 @@ def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
     ulp=0.5,
 )
-def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Copy = None) -> Tensor:
-    """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones wrap; to bool: x != 0."""
+def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Target = None) -> Tensor:
+    """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones wrap; to bool: x != 0.
+
+    ``device``: where the result is, if not where x is.
+    """
 
 
 @composite(rule=unary(ALL), nondiff="stop_gradient ends differentiation", samples=reals(-3, 3), ulp=0)

@@ -15,7 +15,7 @@ from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
 from .movement import narrow
 
 if TYPE_CHECKING:
-    from ..params import Axis, Copy
+    from ..params import Axis, Stable
     from ..tensor import Tensor
 
 _BOTH_WAYS: tuple[dict[str, Any], ...] = ({}, {"descending": True})
@@ -40,7 +40,7 @@ def _positions_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     kind="opaque", rule=_positions_rule, leading=True, ulp=0, nondiff="a position is an integer", errors=_ERRORS,
     samples=along(kwargs=_BOTH_WAYS),
 )  # fmt: skip
-def argsort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Copy = True) -> Tensor:
+def argsort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Stable = True) -> Tensor:
     """The positions that sort x along ``axis``, int64. Always stable: equal elements keep their order, descending too."""
 
 
@@ -54,7 +54,7 @@ def _unsort(g: Tensor, x: Tensor, axis: int, descending: bool) -> Tensor:
     vjp=_unsort,
     jvp=lambda dx, x, axis, descending: calls.take_along_axis(dx, argsort(x, axis=axis, descending=descending), axis=axis),
 )  # fmt: skip
-def sort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Copy = True) -> Tensor:
+def sort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Stable = True) -> Tensor:
     """The elements of x in order along ``axis``. NaN counts as the largest: last, or first if ``descending``."""
 
 

@@ -271,6 +271,17 @@ def test_moving_between_devices_is_exact_for_every_dtype():
         assert y.to("cpu").tolist() == x.tolist() and x.to(cl.float64).dtype is cl.float64
 
 
+def test_astype_moves_where_it_is_told_to():
+    x = cl.asarray([1.5, 2.5], device="cpu").requires_grad_()
+    y = cl.astype(x, cl.float64, device="reference")
+    assert (y.device, y.dtype, y.tolist()) == ("reference", cl.float64, [1.5, 2.5])
+    (y * y).sum().backward()
+    assert (x.grad.device, x.grad.tolist()) == ("cpu", [3.0, 5.0])
+    assert cl.astype(x, cl.float32, device="reference").device == "reference"
+    with pytest.raises(cl.BackendNotFoundError, match="no backend 'cup'; did you mean 'cpu'"):
+        cl.astype(x, cl.float64, device="cup")
+
+
 def test_subnormals_and_signed_zeros_survive_the_way():
     values = [5e-324, -0.0, 2.2250738585072014e-308, math.inf]
     x = cl.asarray(values, dtype=cl.float64, device="reference").to("cpu").to("reference")
