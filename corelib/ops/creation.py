@@ -215,11 +215,8 @@ def linspace(
     step = (stop - start) / intervals if intervals > 0 else 0.0
     exact = bool(endpoint) and num > 1
     kind = dtype if dtype.kind == "float" else dtypes.float64
-    x = create(
-        arange.op,
-        (),
-        {"start": float(start), "step": float(step), "size": num - exact, "dtype": kind, "device": device},
-    )  # type: ignore[attr-defined]
+    params = {"start": float(start), "step": float(step), "size": num - exact, "dtype": kind, "device": device}
+    x = create(arange.op, (), params)  # type: ignore[attr-defined]
     x = calls.astype(x, dtype)
     last = int(stop) if whole else stop
     return calls.concat([x, full((1,), last, dtype=dtype, device=x._backend)], axis=0) if exact else x
