@@ -1,4 +1,6 @@
-"""``make bench``: every workload, corelib beside its peers in the same run; the tables are written to ``benchmarks/results/``."""
+"""``make bench``: every workload, corelib beside its peers in the same run; the tables are written to
+``benchmarks/results/``.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,12 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     if options.only in (None, "startup"):
         times = training.import_times()
-        rows.append({"workload": "import, interpreter's start taken off", "times": {k: {"min": v, "median": v} for k, v in times.items()}})
+        rows.append(
+            {
+                "workload": "import, interpreter's start taken off",
+                "times": {k: {"min": v, "median": v} for k, v in times.items()},
+            }
+        )
     groups = {"dispatch": dispatch, "training": training}
     for name, module in groups.items():
         if options.only in (None, name):
@@ -67,7 +74,10 @@ def main() -> int:
                 print(f"  {workload}", file=sys.stderr)
     memory = training.peak_memory() if options.only in (None, "training") else {}
 
-    lines = ["| workload | corelib | peer | peer's time | ratio of minima | ratio of medians |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| workload | corelib | peer | peer's time | ratio of minima | ratio of medians |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         ours = row["times"]["corelib"]
         for peer, theirs in row["times"].items():
@@ -91,7 +101,9 @@ def main() -> int:
     if not options.no_write and options.only is None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "foundation.md").write_text(text)
-        (RESULTS / "foundation.json").write_text(json.dumps({"machine": facts, "rows": rows, "memory": memory}, indent=1) + "\n")
+        (RESULTS / "foundation.json").write_text(
+            json.dumps({"machine": facts, "rows": rows, "memory": memory}, indent=1) + "\n"
+        )
     return 0
 
 

@@ -1,6 +1,8 @@
-"""How things are timed here: contestants take turns, several rounds; the minimum and the median of the rounds are kept.
+"""How things are timed here: contestants take turns, several rounds; the minimum and the median of the rounds
+are kept.
 
-On a shared machine only ratios of one run mean anything, so every table is made of ratios: the peer's time divided by corelib's, above 1 corelib is faster.
+On a shared machine only ratios of one run mean anything, so every table is made of ratios: the peer's time
+divided by corelib's, above 1 corelib is faster.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def calibrate(fn: Callable[[], object], seconds: float) -> int:
         number *= 4
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], *, rounds: int = 15, seconds: float = 0.05) -> dict[str, dict[str, float]]:
+def interleaved(
+    contestants: dict[str, Callable[[], object]], *, rounds: int = 15, seconds: float = 0.05
+) -> dict[str, dict[str, float]]:
     """Minimum and median seconds per call of each contestant, taking turns."""
     for fn in contestants.values():
         fn()

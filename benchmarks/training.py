@@ -57,9 +57,11 @@ def workloads() -> dict[str, dict[str, Callable[[], object]]]:
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes of all tensors (parameters, gradients, moments, activations, temporaries) at the peak of a training step.
+    """Bytes of all tensors (parameters, gradients, moments, activations, temporaries) at the peak of a
+    training step.
 
-    corelib: what NumPy has allocated, buffers kept for reuse included, by tracemalloc. torch: live storages of the results of all ops.
+    corelib: what NumPy has allocated, buffers kept for reuse included, by tracemalloc. torch: live storages
+    of the results of all ops.
     """
     import tracemalloc
     import weakref
@@ -113,7 +115,9 @@ def peak_memory() -> dict[str, int]:
 
 
 def import_times(repeats: int = 9) -> dict[str, float]:
-    """Median wall seconds of ``import corelib`` and ``import numpy`` in fresh processes, taking turns, the bare interpreter's taken off."""
+    """Median wall seconds of ``import corelib`` and ``import numpy`` in fresh processes, taking turns, the
+    bare interpreter's taken off.
+    """
     import statistics
     import time
 

@@ -1,7 +1,7 @@
 """corelib: one tensor library, interchangeable backends, and proof that they agree.
 
-The namespace follows the array API standard; :mod:`corelib.nn` and :mod:`corelib.optim` follow PyTorch's names. Importing it loads neither NumPy nor a
-backend: those come at first need.
+The namespace follows the array API standard; :mod:`corelib.nn` and :mod:`corelib.optim` follow PyTorch's
+names. Importing it loads neither NumPy nor a backend: those come at first need.
 """
 
 from __future__ import annotations

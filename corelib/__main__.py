@@ -1,7 +1,7 @@
 """The command line: ``python -m corelib ...``, also installed as ``corelib``.
 
-Plain text on standard output, errors and progress on standard error. Exit status: 0 done, 1 something failed that was to be shown, 2 the
-command could not be carried out, 130 interrupted.
+Plain text on standard output, errors and progress on standard error. Exit status: 0 done, 1 something failed
+that was to be shown, 2 the command could not be carried out, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# -- backends ----------------------------------------------------------------------------------------------------
+# -- backends ------------------------------------------------------------------------------------------------
 
 
 def _backends(args: argparse.Namespace) -> int:
@@ -139,7 +139,9 @@ def _devices(status: BackendStatus) -> str:
 
 
 def _width() -> int | None:
-    """The columns of the terminal, or None where the output goes anywhere else: a program that reads lines gets whole ones."""
+    """The columns of the terminal, or None where the output goes anywhere else: a program that reads lines
+    gets whole ones.
+    """
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -164,7 +166,7 @@ def _versions(status: BackendStatus) -> list[str]:
     return found
 
 
-# -- explain, conformance, demo ----------------------------------------------------------------------------------
+# -- explain, conformance, demo ------------------------------------------------------------------------------
 
 
 def _explain(args: argparse.Namespace) -> int:

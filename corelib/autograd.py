@@ -1,7 +1,9 @@
-"""Derivatives: of a graph that was recorded (``backward``) and of functions (``grad``, ``vjp``, ``jvp``, ``jacobian``, ``hessian``).
+"""Derivatives: of a graph that was recorded (``backward``) and of functions (``grad``, ``vjp``, ``jvp``,
+``jacobian``, ``hessian``).
 
-All of them walk the tape (``tape.py``) with rules that are themselves ops, so that they nest to any order on any backend. A functional derivative
-records its own walk only if something outside can ask for a derivative of it.
+All of them walk the tape (``tape.py``) with rules that are themselves ops, so that they nest to any order on
+any backend. A functional derivative records its own walk only if something outside can ask for a derivative
+of it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .tree import flatten, map_tensors
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# -- recording on and off ----------------------------------------------------------------------------------------
+# -- recording on and off ------------------------------------------------------------------------------------
 
 
 class _Switch:
@@ -50,7 +52,8 @@ class _Switch:
 
 
 def no_grad() -> _Switch:
-    """Record nothing inside ``with no_grad():`` (or in a function decorated ``@no_grad()``), in this thread and context.
+    """Record nothing inside ``with no_grad():`` (or in a function decorated ``@no_grad()``), in this thread
+    and context.
 
     Example::
 
@@ -70,7 +73,7 @@ def is_grad_enabled() -> bool:
     return paused.get() is None
 
 
-# -- gradients of tensors ----------------------------------------------------------------------------------------
+# -- gradients of tensors ------------------------------------------------------------------------------------
 
 
 def _require_floating(x: Tensor, what: str) -> None:
@@ -149,7 +152,7 @@ def backward(
 
 calls.requires_grad_, calls.backward = requires_grad_, backward
 
-# -- derivatives of functions ------------------------------------------------------------------------------------
+# -- derivatives of functions --------------------------------------------------------------------------------
 
 
 def _observed(roots: Sequence[Node], variables: Sequence[Node]) -> bool:
@@ -172,7 +175,9 @@ def _observed(roots: Sequence[Node], variables: Sequence[Node]) -> bool:
 
 
 def _at_active_level(x: Tensor) -> Tensor:
-    """x, lifted to the innermost transformation that is active: a variable below it would be lost to this derivative."""
+    """x, lifted to the innermost transformation that is active: a variable below it would be lost to this
+    derivative.
+    """
     active = active_backends()
     return active[-1].lift(x) if active and active[-1].level > x._backend.level else x
 
@@ -232,8 +237,9 @@ def value_and_grad(
 ) -> Callable[..., Any]:
     """A function that returns ``fn``'s value and its gradient with respect to the arguments ``argnums``.
 
-    ``fn`` must return a scalar floating tensor (with ``has_aux``, a pair of it and anything else, and the value is that pair). An argument may
-    be a tensor or nested lists, tuples and dictionaries of tensors; its gradient has the same structure, shapes, dtypes and devices.
+    ``fn`` must return a scalar floating tensor (with ``has_aux``, a pair of it and anything else, and the
+    value is that pair). An argument may be a tensor or nested lists, tuples and dictionaries of tensors; its
+    gradient has the same structure, shapes, dtypes and devices.
 
     Example: ``value_and_grad(f)(x)`` is ``(f(x), grad(f)(x))``.
     """
@@ -280,7 +286,8 @@ def grad(
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """``fn(*primals)`` and a function from cotangents of the result to a tuple of cotangents, one per primal.
 
-    The result may be a tensor or a tree of tensors; the cotangent has the same structure. The function can be called repeatedly.
+    The result may be a tensor or a tree of tensors; the cotangent has the same structure. The function can be
+    called repeatedly.
 
     Example::
 
@@ -343,7 +350,8 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
 
 
 def jacobian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of first derivatives of a tensor-valued ``fn``: shape ``result.shape + x.shape``.
+    """A function that returns the matrix of first derivatives of a tensor-valued ``fn``: shape ``result.shape
+    + x.shape``.
 
     Example: ``jacobian(lambda x: x @ ones((3, 4)))(x)`` for x of shape (2, 3) has shape (2, 4, 2, 3).
     """
@@ -384,18 +392,21 @@ def map_rows(rows: list[Any], x: Any, y: Tensor) -> Any:
 
 
 def hessian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of second derivatives of a scalar-valued ``fn``: shape ``x.shape + x.shape``.
+    """A function that returns the matrix of second derivatives of a scalar-valued ``fn``: shape ``x.shape +
+    x.shape``.
 
     Example: ``hessian(lambda x: (x * x).sum())(x)`` for x of shape (3,) is ``2 * eye(3)``.
     """
     return jacobian(grad(fn, argnums), argnums)
 
 
-# -- rules of one's own ------------------------------------------------------------------------------------------
+# -- rules of one's own --------------------------------------------------------------------------------------
 
 
 def _name(fn: Callable[..., Any]) -> str:
-    """What to call a function in a graph and in errors; a module or a functools.partial has no name but its class's."""
+    """What to call a function in a graph and in errors; a module or a functools.partial has no name but its
+    class's.
+    """
     return getattr(fn, "__name__", type(fn).__name__)
 
 
@@ -412,10 +423,12 @@ def _node_for(name: str, pullback: Any, outputs: Sequence[Tensor], parents: tupl
 
 
 def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: ``fn`` returns ``(result, vjp)``, where ``vjp(g)`` returns the cotangents of its tensor arguments.
+    """Decorator: ``fn`` returns ``(result, vjp)``, where ``vjp(g)`` returns the cotangents of its tensor
+    arguments.
 
-    ``result`` is a tensor; ``vjp`` returns one cotangent per tensor argument, in order (a tuple if there are several; None for zero). For
-    derivatives of higher order ``vjp`` must compute from the arguments of ``fn``, not from intermediate results, which carry no history.
+    ``result`` is a tensor; ``vjp`` returns one cotangent per tensor argument, in order (a tuple if there are
+    several; None for zero). For derivatives of higher order ``vjp`` must compute from the arguments of
+    ``fn``, not from intermediate results, which carry no history.
 
     Example::
 
@@ -469,8 +482,8 @@ def _collect() -> Iterator[dict[Node, None]]:
 def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
     """A function like ``fn`` that keeps its arguments only, and computes again what backward needs.
 
-    Saves the memory of everything between, for one more forward pass. Random numbers drawn from the default generator repeat. ``fn`` must not
-    have side effects.
+    Saves the memory of everything between, for one more forward pass. Random numbers drawn from the default
+    generator repeat. ``fn`` must not have side effects.
 
     Example: ``checkpoint(model)(x)`` is ``model(x)``.
     """

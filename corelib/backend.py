@@ -1,9 +1,10 @@
 """What the author of a backend implements: BackendInfo, KernelSet and Backend.
 
-A backend owes a kernel for each primitive (``corelib.op.OPS``), and may add kernels for composites. Kernels are plain functions on the
-backend's own arrays, which are opaque to the core except for ``.shape`` and ``.dtype``; they never promote, never broadcast dtypes and
-never write to an operand (``overwrite=True`` excepted). A backend that wraps another (batching, tracing) is a Backend of a higher
-``level`` whose arrays hold tensors of the wrapped one. Nothing here knows tensors, the registry or NumPy.
+A backend owes a kernel for each primitive (``corelib.op.OPS``), and may add kernels for composites. Kernels
+are plain functions on the backend's own arrays, which are opaque to the core except for ``.shape`` and
+``.dtype``; they never promote, never broadcast dtypes and never write to an operand (``overwrite=True``
+excepted). A backend that wraps another (batching, tracing) is a Backend of a higher ``level`` whose arrays
+hold tensors of the wrapped one. Nothing here knows tensors, the registry or NumPy.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from .dtypes import DType
 from .errors import PluginError
 from .op import BY_NAME, Op
 
-API = 1  # the version of the contract between the core and a backend; a plugin that needs a newer one is refused
+# the version of the contract between the core and a backend; a plugin that needs a newer one is refused
+API = 1
 
 
 @dataclass(frozen=True)
 class BackendInfo:
     """What a plugin declares of a backend before anything heavy is imported.
 
-    ``name``: the device string. ``load``: "package.module:Class". ``requires``: importable modules that it needs. ``install_hint``: how to
-    install them, a sentence. ``base``: for an overlay, the backend whose kernels it inherits. ``deviations``: known deviations from the
-    contract, ``{conformance case: reason}``. ``priority``: the usable backend of the highest one is the default.
+    ``name``: the device string. ``load``: "package.module:Class". ``requires``: importable modules that it
+    needs. ``install_hint``: how to install them, a sentence. ``base``: for an overlay, the backend whose
+    kernels it inherits. ``deviations``: known deviations from the contract, ``{conformance case: reason}``.
+    ``priority``: the usable backend of the highest one is the default.
     """
 
     name: str
@@ -48,7 +51,9 @@ class KernelSet:
         self._families: dict[tuple[str, DType | None], Callable[[Op, DType], Callable[..., Any]]] = {}
 
     def implements(self, op: Any, dtypes: Iterable[DType] | None = None) -> Callable[[Any], Any]:
-        """Decorator: this function is the kernel of ``op`` (for ``dtypes``, or for every dtype the op accepts)."""
+        """Decorator: this function is the kernel of ``op`` (for ``dtypes``, or for every dtype the op
+        accepts).
+        """
 
         def register(kernel: Any) -> Any:
             self.add(op, kernel, dtypes)
@@ -57,23 +62,28 @@ class KernelSet:
         return register
 
     def add(self, op: Any, kernel: Callable[..., Any], dtypes: Iterable[DType] | None = None) -> None:
-        """Register ``kernel`` for ``op``; a signature that cannot take the op's operands and parameters is a PluginError."""
+        """Register ``kernel`` for ``op``; a signature that cannot take the op's operands and parameters is a
+        PluginError.
+        """
         op = _op(op)
         _check_signature(op, kernel)
         for dtype in [None] if dtypes is None else dtypes:
             self._kernels[op.name, dtype] = kernel
 
-    def family(self, ops: Any, make: Callable[[Op, DType], Callable[..., Any]], dtypes: Iterable[DType] | None = None) -> None:
+    def family(
+        self, ops: Any, make: Callable[[Op, DType], Callable[..., Any]], dtypes: Iterable[DType] | None = None
+    ) -> None:
         """``make(op, dtype)`` builds the kernel of each of ``ops`` when it is first needed."""
         for op in ops if isinstance(ops, list | tuple) else (ops,):
             for dtype in [None] if dtypes is None else dtypes:
                 self._families[_op(op).name, dtype] = make
 
     def fill_from(self, namespace: Any, *, exclude: Iterable[str] = ()) -> list[str]:
-        """Register whatever ``namespace`` has under the standard's names, for ops that have no kernel yet; returns the names.
+        """Register whatever ``namespace`` has under the standard's names, for ops that have no kernel yet;
+        returns the names.
 
-        Only ops whose kernel signature is the standard's own are taken: element-wise, comparison and bitwise functions, and
-        matmul.
+        Only ops whose kernel signature is the standard's own are taken: element-wise, comparison and bitwise
+        functions, and matmul.
         """
         taken = []
         for name, op in BY_NAME.items():
@@ -90,7 +100,9 @@ class KernelSet:
         return any(key[0] == name for key in (*self._kernels, *self._families))
 
     def source(self, op: Any, dtype: DType | None) -> Callable[..., Any] | None:
-        """What :meth:`get` would give, or the function that would make it: for telling where it stands, without building it."""
+        """What :meth:`get` would give, or the function that would make it: for telling where it stands,
+        without building it.
+        """
         name = _op(op).name
         for key in ((name, dtype), (name, None)):
             found = self._kernels.get(key) or self._families.get(key)
@@ -136,9 +148,11 @@ def _check_signature(op: Op, kernel: Callable[..., Any]) -> None:
 
 
 class Backend:
-    """A device: kernels, transfers and memory. One instance per device string; ``str(backend)`` is that string.
+    """A device: kernels, transfers and memory. One instance per device string; ``str(backend)`` is that
+    string.
 
-    Subclasses set ``kernels`` and override what differs. ``level`` is 0 for a device, and higher for a backend that wraps another.
+    Subclasses set ``kernels`` and override what differs. ``level`` is 0 for a device, and higher for a
+    backend that wraps another.
     """
 
     kernels: ClassVar[KernelSet]
@@ -148,7 +162,8 @@ class Backend:
     def __init__(self, name: str, index: int = 0) -> None:
         self.name, self.index = name, index
         self.device = name if index == 0 else f"{name}:{index}"
-        self.tables: Any = None  # filled by the registry: dtype of the operands -> list of kernels by op.index
+        # filled by the registry: dtype of the operands -> list of kernels by op.index
+        self.tables: Any = None
 
     def __str__(self) -> str:
         return self.device
@@ -171,7 +186,9 @@ class Backend:
         return ""
 
     def find(self, op: Op, dtype: DType | None) -> Callable[..., Any] | None:
-        """The kernel of ``op`` for operands of ``dtype``, or None; called once per op and dtype, then remembered."""
+        """The kernel of ``op`` for operands of ``dtype``, or None; called once per op and dtype, then
+        remembered.
+        """
         return self.kernels.get(op, dtype)
 
     def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: DType) -> Any:
@@ -183,7 +200,9 @@ class Backend:
         raise NotImplementedError
 
     def owns(self, array: Any) -> bool:
-        """Whether nothing but ``array`` itself refers to its buffer, so that ``overwrite=True`` may be honoured."""
+        """Whether nothing but ``array`` itself refers to its buffer, so that ``overwrite=True`` may be
+        honoured.
+        """
         return False
 
     def lift(self, tensor: Any) -> Any:
@@ -195,10 +214,14 @@ class Backend:
         return None
 
     def rebind(self, tensor: Any, value: Any) -> None:
-        """Called just before ``tensor`` comes to stand for ``value``, a tensor of this backend: a tracer logs it."""
+        """Called just before ``tensor`` comes to stand for ``value``, a tensor of this backend: a tracer logs
+        it.
+        """
 
     def on_device(self, device: str) -> Any:
-        """For a wrapping backend: where a creation function that was asked for ``device`` creates while this one is active."""
+        """For a wrapping backend: where a creation function that was asked for ``device`` creates while this
+        one is active.
+        """
         return self
 
     def dlpack(self, array: Any) -> Any:
@@ -221,7 +244,9 @@ class Backend:
 
 
 class Overlay(Backend):
-    """A backend that replaces some kernels of another and inherits the rest, arrays and all (``BackendInfo.base``)."""
+    """A backend that replaces some kernels of another and inherits the rest, arrays and all
+    (``BackendInfo.base``).
+    """
 
     kernels = KernelSet()
     base: Backend  # set by the registry

@@ -1,7 +1,8 @@
 """Binding: the tables that the hot path indexes, and the kernels that stand in for one a backend has not.
 
-Each backend has a table of kernels for each dtype. A slot starts as a binder, which asks the registry for the kernel once, puts it into the slot, and
-calls it. This module knows the registry only as the object that it is handed.
+Each backend has a table of kernels for each dtype. A slot starts as a binder, which asks the registry for the
+kernel once, puts it into the slot, and calls it. This module knows the registry only as the object that it is
+handed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from .dtypes import DType, as_dtype
 from .op import OPS, Op, calls
 from .tensor import wrap
 
-SCALARS = (bool, int, float, type(None))  # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
-
+# by exact class: a backend's 0-d array may be a numpy.float64, which is a float
+SCALARS = (bool, int, float, type(None))
 
 
 class Table(list[Any]):
@@ -88,8 +89,12 @@ def decomposed(op: Op, backend: Backend) -> Callable[..., Any] | None:
     return compose
 
 
-def elsewhere(op: Op, dtype: DType, here: Backend, there: Backend, move: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel that runs on another backend, with copies both ways: asked for by CORELIB_FALLBACK, and logged."""
+def elsewhere(
+    op: Op, dtype: DType, here: Backend, there: Backend, move: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A kernel that runs on another backend, with copies both ways: asked for by CORELIB_FALLBACK, and
+    logged.
+    """
 
     def copy_and_call(*operands: Any, **params: Any) -> Any:
         arrays = [o if isinstance(o, SCALARS) else move(array=o, source=here, target=there) for o in operands]
@@ -107,7 +112,10 @@ def casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
 
     def cast_and_call(*operands: Any, **params: Any) -> Any:
         cast = calls.astype.op.index
-        arrays: list[Any] = [float(o) if o.__class__ in (bool, int, float) else tables[o.dtype][cast](o, dtype=dtype) for o in operands]
+        arrays: list[Any] = [
+            float(o) if o.__class__ in (bool, int, float) else tables[o.dtype][cast](o, dtype=dtype)
+            for o in operands
+        ]
         return tables[dtype][op.index](*arrays, **params)
 
     return cast_and_call

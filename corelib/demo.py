@@ -1,8 +1,9 @@
 """``python -m corelib demo``: one network, the same seed and data, trained on every backend that is found.
 
-First a few identical steps on each backend, whose losses and gradients are compared with the reference's; then the training itself on the
-fastest one. The data are scikit-learn's handwritten digits, which come with it: nothing is downloaded. Nothing here names a backend but
-the reference, and nothing is called that a user's program could not call.
+First a few identical steps on each backend, whose losses and gradients are compared with the reference's;
+then the training itself on the fastest one. The data are scikit-learn's handwritten digits, which come with
+it: nothing is downloaded. Nothing here names a backend but the reference, and nothing is called that a user's
+program could not call.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ from .tensor import Tensor
 REFERENCE = "reference"
 SEED, HIDDEN, BATCH, TRAIN, GOAL = 0, 128, 32, 1437, 0.97
 EPOCHS, RATE = 20, 0.1
-# ULP that a gradient may differ by. It is a sum over the batch, for which n u sum|x| allows n/2 ULP of the largest term, and twice that
-# between two backends. Momentum keeps what a step has added of such differences small; Adam would divide rounding errors by each other.
+# ULP that a gradient may differ by. It is a sum over the batch, for which n u sum|x| allows n/2 ULP of the
+# largest term, and twice that between two backends. Momentum keeps what a step has added of such differences
+# small; Adam would divide rounding errors by each other.
 LIMIT = BATCH
 NEEDS = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "tqdm": "tqdm"}
 
@@ -76,7 +78,8 @@ def run(
 ) -> int:
     """Run the demo; returns the exit status: 1 where backends disagree, or the goal was missed.
 
-    ``epochs``: None for as many as it takes to reach the goal. ``say`` is called with each paragraph, whose table is ``width`` wide at most.
+    ``epochs``: None for as many as it takes to reach the goal. ``say`` is called with each paragraph, whose
+    table is ``width`` wide at most.
     """
     missing = [NEEDS[module] for module in NEEDS if importlib.util.find_spec(module) is None]
     if missing:
@@ -150,7 +153,7 @@ def verdict(runs: dict[str, Run], reached: float, say: Callable[[str], None]) ->
     return 1 if wrong else 0
 
 
-# -- the network and its training --------------------------------------------------------------------------------
+# -- the network and its training ----------------------------------------------------------------------------
 
 
 def network() -> nn.Module:
@@ -213,7 +216,9 @@ class History:
 
 
 def train(name: str, found: Run, epochs: int) -> History:
-    """Train on one backend, with a progress bar if somebody is looking. Sets the run's accuracy and seconds for an epoch."""
+    """Train on one backend, with a progress bar if somebody is looking. Sets the run's accuracy and seconds
+    for an epoch.
+    """
     from tqdm import tqdm
 
     history, seconds = History(), 0.0
@@ -250,7 +255,7 @@ def accuracy(model: Any, data: Data) -> float:
         return cl.mean(cl.astype(right, float32)).item()
 
 
-# -- comparison --------------------------------------------------------------------------------------------------
+# -- comparison ----------------------------------------------------------------------------------------------
 
 
 def worst(found: Run, reference: Run | None) -> tuple[float, str]:
@@ -329,7 +334,7 @@ def notes(statuses: list[BackendStatus], runs: dict[str, Run], say: Callable[[st
         say("\n" + "\n".join(lines))
 
 
-# -- pictures ----------------------------------------------------------------------------------------------------
+# -- pictures ------------------------------------------------------------------------------------------------
 
 
 def plot(runs: dict[str, Run], history: History, fastest: str, path: Path) -> None:
@@ -343,18 +348,28 @@ def plot(runs: dict[str, Run], history: History, fastest: str, path: Path) -> No
     per_epoch = -(-TRAIN // BATCH)
     steps, losses, epochs = range(1, len(history.losses) + 1), history.losses, len(history.accuracies)
     means = [sum(losses[i * per_epoch : (i + 1) * per_epoch]) / per_epoch for i in range(epochs)]
-    left.semilogy([i / per_epoch for i in steps], losses, "C0", linewidth=0.6, alpha=0.4, label="loss of a batch")
+    left.semilogy(
+        [i / per_epoch for i in steps], losses, "C0", linewidth=0.6, alpha=0.4, label="loss of a batch"
+    )
     left.semilogy(range(1, epochs + 1), means, "C0", marker="o", markersize=4, label="mean of an epoch")
     left.set(title=f"training on {fastest}", xlabel="epoch", ylabel="cross-entropy")
     share = left.twinx()
-    share.plot(range(1, epochs + 1), history.accuracies, "C1", marker="s", markersize=4, label="test accuracy")
+    share.plot(
+        range(1, epochs + 1), history.accuracies, "C1", marker="s", markersize=4, label="test accuracy"
+    )
     share.axhline(GOAL, color="C1", linestyle=":", linewidth=1, label=f"goal, {GOAL:.0%}")
     share.set(ylabel="test accuracy", ylim=(0.8, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1.0])
     share.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     left.xaxis.get_major_locator().set_params(integer=True)
     lines = [*left.get_lines(), *share.get_lines()]
     labels = [str(line.get_label()) for line in lines]
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 4, "columnspacing": 1.2, "frameon": False}
+    below = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, -0.14),
+        "ncols": 4,
+        "columnspacing": 1.2,
+        "frameon": False,
+    }
     left.legend(lines, labels, **below)
     for width, (name, found) in enumerate(runs.items()):
         if not found.failure:

@@ -1,8 +1,10 @@
-"""The hot path: from a call of a public op to a kernel, and onto the tape. ``@primitive`` and ``@composite`` build the callables here.
+"""The hot path: from a call of a public op to a kernel, and onto the tape. ``@primitive`` and ``@composite``
+build the callables here.
 
-A call costs: the operands' backends compared by identity, their dtypes compared by identity, ``tables[dtype][op.index](a, b)``, one slotted
-Tensor, and one test whether an operand has a node. No hook, lock, context variable or keyword merging. Whatever does not fit the quick
-path (scalars of another kind, promotion, mixed levels, an exception) goes to :func:`execute`, which does it right, or says what is wrong.
+A call costs: the operands' backends compared by identity, their dtypes compared by identity,
+``tables[dtype][op.index](a, b)``, one slotted Tensor, and one test whether an operand has a node. No hook,
+lock, context variable or keyword merging. Whatever does not fit the quick path (scalars of another kind,
+promotion, mixed levels, an exception) goes to :func:`execute`, which does it right, or says what is wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ ADDRESSABLE = 2**48  # bytes: a kernel that fails on a larger result fails for i
 
 
 def primitive(**declaration: Any) -> Callable[[F], F]:
-    """Declare a primitive: an op without a body, for which every backend owes a kernel. See :mod:`corelib.op` for the pieces."""
+    """Declare a primitive: an op without a body, for which every backend owes a kernel. See :mod:`corelib.op`
+    for the pieces.
+    """
 
     def declare(fn: F) -> F:
         return _public(Op(fn, primitive=True, **_with_kind(fn, declaration)), fn)
@@ -37,7 +41,9 @@ def primitive(**declaration: Any) -> Callable[[F], F]:
 
 
 def composite(**declaration: Any) -> Callable[[F], F]:
-    """Declare a composite: its body is its definition on every backend, and its derivative unless ``vjp`` is given."""
+    """Declare a composite: its body is its definition on every backend, and its derivative unless ``vjp`` is
+    given.
+    """
 
     def declare(fn: F) -> F:
         return _public(Op(fn, primitive=False, **_with_kind(fn, declaration)), fn)
@@ -74,7 +80,7 @@ def _public(op: Op, fn: F) -> F:
     return call  # type: ignore[return-value]
 
 
-# -- the quick paths ---------------------------------------------------------------------------------------------
+# -- the quick paths -----------------------------------------------------------------------------------------
 
 
 def _unary(op: Op) -> Callable[..., Any]:
@@ -249,13 +255,15 @@ def create(op: Op, operands: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
 
 
 def reissue(op: Op, operands: Sequence[Any], params: dict[str, Any], backend: Any = None) -> Any:
-    """Run an op with parameters as kernels get them: how a wrapping backend hands an op on. ``backend``: where an op without operands runs."""
+    """Run an op with parameters as kernels get them: how a wrapping backend hands an op on. ``backend``:
+    where an op without operands runs.
+    """
     if op.operands:
         return execute(op, operands, params)
     return wrap(backend.tables[params["dtype"]][op.index](**params), backend)
 
 
-# -- the general path --------------------------------------------------------------------------------------------
+# -- the general path ----------------------------------------------------------------------------------------
 
 
 def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -290,7 +298,9 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
 
 
 def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Sequence[Any], Any, Any, bool]:
-    """Operands that need neither lifting nor casting, their backend and promoted dtype, and whether one is tracked; else no backend."""
+    """Operands that need neither lifting nor casting, their backend and promoted dtype, and whether one is
+    tracked; else no backend.
+    """
     backend, native, tracked, number, alike = None, None, False, -1, op.alike
     last = len(alike) - 1
     for position, x in enumerate(operands):
@@ -331,7 +341,9 @@ def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Sequence[Any], Any, Any, 
 
 
 def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]:
-    """The backend that all operands are on, the operands (lifted to it, NumPy scalars as Python's), and whether one is tracked."""
+    """The backend that all operands are on, the operands (lifted to it, NumPy scalars as Python's), and
+    whether one is tracked.
+    """
     backend, mixed, tracked = None, False, False
     tensors = list(operands)
     for position, operand in enumerate(tensors):
@@ -378,7 +390,9 @@ def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]
 
 
 def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
-    """Bring the jointly promoted operands to one dtype, in place; returns the dtype under which the kernel is found."""
+    """Bring the jointly promoted operands to one dtype, in place; returns the dtype under which the kernel is
+    found.
+    """
     rule = op.rule
     joint = [p for p in range(len(tensors)) if rule.joint is None or op.slot(p) in rule.joint]
     dtype: DType | None = None
@@ -448,7 +462,9 @@ def spec_of(operand: Any) -> Spec | None:
 def explained(
     op: Op, operands: Sequence[Any], params: dict[str, Any], error: Exception, backend: Any
 ) -> Exception:
-    """The error to raise for a kernel that failed: the rule's words if the rule refuses, the same on every backend."""
+    """The error to raise for a kernel that failed: the rule's words if the rule refuses, the same on every
+    backend.
+    """
     try:
         found = op.rule(op, [spec_of(o) for o in operands], params)
         if (

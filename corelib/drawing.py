@@ -1,8 +1,9 @@
 """The computation graph of a tensor as a picture: SVG with a layout of our own, or DOT for Graphviz.
 
-Read from the tape (``tape.py``), so drawn as it is differentiated: each box is a recorded result with the op that made it, the shape of the
-value, and the shape of the gradient that flows back into it. Operands that no gradient flows into (data, constants) are drawn where the
-tape has kept them. Nothing is computed, and no other program is needed.
+Read from the tape (``tape.py``), so drawn as it is differentiated: each box is a recorded result with the op
+that made it, the shape of the value, and the shape of the gradient that flows back into it. Operands that no
+gradient flows into (data, constants) are drawn where the tape has kept them. Nothing is computed, and no
+other program is needed.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Graph:
 
 
 def graph(y: Tensor, names: Any = None) -> Graph:
-    """The graph behind ``y``. ``names`` gives tensors names: a Module (its parameters'), or a mapping of names to tensors."""
+    """The graph behind ``y``. ``names`` gives tensors names: a Module (its parameters'), or a mapping of
+    names to tensors.
+    """
     if y._node is None:
         raise GradientError(
             "draw: the tensor has no history: no operand required a gradient, see requires_grad_()"
@@ -108,7 +111,9 @@ def _named(names: Any) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def _constant(saved: Any, boxes: dict[Any, Box], by_data: dict[int, str]) -> Box | None:
-    """The box of an operand without history: an array, a Python number, or a shape; None if the tape kept nothing of it."""
+    """The box of an operand without history: an array, a Python number, or a shape; None if the tape kept
+    nothing of it.
+    """
     if saved is None:
         return None
     if isinstance(saved, bool | int | float):
@@ -148,14 +153,16 @@ def _parameters(node: Node) -> str:
     return text if len(text) <= 34 else text[:33] + "…"
 
 
-# -- layout ------------------------------------------------------------------------------------------------------
+# -- layout --------------------------------------------------------------------------------------------------
 
 
 def layout(drawn: Graph) -> tuple[float, float, dict[tuple[Box, Box], list[Box]]]:
-    """Place the boxes: operands above results, each layer one row. Returns width, height, and the way-points of long edges.
+    """Place the boxes: operands above results, each layer one row. Returns width, height, and the way-points
+    of long edges.
 
-    Layers by the longest way to the result; an edge that passes a layer gets a way-point in it; the order within a layer follows the
-    neighbours' mean position, in alternating sweeps (K. Sugiyama, S. Tagawa, M. Toda, IEEE Trans. SMC 11(2), 1981).
+    Layers by the longest way to the result; an edge that passes a layer gets a way-point in it; the order
+    within a layer follows the neighbours' mean position, in alternating sweeps (K. Sugiyama, S. Tagawa, M.
+    Toda, IEEE Trans. SMC 11(2), 1981).
     """
     after: dict[Box, list[Box]] = {box: [] for box in drawn.boxes}
     for a, b in drawn.edges:
@@ -238,7 +245,7 @@ def _spread(row: list[Box], wished: list[float]) -> None:
         box.x += shift
 
 
-# -- output ------------------------------------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------------------------
 
 
 def svg(y: Tensor, names: Any = None) -> str:
@@ -312,10 +319,11 @@ def _quoted(text: str) -> str:
 
 
 def draw(y: Tensor, path: str | Path | None = None, *, names: Any = None) -> str:
-    """Draw the graph that ``y`` was computed by, before ``backward`` frees it; returns the text and writes it to ``path`` if given.
+    """Draw the graph that ``y`` was computed by, before ``backward`` frees it; returns the text and writes it
+    to ``path`` if given.
 
-    A path that ends in ``.dot`` or ``.gv`` gets DOT, any other one SVG. ``names`` gives tensors names: a Module, or a mapping of names to
-    tensors. Raises GradientError for a tensor without history.
+    A path that ends in ``.dot`` or ``.gv`` gets DOT, any other one SVG. ``names`` gives tensors names: a
+    Module, or a mapping of names to tensors. Raises GradientError for a tensor without history.
 
     Example: ``corelib.draw(loss, "graph.svg", names=model)``.
     """

@@ -1,8 +1,9 @@
 """Data types: the objects, their limits, and the one promotion table that every backend obeys.
 
 A :class:`DType` is a singleton, compared by identity on the hot path. Backends never promote: kernels receive
-operands of equal dtype, or a Python scalar as one of them. Python scalars are weak: they take the tensor's dtype.
-This module knows neither tensors nor backends, and imports NumPy only when somebody hands it a NumPy dtype.
+operands of equal dtype, or a Python scalar as one of them. Python scalars are weak: they take the tensor's
+dtype. This module knows neither tensors nor backends, and imports NumPy only when somebody hands it a NumPy
+dtype.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ __all__ = [
 
 
 class DType:
-    """One data type: ``name``, ``kind`` (``bool int uint float complex``), ``bits``, ``itemsize`` in bytes and
-    ``format``, the code of :mod:`struct` for one element. Integer types have ``min`` and ``max``; floating types
-    have ``eps``, ``smallest_normal``, ``min`` and ``max``.
+    """One data type: ``name``, ``kind`` (``bool int uint float complex``), ``bits``, ``itemsize`` in bytes
+    and ``format``, the code of :mod:`struct` for one element. Integer types have ``min`` and ``max``;
+    floating types have ``eps``, ``smallest_normal``, ``min`` and ``max``.
     """
 
     __slots__ = (
@@ -125,7 +126,9 @@ def default_dtype(kind: str) -> DType:
 
 
 def as_dtype(obj: Any) -> DType:
-    """The :class:`DType` that ``obj`` names: a DType, a name, a NumPy dtype or scalar type, or ``bool int float``."""
+    """The :class:`DType` that ``obj`` names: a DType, a name, a NumPy dtype or scalar type, or ``bool int
+    float``.
+    """
     if obj.__class__ is DType:
         return obj
     try:
@@ -173,8 +176,9 @@ _PROMOTION: dict[tuple[DType, DType], DType | None] = {(a, b): _promoted(a, b) f
 def promote(a: DType, b: DType) -> DType:
     """The dtype of an op on operands of dtypes ``a`` and ``b``.
 
-    The array API standard's table; mixed kinds: bool with a number gives the number's dtype, an integer with a floating
-    dtype gives the floating dtype. No integer dtype holds int64 and uint64, so that pair is refused.
+    The array API standard's table; mixed kinds: bool with a number gives the number's dtype, an integer with
+    a floating dtype gives the floating dtype. No integer dtype holds int64 and uint64, so that pair is
+    refused.
     """
     found = _PROMOTION[a, b]
     if found is None:
@@ -183,7 +187,9 @@ def promote(a: DType, b: DType) -> DType:
 
 
 def weak_dtype(scalar: Any, dtype: DType) -> DType:
-    """The dtype of an op on a Python scalar and a tensor of ``dtype``: the tensor's, unless the scalar's kind is higher."""
+    """The dtype of an op on a Python scalar and a tensor of ``dtype``: the tensor's, unless the scalar's kind
+    is higher.
+    """
     kind = _PYTHON.get(scalar.__class__)
     if kind is None:
         raise DTypeError(f"a Python bool, int or float was needed, got {scalar.__class__.__name__}")

@@ -1,8 +1,8 @@
 """The exceptions of corelib: one class for one kind of mistake, the same on every backend.
 
-Each class derives from :class:`CorelibError` and from the built-in exception that a Python programmer would expect,
-so ``except ValueError`` and ``except corelib.CorelibError`` both work. Messages name the op, what it got, what it
-needs and what to do. This module knows nothing else of corelib.
+Each class derives from :class:`CorelibError` and from the built-in exception that a Python programmer would
+expect, so ``except ValueError`` and ``except corelib.CorelibError`` both work. Messages name the op, what it
+got, what it needs and what to do. This module knows nothing else of corelib.
 """
 
 from __future__ import annotations

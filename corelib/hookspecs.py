@@ -1,4 +1,6 @@
-"""The hooks a plugin may implement: one docstring line each. ``docs/plugins.md`` shows each under its exact signature."""
+"""The hooks a plugin may implement: one docstring line each. ``docs/plugins.md`` shows each under its exact
+signature.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def declare_ops() -> None:
 
 @hookspec(firstresult=True)
 def find_kernel(op: Op, dtype: DType | None, backend: Backend) -> Callable[..., Any] | None:
-    """The kernel of an op for a dtype on a backend; a wrapper sees every kernel. Stops at first non-None result."""
+    """The kernel of an op for a dtype on a backend; a wrapper sees every kernel. Stops at first non-None
+    result.
+    """
 
 
 @hookspec(firstresult=True)

@@ -1,8 +1,9 @@
 """Gradient checks: reverse mode against central differences, to first and second order.
 
-The central difference with step h has an error of about h**2/6 |f'''| + u|f|/h; h = u**(1/3) max(1, |x|) balances the two, and Richardson's
-combination of the steps h and h/2, (4 D(h/2) - D(h)) / 3, removes the h**2 term. What is left is rounding, about u**(2/3) |f| / max(1, |x|), and the
-default tolerance is a hundred times that: 4e-9 relative to the largest element in float64. Checks are done in float64, since float32 differences
+The central difference with step h has an error of about h**2/6 |f'''| + u|f|/h; h = u**(1/3) max(1, |x|)
+balances the two, and Richardson's combination of the steps h and h/2, (4 D(h/2) - D(h)) / 3, removes the h**2
+term. What is left is rounding, about u**(2/3) |f| / max(1, |x|), and the default tolerance is a hundred times
+that: 4e-9 relative to the largest element in float64. Checks are done in float64, since float32 differences
 would only show three digits.
 """
 
@@ -41,9 +42,10 @@ def gradcheck(
 ) -> bool:
     """Compare the gradients of ``fn(*args)`` with central differences.
 
-    Floating tensors in ``args`` are differentiated, as float64; ``fn`` returns a tensor or a tree of tensors. A random cotangent is used, so that errors cannot
-    cancel in a sum. ``tolerance`` is relative to the largest element of each gradient (or 1). Returns True, or raises GradientError with the worst
-    element (returns False with ``raise_exception=False``).
+    Floating tensors in ``args`` are differentiated, as float64; ``fn`` returns a tensor or a tree of tensors.
+    A random cotangent is used, so that errors cannot cancel in a sum. ``tolerance`` is relative to the
+    largest element of each gradient (or 1). Returns True, or raises GradientError with the worst element
+    (returns False with ``raise_exception=False``).
 
     Example: ``gradcheck(softmax, (x,))`` is ``True``.
     """
@@ -94,7 +96,10 @@ def _difference(value: Callable[[int, list[float]], float], position: int, at: l
     x = at[i]
 
     def slope(h: float) -> float:
-        above, below = value(position, [*at[:i], x + h, *at[i + 1 :]]), value(position, [*at[:i], x - h, *at[i + 1 :]])
+        above, below = (
+            value(position, [*at[:i], x + h, *at[i + 1 :]]),
+            value(position, [*at[:i], x - h, *at[i + 1 :]]),
+        )
         return (above - below) / ((x + h) - (x - h))
 
     h = (2.0**-53) ** (1 / 3) * max(1.0, abs(x)) * 4
@@ -109,7 +114,9 @@ def gradgradcheck(
     seed: int = 0,
     raise_exception: bool = True,
 ) -> bool:
-    """:func:`gradcheck` of the gradient of ``fn``: second derivatives, with respect to the arguments and to the cotangent."""
+    """:func:`gradcheck` of the gradient of ``fn``: second derivatives, with respect to the arguments and to
+    the cotangent.
+    """
     args = [a.astype(float64) if isinstance(a, Tensor) and a.dtype in FLOATING else a for a in args]
     numbers = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.dtype is float64]
     draw = random.Random(seed)

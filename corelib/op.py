@@ -1,22 +1,26 @@
 """What an op is: its declaration, and the table of all that are declared.
 
-An op's whole story stands where it is declared (``ops/``): name, signature, docstring, shape and dtype rule, exactly one kind
-of derivative, samples, error samples, ULP budget. A missing piece is an error while the module is imported. This module knows
-neither tensors nor backends; ``dispatch.py`` turns a declaration into the public function.
+An op's whole story stands where it is declared (``ops/``): name, signature, docstring, shape and dtype rule,
+exactly one kind of derivative, samples, error samples, ULP budget. A missing piece is an error while the
+module is imported. This module knows neither tensors nor backends; ``dispatch.py`` turns a declaration into
+the public function.
 
-**Derivative rules name what they read.** The parameters of a rule are names of the op's operands and parameters, ``y`` for the
-result and ``g`` for its cotangent; a tape node keeps those, and nothing else:
+**Derivative rules name what they read.** The parameters of a rule are names of the op's operands and
+parameters, ``y`` for the result and ``g`` for its cotangent; a tape node keeps those, and nothing else:
 
-* ``d=``: partial derivatives of an element-wise op, one per operand: a number or a function, ``d=lambda y: y`` for exp,
-  ``d=(lambda x2: x2, lambda x1: x1)`` for multiply, None for an operand without derivative. The tape unbroadcasts.
-* ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the op is not linear in.
-  Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are never kept), the others as tensors.
+* ``d=``: partial derivatives of an element-wise op, one per operand: a number or a function, ``d=lambda y:
+  y`` for exp, ``d=(lambda x2: x2, lambda x1: x1)`` for multiply, None for an operand without derivative. The
+  tape unbroadcasts.
+* ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the
+  op is not linear in. Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are
+  never kept), the others as tensors.
 * ``bilinear=``: a pair, each the transpose in one operand (given as its Spec) with the other one's values.
 * ``vjp=`` with ``jvp=``: ``vjp`` reads ``g`` and returns the operands' cotangents (a tuple, one per operand);
   ``jvp`` reads tangents as ``dx`` for an operand ``x``. A composite may have ``vjp`` alone.
 * ``nondiff="why"``: there is none; such an op never records.
 
-A variadic operand (``*indices`` or a sequence of tensors) is one operand: rules see it as a tuple and return a tuple for it.
+A variadic operand (``*indices`` or a sequence of tensors) is one operand: rules see it as a tuple and return
+a tuple for it.
 """
 
 from __future__ import annotations
@@ -41,7 +45,9 @@ BY_NAME: dict[str, Op] = {}
 
 
 class Callables:
-    """The public functions of the declared ops, by name: how a Tensor's methods reach ops that stand above them."""
+    """The public functions of the declared ops, by name: how a Tensor's methods reach ops that stand above
+    them.
+    """
 
 
 calls: Any = Callables()
@@ -50,15 +56,18 @@ calls: Any = Callables()
 class Op:
     """One declared op.
 
-    ``name``, ``index`` (its place in every backend's table), ``kind`` (one of KINDS), ``primitive``, ``signature``, ``operands`` (names),
-    ``optional`` and ``numbers`` (positions of those that may be None, or Python numbers), ``alike`` (for each: True if it is promoted with
-    others, else the dtype it must have, or None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels), ``rule``, ``derivative``, ``body``
-    (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading`` (takes any leading axes unchanged, since its axes are counted
-    from the end), ``data_dependent`` (the result's shape depends on values), ``batch`` (optional batching rule), ``diagnose``
-    (called as ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error that only values
-    show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the result is x itself), ``donates``
-    (positions of the operands whose arrays may be written over when the parameter ``overwrite`` is True), ``fn`` (the public
-    function), ``doc``, ``where`` (file and line of the declaration).
+    ``name``, ``index`` (its place in every backend's table), ``kind`` (one of KINDS), ``primitive``,
+    ``signature``, ``operands`` (names), ``optional`` and ``numbers`` (positions of those that may be None, or
+    Python numbers), ``alike`` (for each: True if it is promoted with others, else the dtype it must have, or
+    None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels),
+    ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading``
+    (takes any leading axes unchanged, since its axes are counted from the end), ``data_dependent`` (the
+    result's shape depends on values), ``batch`` (optional batching rule), ``diagnose`` (called as
+    ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error
+    that only values show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the
+    result is x itself), ``donates`` (positions of the operands whose arrays may be written over when the
+    parameter ``overwrite`` is True), ``fn`` (the public function), ``doc``, ``where`` (file and line of the
+    declaration).
     """
 
     __slots__ = (
@@ -144,7 +153,9 @@ class Op:
             raise DeclarationError(f"{self.name}: ulp= must be a number or SUM_BOUND, got {self.ulp!r}")
 
     def _differentiated(self, pieces: dict[str, Any], jvp: Callable[..., Any] | None) -> Derivative:
-        """The derivative that the declaration gives; DeclarationError unless it is of exactly one kind (or, of a composite, its body's)."""
+        """The derivative that the declaration gives; DeclarationError unless it is of exactly one kind (or,
+        of a composite, its body's).
+        """
         for piece in pieces:
             if piece not in DERIVATIVE_KINDS:
                 raise DeclarationError(
@@ -195,10 +206,12 @@ class Op:
 
 
 class Derivative:
-    """The derivative rules of one op and what each of them reads. ``kind``: d, linear, bilinear, vjp, nondiff or body.
+    """The derivative rules of one op and what each of them reads. ``kind``: d, linear, bilinear, vjp, nondiff
+    or body.
 
-    ``rules[slot]`` belongs to the operand of that slot (for vjp there is one rule for all), and ``reads[slot]`` lists its parameters as
-    ``(name, how, position)``: how is "g", "y", "param", "value" or "spec" (the last two of the operand at position).
+    ``rules[slot]`` belongs to the operand of that slot (for vjp there is one rule for all), and
+    ``reads[slot]`` lists its parameters as ``(name, how, position)``: how is "g", "y", "param", "value" or
+    "spec" (the last two of the operand at position).
     """
 
     __slots__ = ("_keep", "jvp", "kind", "partials", "reads", "reason", "rules")
@@ -233,7 +246,9 @@ class Derivative:
         return tuple((name, *how[name]) for name in _check_names(op, self.kind, rule, set(how)))
 
     def keep(self, op: Op, tracked: tuple[bool, ...]) -> tuple[tuple[bool, ...], bool]:
-        """Which operands of the flat list, and whether the result, must be kept when those ``tracked`` have gradients."""
+        """Which operands of the flat list, and whether the result, must be kept when those ``tracked`` have
+        gradients.
+        """
         found = self._keep.get(tracked)
         if found is None:
             last = len(op.operands) - 1

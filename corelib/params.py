@@ -1,8 +1,10 @@
-"""Canonical parameters: what a parameter's annotation in an op's signature means, and the one form in which kernels get it.
+"""Canonical parameters: what a parameter's annotation in an op's signature means, and the one form in which
+kernels get it.
 
-Kernels, tracers and batching rules see hashable parameters in one form only: axes as negative integers (a leading batch axis then
-changes nothing), shapes without -1, dtypes as DType objects, ``keepdims`` as bool. The annotation chooses the converter, so that the
-signature of the ``def`` says all. This module knows operands only by their ``ndim``, ``size`` and ``dtype``.
+Kernels, tracers and batching rules see hashable parameters in one form only: axes as negative integers (a
+leading batch axis then changes nothing), shapes without -1, dtypes as DType objects, ``keepdims`` as bool.
+The annotation chooses the converter, so that the signature of the ``def`` says all. This module knows
+operands only by their ``ndim``, ``size`` and ``dtype``.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from .errors import DTypeError, ShapeError
 
 # Annotations with a meaning. `Axis` one axis; `Axes` an axis, several, or None for all; `Shape` a shape;
 # `NewShape` a shape for as many elements as x has, one -1 allowed; `Permutation` all axes in a new order;
-# `DTypeLike` anything that names a dtype; `Accumulator` the dtype a sum is accumulated in (None: the standard's default).
-# What does not reach kernels: `Device` selects the backend on which an op without operands creates, `Target` the one to which an op moves
-# its operand first; `Copy` and `Stable` are accepted for the standard's sake (tensors are values, and every sort is stable).
+# `DTypeLike` anything that names a dtype; `Accumulator` the dtype a sum is accumulated in (None: the
+# standard's default). What does not reach kernels: `Device` selects the backend on which an op without
+# operands creates, `Target` the one to which an op moves its operand first; `Copy` and `Stable` are accepted
+# for the standard's sake (tensors are values, and every sort is stable).
 Axis: TypeAlias = int
 Axes: TypeAlias = "int | tuple[int, ...] | None"
 Shape: TypeAlias = "int | Sequence[int]"
@@ -57,7 +60,9 @@ class Caller:
 
 
 def checked(name: str, x: Any, argument: str = "x") -> tuple[int, ...]:
-    """The shape of x, which must be a Tensor; the DTypeError names the function ``name`` and its ``argument``."""
+    """The shape of x, which must be a Tensor; the DTypeError names the function ``name`` and its
+    ``argument``.
+    """
     if not hasattr(x, "_backend"):
         raise DTypeError(not_a_tensor(Caller(name), argument, x))
     return x.shape

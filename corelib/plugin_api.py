@@ -1,4 +1,5 @@
-"""Everything that a backend or another plugin imports from corelib: the public plugin API, version :data:`API`.
+"""Everything that a backend or another plugin imports from corelib: the public plugin API, version
+:data:`API`.
 
 ``docs/writing-a-backend.md`` walks through a whole backend.
 """

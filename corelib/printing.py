@@ -1,4 +1,6 @@
-"""How a tensor is shown: values (summarised when there are many), dtype, device, and whether it needs a gradient."""
+"""How a tensor is shown: values (summarised when there are many), dtype, device, and whether it needs a
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def _format_values(values: list[Any], kind: str) -> list[str]:
         text = [str(v) for v in values]
     else:
         finite = [abs(v) for v in values if v == v and v not in (float("inf"), float("-inf")) and v != 0]
-        scientific = bool(finite) and (max(finite) >= 1e6 or min(finite) < 1e-4 or max(finite) / min(finite) > 1e5)
+        scientific = bool(finite) and (
+            max(finite) >= 1e6 or min(finite) < 1e-4 or max(finite) / min(finite) > 1e5
+        )
         if scientific:
             text = [f"{v:.{PRECISION}e}" for v in values]
         else:
@@ -80,7 +84,11 @@ def tensor_repr(x: Tensor) -> str:
 
 
 def tensor_html(x: Tensor) -> str:
-    """A small table for notebooks: what the tensor is, then its values. Inside a transformation there are none."""
-    facts = f"{x.dtype.name} {list(x.shape)} on {x.device}" + (", requires a gradient" if x.requires_grad else "")
+    """A small table for notebooks: what the tensor is, then its values. Inside a transformation there are
+    none.
+    """
+    facts = f"{x.dtype.name} {list(x.shape)} on {x.device}" + (
+        ", requires a gradient" if x.requires_grad else ""
+    )
     values = f"<pre style='margin:.3em 0'>{html.escape(body(x, 0))}</pre>" if x._backend.level == 0 else ""
     return f"<div><b>Tensor</b> {html.escape(facts)}{values}</div>"

@@ -1,12 +1,13 @@
 """Random numbers with a state: generators, and the distributions drawn from them.
 
-A :class:`Generator` is a key and a counter. The n-th block of four 32-bit words is Philox4x32-10 of counter n under the key, on every
-backend and any number of threads: **the same seed gives the same bits everywhere**. Drawing takes as many blocks as the shape needs and
-advances the counter by that number, which is known from the shape alone. The state consists of tensors, changed by public ops only, so
-that tracing sees it as what it is; it moves to the device on which it draws.
+A :class:`Generator` is a key and a counter. The n-th block of four 32-bit words is Philox4x32-10 of counter n
+under the key, on every backend and any number of threads: **the same seed gives the same bits everywhere**.
+Drawing takes as many blocks as the shape needs and advances the counter by that number, which is known from
+the shape alone. The state consists of tensors, changed by public ops only, so that tracing sees it as what it
+is; it moves to the device on which it draws.
 
-Words, integers, booleans, permutations and uniform numbers in [0, 1) are equal to the last bit on every backend; normal numbers agree
-within the error of a logarithm and a cosine.
+Words, integers, booleans, permutations and uniform numbers in [0, 1) are equal to the last bit on every
+backend; normal numbers agree within the error of a logarithm and a cosine.
 
 Example::
 
@@ -46,7 +47,7 @@ class _Named:
         self.name = name
 
 
-# -- the state ---------------------------------------------------------------------------------------------------
+# -- the state -----------------------------------------------------------------------------------------------
 
 
 def _levels(backend: Backend) -> tuple[Backend | None, list[Backend]]:
@@ -59,13 +60,15 @@ def _levels(backend: Backend) -> tuple[Backend | None, list[Backend]]:
 
 
 class Generator:
-    """A stream of random bits: ``key`` (uint32, shape (2,)) and ``counter`` (uint64, shape ()), the number of the next block.
+    """A stream of random bits: ``key`` (uint32, shape (2,)) and ``counter`` (uint64, shape ()), the number of
+    the next block.
 
-    ``Generator(seed)`` starts at block 0 of the key that ``seed``, an integer in [0, 2**64), consists of: low word, then high word.
-    Without a seed the system's entropy gives one. Drawing is thread-safe: no two threads get the same block.
+    ``Generator(seed)`` starts at block 0 of the key that ``seed``, an integer in [0, 2**64), consists of: low
+    word, then high word. Without a seed the system's entropy gives one. Drawing is thread-safe: no two
+    threads get the same block.
 
-    Inside a transformation the numbers are drawn at its level from the state as it is outside: under ``vmap`` all members of a batch get
-    the same numbers.
+    Inside a transformation the numbers are drawn at its level from the state as it is outside: under ``vmap``
+    all members of a batch get the same numbers.
 
     Example: ``random.normal((3,), generator=random.Generator(0))`` has shape (3,).
     """
@@ -87,7 +90,8 @@ class Generator:
     def reserve(
         self, shape: Any, dtype: Any = uint32, *, device: str | Backend | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Key and counter for ``random_bits(key, counter, shape, dtype=dtype)`` on ``device``, and advance behind what that draws.
+        """Key and counter for ``random_bits(key, counter, shape, dtype=dtype)`` on ``device``, and advance
+        behind what that draws.
 
         How ops that draw bits themselves, such as dropout, take their part of the stream.
         """
@@ -116,8 +120,8 @@ class Generator:
         return calls.random_bits(key, counter, shape, dtype=dtype)
 
     def spawn(self, n: int) -> list[Generator]:
-        """``n`` generators with streams of their own. Their keys are drawn from this one: two of m streams have the same key with a
-        probability below m**2 / 2**65.
+        """``n`` generators with streams of their own. Their keys are drawn from this one: two of m streams
+        have the same key with a probability below m**2 / 2**65.
         """
         keys = self.bits((n, 2), device=self.key._backend)
         return [_of(calls.reshape(keys[i : i + 1], (2,))) for i in range(n)]
@@ -194,7 +198,9 @@ _making = threading.Lock()
 
 
 def default_generator() -> Generator:
-    """The generator of the process, used where none is given; seeded by the system's entropy until :func:`seed` is called."""
+    """The generator of the process, used where none is given; seeded by the system's entropy until
+    :func:`seed` is called.
+    """
     global _default
     if _default is None:
         with _making:
@@ -223,7 +229,7 @@ def spawn(n: int) -> list[Generator]:
     return default_generator().spawn(n)
 
 
-# -- distributions -----------------------------------------------------------------------------------------------
+# -- distributions -------------------------------------------------------------------------------------------
 
 
 def bits(
@@ -231,8 +237,8 @@ def bits(
 ) -> Tensor:
     """Random words of ``shape``: uint32, or uint64 (of two words each, the lower first).
 
-    Takes one block per four words, rounded up. ``generator``: the default one unless given; ``device``: where tensors are being created
-    unless given. These two parameters are the same in all functions of this module.
+    Takes one block per four words, rounded up. ``generator``: the default one unless given; ``device``: where
+    tensors are being created unless given. These two parameters are the same in all functions of this module.
     """
     return (generator or default_generator()).bits(shape, dtype, device=device)
 
@@ -256,7 +262,8 @@ def uniform(
     generator: Generator | None = None,
     device: Any = None,
 ) -> Tensor:
-    """Uniform numbers in [low, high): multiples of 2**-24 (float32, a word each) or 2**-53 (float64, two words) of the interval.
+    """Uniform numbers in [low, high): multiples of 2**-24 (float32, a word each) or 2**-53 (float64, two
+    words) of the interval.
 
     low + (high - low) u, kept below ``high`` where rounding would reach it.
     """
@@ -295,8 +302,8 @@ def normal(
 ) -> Tensor:
     """Normal numbers of the given mean and standard deviation, by Box and Muller.
 
-    Element i is made from the uint64 word i for float32 (its lower half gives the radius, the upper one the angle), and from the uint64
-    words 2i (radius) and 2i + 1 (angle) for float64.
+    Element i is made from the uint64 word i for float32 (its lower half gives the radius, the upper one the
+    angle), and from the uint64 words 2i (radius) and 2i + 1 (angle) for float64.
     """
     if not std >= 0:
         raise ArgumentError(f"random.normal: std must not be negative, got {std}")
@@ -325,8 +332,8 @@ def integers(
 ) -> Tensor:
     """Integers in [low, high), or [0, low) if ``high`` is not given.
 
-    Element i is the uint64 word i modulo the number of values: some values are more likely than others by a factor of at most
-    1 + (high - low) / 2**64, which for up to 2**32 values no test can see.
+    Element i is the uint64 word i modulo the number of values: some values are more likely than others by a
+    factor of at most 1 + (high - low) / 2**64, which for up to 2**32 values no test can see.
     """
     if high is None:
         low, high = 0, low
@@ -347,9 +354,11 @@ def integers(
 def bernoulli(
     p: float | Tensor = 0.5, shape: Any = None, *, generator: Generator | None = None, device: Any = None
 ) -> Tensor:
-    """True with probability ``p``, a number, to within 2**-33, or a floating tensor (then of its shape and on its device).
+    """True with probability ``p``, a number, to within 2**-33, or a floating tensor (then of its shape and on
+    its device).
 
-    Element i is whether the uint32 word i is below p * 2**32, for a tensor whether uniform number i is below its p.
+    Element i is whether the uint32 word i is below p * 2**32, for a tensor whether uniform number i is below
+    its p.
     """
     if isinstance(p, Tensor):
         shape = p.shape if shape is None else shape
@@ -369,9 +378,11 @@ def bernoulli(
 def permutation(
     x: int | Tensor, *, axis: int = 0, generator: Generator | None = None, device: Any = None
 ) -> Tensor:
-    """The numbers 0 to x - 1 in random order (int64), or a tensor with its slices along ``axis`` in random order.
+    """The numbers 0 to x - 1 in random order (int64), or a tensor with its slices along ``axis`` in random
+    order.
 
-    The order is that of random uint64 words; two of n words are equal, and then in their old order, with a probability below n**2 / 2**65.
+    The order is that of random uint64 words; two of n words are equal, and then in their old order, with a
+    probability below n**2 / 2**65.
     """
     if isinstance(x, Tensor):
         if not x.ndim:

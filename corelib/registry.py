@@ -1,9 +1,10 @@
 """The registry: discovery of plugins, and selection of a backend.
 
-No backend is named here. Plugins are found through the entry-point group ``corelib.plugins``, at first need, each under its own guard: a
-broken one is listed with its reason and breaks nothing. Kernels are looked up through the hook ``find_kernel`` once per op, dtype and
-backend, and stored in the backend's tables, which the hot path indexes; registering or unregistering a plugin empties the tables in
-place and bumps ``generation``. This module knows nothing of individual ops.
+No backend is named here. Plugins are found through the entry-point group ``corelib.plugins``, at first need,
+each under its own guard: a broken one is listed with its reason and breaks nothing. Kernels are looked up
+through the hook ``find_kernel`` once per op, dtype and backend, and stored in the backend's tables, which the
+hot path indexes; registering or unregistering a plugin empties the tables in place and bumps ``generation``.
+This module knows nothing of individual ops.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=
 class BackendStatus:
     """What ``backends()`` tells of one backend: three levels, and the reason where a level is not reached.
 
-    ``importable``: its code loads. ``usable``: it can run here. ``native`` and ``ops``: how many ops have a kernel of its own, out of how many.
+    ``importable``: its code loads. ``usable``: it can run here. ``native`` and ``ops``: how many ops have a
+    kernel of its own, out of how many.
     """
 
     name: str
@@ -94,7 +96,9 @@ class Registry:
     # -- plugins ---------------------------------------------------------------------------------------------
 
     def discover(self) -> None:
-        """Load the installed plugins, once. ``CORELIB_PLUGINS`` names the ones to load, or with ``-name`` the ones not to."""
+        """Load the installed plugins, once. ``CORELIB_PLUGINS`` names the ones to load, or with ``-name`` the
+        ones not to.
+        """
         with self.lock:
             if self._discovered:
                 return
@@ -129,7 +133,9 @@ class Registry:
         log.warning("plugin %s is not used: %s", name, reason)
 
     def register(self, plugin: Any, name: str | None = None) -> str:
-        """Register a plugin (a module or an object with hook implementations) and the backends and ops it declares."""
+        """Register a plugin (a module or an object with hook implementations) and the backends and ops it
+        declares.
+        """
         with self.lock:
             name = name or getattr(plugin, "__name__", None) or type(plugin).__name__
             if self.manager.has_plugin(name) or self.manager.is_registered(plugin):
@@ -158,7 +164,9 @@ class Registry:
             return name
 
     def unregister(self, plugin: Any) -> None:
-        """Take a plugin (or the plugin of that name) out. Tensors on its backends live on; new ones cannot be made there."""
+        """Take a plugin (or the plugin of that name) out. Tensors on its backends live on; new ones cannot be
+        made there.
+        """
         with self.lock:
             name = plugin if isinstance(plugin, str) else self.manager.get_name(plugin)
             if name is None or not self.manager.has_plugin(name):
@@ -396,7 +404,9 @@ class Registry:
             ) from error
 
     def creation(self, device: Any) -> Backend:
-        """Where a creation function creates: exactly on a Backend instance, else under the active transformation."""
+        """Where a creation function creates: exactly on a Backend instance, else under the active
+        transformation.
+        """
         if isinstance(device, Backend):
             return device
         active = _active.get()
@@ -427,14 +437,14 @@ def _guarded(name: str, what: str, function: Callable[..., Any], *args: Any) -> 
 registry = Registry()
 
 
-# -- the public functions ----------------------------------------------------------------------------------------
+# -- the public functions ------------------------------------------------------------------------------------
 
 
 def set_backend(device: str) -> None:
     """Create tensors on ``device`` ("cpu", "cuda", "cuda:1") from now on, in the whole process.
 
-    Ops follow their operands: tensors that exist stay where they are. Raises BackendNotFoundError with the reason when the device cannot
-    be used. A ``use_backend`` block that is in force keeps precedence.
+    Ops follow their operands: tensors that exist stay where they are. Raises BackendNotFoundError with the
+    reason when the device cannot be used. A ``use_backend`` block that is in force keeps precedence.
 
     Example::
 

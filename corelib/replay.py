@@ -1,13 +1,16 @@
 """Replay: a body runs once on a recorder, and from then on as the straight line of kernels that it came to.
 
-A composite's body (and a derivative rule, which is a body too) is Python over public ops: each call binds parameters, looks up a kernel and makes a
-Tensor. For operands of known shapes and dtypes all of that is the same every time, so it is done once: the body runs on a :class:`Recorder`, whose
-kernels note which kernel of the real backend would be called with what, and the notes become a Python function that calls these kernels and nothing
-else, and drops each intermediate array after its last use. Values play no part in it; a body that would read one is not replayed. A call whose
-program fails is run again through its body, which says what is wrong in the right words.
+A composite's body (and a derivative rule, which is a body too) is Python over public ops: each call binds
+parameters, looks up a kernel and makes a Tensor. For operands of known shapes and dtypes all of that is the
+same every time, so it is done once: the body runs on a :class:`Recorder`, whose kernels note which kernel of
+the real backend would be called with what, and the notes become a Python function that calls these kernels
+and nothing else, and drops each intermediate array after its last use. Values play no part in it; a body that
+would read one is not replayed. A call whose program fails is run again through its body, which says what is
+wrong in the right words.
 
-Memory: an element-wise kernel that has a form ``kernel.into(out, ...)`` writes over an intermediate array that nothing reads afterwards; and with
-``overwrite=True``, over those operands that the op ``donates``, whose tensors the caller is about to rebind.
+Memory: an element-wise kernel that has a form ``kernel.into(out, ...)`` writes over an intermediate array
+that nothing reads afterwards; and with ``overwrite=True``, over those operands that the op ``donates``, whose
+tensors the caller is about to rebind.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ from .registry import registry
 from .rules import Spec
 from .tensor import Tensor, wrap
 
-LIMIT = 256  # programs kept per op, dtype and backend; when there are more, shapes vary too much for this to pay
+# programs kept per op, dtype and backend; when there are more, shapes vary too much for this to pay
+LIMIT = 256
 _FIRST = object()  # seen once: worth recording if it comes again
 
 
@@ -46,8 +50,23 @@ class Step:
 
     __slots__ = ("inputs", "kernel", "op", "outputs", "params", "several")
 
-    def __init__(self, op: Op, kernel: Any, inputs: Sequence[Any], params: dict[str, Any], outputs: list[Traced], several: bool) -> None:
-        self.op, self.kernel, self.inputs, self.params, self.outputs, self.several = op, kernel, inputs, params, outputs, several
+    def __init__(
+        self,
+        op: Op,
+        kernel: Any,
+        inputs: Sequence[Any],
+        params: dict[str, Any],
+        outputs: list[Traced],
+        several: bool,
+    ) -> None:
+        self.op, self.kernel, self.inputs, self.params, self.outputs, self.several = (
+            op,
+            kernel,
+            inputs,
+            params,
+            outputs,
+            several,
+        )
 
 
 class Recorder(Backend):
@@ -78,7 +97,14 @@ class Recorder(Backend):
             return inner
 
         def record(*operands: Any, **params: Any) -> Any:
-            specs = [None if o is None else Spec((), dtype, None, True) if o.__class__ in SCALARS else Spec(o.shape, o.dtype) for o in operands]
+            specs = [
+                None
+                if o is None
+                else Spec((), dtype, None, True)
+                if o.__class__ in SCALARS
+                else Spec(o.shape, o.dtype)
+                for o in operands
+            ]
             result = op.rule(op, specs, params)
             several = isinstance(result, tuple) and not isinstance(result, Spec)
             outputs = [self.new(s) for s in (result if several else (result,))]
@@ -96,7 +122,9 @@ class Recorder(Backend):
         raise NotReplayableError("a value")
 
 
-def _program(recorder: Recorder, inputs: list[Traced], result: Any, donated: Sequence[Traced]) -> Callable[..., Any]:
+def _program(
+    recorder: Recorder, inputs: list[Traced], result: Any, donated: Sequence[Traced]
+) -> Callable[..., Any]:
     """The recorded steps as a Python function of the input arrays; those ``donated`` may be written over."""
     several = isinstance(result, tuple | list)
     results = [None if r is None else r.name for r in (result if several else [result])]
@@ -138,12 +166,17 @@ def _program(recorder: Recorder, inputs: list[Traced], result: Any, donated: Seq
 
 
 def _writes(step: Step) -> bool:
-    """Whether the step's kernel can write its result, which is fresh memory otherwise, over an operand of the same shape and dtype."""
+    """Whether the step's kernel can write its result, which is fresh memory otherwise, over an operand of the
+    same shape and dtype.
+    """
     return step.op.kind == "elementwise" and not step.several and hasattr(step.kernel, "into")
 
 
-def _places(steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, int]) -> dict[int, str]:
-    """Which steps write over which array: a donated input or an intermediate result that nothing reads afterwards, and of which there is no view.
+def _places(
+    steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, int]
+) -> dict[int, str]:
+    """Which steps write over which array: a donated input or an intermediate result that nothing reads
+    afterwards, and of which there is no view.
 
     Only element-wise kernels that can write in place are taken for sure to return no view of what they read.
     """
@@ -168,7 +201,9 @@ def _places(steps: list[Step], results: list[Any], donated: Sequence[Traced], la
 
 
 class Replayed:
-    """``fn(tensors, *values)`` on arrays of ``target``: recorded for each combination of shapes, dtypes and values that comes again."""
+    """``fn(tensors, *values)`` on arrays of ``target``: recorded for each combination of shapes, dtypes and
+    values that comes again.
+    """
 
     __slots__ = ("donates", "fn", "programs", "target")
 
@@ -177,8 +212,11 @@ class Replayed:
         self.programs: dict[Any, Any] = {}
 
     def find(self, arrays: Sequence[Any], values: Sequence[Any] = (), *, overwrite: bool = False) -> Any:
-        """The program for such arrays (or Python scalars among them) and exactly these values, or None: then call the body."""
-        key: list[Any] = [repr(v) if v.__class__ is float else v for v in values]  # 0.0 and -0.0 are equal, and not the same
+        """The program for such arrays (or Python scalars among them) and exactly these values, or None: then
+        call the body.
+        """
+        # 0.0 and -0.0 are equal, and not the same
+        key: list[Any] = [repr(v) if v.__class__ is float else v for v in values]
         for a in arrays:
             if a.__class__ in SCALARS:
                 key.append((a.__class__, repr(a)))
@@ -196,14 +234,23 @@ class Replayed:
             self.programs[known] = _FIRST
             return None
         if found is _FIRST:
-            found = self.programs[known] = self.record(arrays, values, self.donates if overwrite else ()) or False
+            found = self.programs[known] = (
+                self.record(arrays, values, self.donates if overwrite else ()) or False
+            )
         return found or None
 
-    def record(self, arrays: Sequence[Any], values: Sequence[Any], donates: Sequence[int]) -> Callable[..., Any] | None:
+    def record(
+        self, arrays: Sequence[Any], values: Sequence[Any], donates: Sequence[int]
+    ) -> Callable[..., Any] | None:
         """Run the body on a recorder; None when it cannot be replayed."""
         recorder = Recorder(self.target)
-        inputs = [Traced(() if a.__class__ in SCALARS else a.shape, as_dtype(getattr(a, "dtype", bool)), f"a{i}") for i, a in enumerate(arrays)]
-        operands = [a if a.__class__ in SCALARS else wrap(x, recorder) for a, x in zip(arrays, inputs, strict=True)]
+        inputs = [
+            Traced(() if a.__class__ in SCALARS else a.shape, as_dtype(getattr(a, "dtype", bool)), f"a{i}")
+            for i, a in enumerate(arrays)
+        ]
+        operands = [
+            a if a.__class__ in SCALARS else wrap(x, recorder) for a, x in zip(arrays, inputs, strict=True)
+        ]
         try:
             result = self.fn(operands, *values)
         except Exception:  # whatever it is, the body will say it again, on real arrays
@@ -217,13 +264,19 @@ class Replayed:
 
 
 def composed(op: Op, backend: Backend) -> Callable[..., Any] | None:
-    """A kernel for a composite on a backend's arrays: its body, replayed where that is possible. None for a primitive."""
+    """A kernel for a composite on a backend's arrays: its body, replayed where that is possible. None for a
+    primitive.
+    """
     plain = decomposed(op, backend)
     if plain is None or backend.level:
         return plain
     body, regroup, names = op.body, op.regroup, op.params
     assert body is not None
-    replayed = Replayed(lambda tensors, *values: body(*regroup(tensors), **dict(zip(names, values, strict=True))), backend, op.donates)
+    replayed = Replayed(
+        lambda tensors, *values: body(*regroup(tensors), **dict(zip(names, values, strict=True))),
+        backend,
+        op.donates,
+    )
 
     def compose(*operands: Any, **params: Any) -> Any:
         overwrite = bool(params.get("overwrite"))
@@ -243,7 +296,9 @@ def composed(op: Op, backend: Backend) -> Callable[..., Any] | None:
 
 
 def apply_rule(name: Any, rule: Callable[..., Any], args: Sequence[Any], backend: Backend) -> Any:
-    """``rule(*args)`` for tensors of ``backend`` that carry no nodes, replayed where that is possible; ``name`` identifies the rule."""
+    """``rule(*args)`` for tensors of ``backend`` that carry no nodes, replayed where that is possible;
+    ``name`` identifies the rule.
+    """
     pattern = tuple([isinstance(a, Tensor) for a in args])
     arrays = [a._data for a, is_tensor in zip(args, pattern, strict=True) if is_tensor]
     values = [a for a, is_tensor in zip(args, pattern, strict=True) if not is_tensor]

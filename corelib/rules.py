@@ -1,9 +1,10 @@
 """Named shape and dtype rules: what an op's result looks like, computed from what its operands look like.
 
-A rule is called as ``rule(op, specs, params)`` and returns the :class:`Spec` of the result, or a tuple of them; it raises
-ShapeError or DTypeError in the words that every backend's users see. Rules serve conformance, tracing and error messages;
-they are not run on the hot path, where a kernel that fails is explained by running the rule afterwards. Rules use integer
-arithmetic only, so that a dimension may become symbolic. This module knows neither tensors nor backends.
+A rule is called as ``rule(op, specs, params)`` and returns the :class:`Spec` of the result, or a tuple of
+them; it raises ShapeError or DTypeError in the words that every backend's users see. Rules serve conformance,
+tracing and error messages; they are not run on the hot path, where a kernel that fails is explained by
+running the rule afterwards. Rules use integer arithmetic only, so that a dimension may become symbolic. This
+module knows neither tensors nor backends.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from .errors import DTypeError, ShapeError
 
 
 class Spec(NamedTuple):
-    """What is known of a tensor without its values. ``weak`` marks a Python scalar, which takes the others' dtype."""
+    """What is known of a tensor without its values. ``weak`` marks a Python scalar, which takes the others'
+    dtype.
+    """
 
     shape: tuple[int, ...]
     dtype: DType
@@ -39,10 +42,11 @@ class Spec(NamedTuple):
 class Rule:
     """A rule together with what the dispatcher needs of it before a kernel is called.
 
-    ``accepts``: dtypes of the promoted operands. ``joint``: positions of the operands that are promoted to one dtype (None:
-    all of them). ``integers``: what becomes of integers and booleans that are not accepted: ``"refuse"`` or ``"float"``
-    (cast to the default floating dtype). ``fixed``: dtypes that operands outside ``joint`` are required to have, by
-    position (``-1`` for all the others); int64 there accepts any integer dtype, which the core casts.
+    ``accepts``: dtypes of the promoted operands. ``joint``: positions of the operands that are promoted to
+    one dtype (None: all of them). ``integers``: what becomes of integers and booleans that are not accepted:
+    ``"refuse"`` or ``"float"`` (cast to the default floating dtype). ``fixed``: dtypes that operands outside
+    ``joint`` are required to have, by position (``-1`` for all the others); int64 there accepts any integer
+    dtype, which the core casts.
     """
 
     __slots__ = ("accepts", "fixed", "fn", "integers", "joint", "name")
@@ -136,7 +140,7 @@ def reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tu
     return tuple(s for i, s in enumerate(shape) if i - n not in axes)
 
 
-# -- factories, by name ------------------------------------------------------------------------------------------
+# -- factories, by name --------------------------------------------------------------------------------------
 
 
 def elementwise(accepts: Sequence[DType], result: DType | None = None, *, integers: str = "refuse") -> Rule:
@@ -184,8 +188,8 @@ def same_as(
 def reduction(accepts: Sequence[DType], result: DType | str | None = None, *, identity: bool = True) -> Rule:
     """Reduction over ``axis`` (canonical: a tuple of negative ints, or one int) with ``keepdims``.
 
-    ``result``: a dtype, or "dtype" for the parameter of that name. Without an identity, a reduction over no element is
-    refused.
+    ``result``: a dtype, or "dtype" for the parameter of that name. Without an identity, a reduction over no
+    element is refused.
     """
 
     def reduction(op: Any, specs: Sequence[Spec | None], params: dict[str, Any]) -> Spec:

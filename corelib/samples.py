@@ -1,8 +1,10 @@
-"""Samples: the inputs an op is tried on, and the mistakes it must refuse, declared beside it and independent of any backend.
+"""Samples: the inputs an op is tried on, and the mistakes it must refuse, declared beside it and independent
+of any backend.
 
-``samples=`` of an op is a function ``(make, dtype) -> iterable of Sample``; the factories below build the common ones. Tensor operands
-are :class:`Values`, a flat list with shape and dtype, which a user of the samples (conformance, gradcheck, tests) turns into tensors
-on the backend at hand. Values are drawn from a generator seeded by the op's name: the same everywhere.
+``samples=`` of an op is a function ``(make, dtype) -> iterable of Sample``; the factories below build the
+common ones. Tensor operands are :class:`Values`, a flat list with shape and dtype, which a user of the
+samples (conformance, gradcheck, tests) turns into tensors on the backend at hand. Values are drawn from a
+generator seeded by the op's name: the same everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class Values:
 
 @dataclass(frozen=True)
 class Sample:
-    """One call of an op: positional and keyword arguments, with Values (or lists of them) in place of tensors."""
+    """One call of an op: positional and keyword arguments, with Values (or lists of them) in place of
+    tensors.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +76,9 @@ class Maker:
         return Values(tuple(shape), dtype, tuple(data))
 
     def distinct(self, shape: Sequence[int], dtype: DType) -> Values:
-        """Values that differ from each other by at least 1/4 (or 1), in random order: for max, sort and the like."""
+        """Values that differ from each other by at least 1/4 (or 1), in random order: for max, sort and the
+        like.
+        """
         n = math.prod(shape)
         if dtype.kind == "bool":
             return self.array(shape, dtype)
@@ -115,7 +121,9 @@ def reals(low: float, high: float, *, operands: int = 1, kwargs: Sequence[dict[s
 def pairs(
     low: float, high: float, second: tuple[float, float] | None = None, *, scalars: bool = True
 ) -> Samples:
-    """Two operands that broadcast, the second one from its own range if given, and a Python scalar on either side."""
+    """Two operands that broadcast, the second one from its own range if given, and a Python scalar on either
+    side.
+    """
     low2, high2 = second or (low, high)
 
     def generate(make: Maker, dtype: DType) -> Iterator[Sample]:
@@ -179,7 +187,9 @@ def calls_(*cases: Callable[[Maker, DType], Sample]) -> Samples:
 
 
 def shapes(*cases: Any, low: float = -3.0, high: float = 3.0) -> Samples:
-    """Cases ``(shape, ..., {kwargs})``: a tensor per shape (a tuple of ints), other entries passed as they are."""
+    """Cases ``(shape, ..., {kwargs})``: a tensor per shape (a tuple of ints), other entries passed as they
+    are.
+    """
 
     def generate(make: Maker, dtype: DType) -> Iterator[Sample]:
         for case in cases:

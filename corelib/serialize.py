@@ -1,9 +1,11 @@
-"""Checkpoints: a model, an optimizer and the random state in one safetensors file, and plain dictionaries of tensors.
+"""Checkpoints: a model, an optimizer and the random state in one safetensors file, and plain dictionaries of
+tensors.
 
-A file is written beside its destination, flushed to the disk, and then renamed: a save that is interrupted leaves the old file whole. A
-load reads and checks everything before it changes anything. The format and its reading and writing are those of the safetensors library
-(https://huggingface.co/docs/safetensors), so that other programs read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata entry ``corelib`` holds, as JSON, the version
-and whatever is no tensor.
+A file is written beside its destination, flushed to the disk, and then renamed: a save that is interrupted
+leaves the old file whole. A load reads and checks everything before it changes anything. The format and its
+reading and writing are those of the safetensors library (https://huggingface.co/docs/safetensors), so that
+other programs read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata
+entry ``corelib`` holds, as JSON, the version and whatever is no tensor.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from .tensor import Tensor
 FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused
 KEY = "corelib"
 
-# -- files of tensors --------------------------------------------------------------------------------------------
+# -- files of tensors ----------------------------------------------------------------------------------------
 
 
 def save_file(
@@ -48,14 +50,18 @@ def save_file(
 
 
 def load_file(path: str | os.PathLike[str], device: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, whoever wrote it, on ``device`` (where tensors are being created unless given)."""
+    """The tensors of a safetensors file, whoever wrote it, on ``device`` (where tensors are being created
+    unless given).
+    """
     arrays, _ = _read(Path(path))
     return {name: asarray(array, device=device) for name, array in arrays.items()}
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; the file replaces ``path`` when all of it has reached the disk, and vanishes if anything goes wrong."""
+    """A path to write to; the file replaces ``path`` when all of it has reached the disk, and vanishes if
+    anything goes wrong.
+    """
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: there is no directory {path.parent}")
     if os.path.isdir(path):  # which path.is_dir() would not say of a name that is too long
@@ -107,7 +113,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
 
 
-# -- checkpoints -------------------------------------------------------------------------------------------------
+# -- checkpoints ---------------------------------------------------------------------------------------------
 
 
 def save(
@@ -121,9 +127,9 @@ def save(
 ) -> None:
     """Save a checkpoint: what :func:`load` restores to continue as if nothing had happened.
 
-    ``model`` and ``optimizer`` are saved by their ``state_dict``. ``random``: a generator, True for the default one, False for none.
-    ``tensors`` are tensors of your own, ``metadata`` anything JSON can hold (such as ``{"epoch": 3}``). The old file is replaced when the
-    new one is complete, and not before.
+    ``model`` and ``optimizer`` are saved by their ``state_dict``. ``random``: a generator, True for the
+    default one, False for none. ``tensors`` are tensors of your own, ``metadata`` anything JSON can hold
+    (such as ``{"epoch": 3}``). The old file is replaced when the new one is complete, and not before.
 
     Example: ``save("last.safetensors", model=model, optimizer=optimizer, metadata={"epoch": 3})``.
     """
@@ -153,10 +159,12 @@ def load(
     random: Any = False,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Restore what is given from a checkpoint, and return ``{"tensors": ..., "metadata": ..., "version": ...}``.
+    """Restore what is given from a checkpoint, and return ``{"tensors": ..., "metadata": ..., "version":
+    ...}``.
 
-    ``model`` and ``optimizer`` keep their devices. ``random``: a generator, or True for the default one, to restore. Nothing is changed
-    unless all of it fits. Raises CheckpointError with the path and what is wrong. ``device`` is for the returned tensors.
+    ``model`` and ``optimizer`` keep their devices. ``random``: a generator, or True for the default one, to
+    restore. Nothing is changed unless all of it fits. Raises CheckpointError with the path and what is wrong.
+    ``device`` is for the returned tensors.
 
     Example::
 

@@ -1,7 +1,8 @@
-"""Who implements what: for each op and backend a kernel of its own, the op's body, what it inherits, or nothing; and ``explain(op)``.
+"""Who implements what: for each op and backend a kernel of its own, the op's body, what it inherits, or
+nothing; and ``explain(op)``.
 
-Read from the registry and from the declarations, at no cost to anybody who does not ask: no kernel is compiled, and a backend that cannot
-run here is described as far as it can be imported.
+Read from the registry and from the declarations, at no cost to anybody who does not ask: no kernel is
+compiled, and a backend that cannot run here is described as far as it can be imported.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ NATIVE, COMPOSED, INHERITED, MISSING, UNKNOWN = "native", "composed", "inherited
 
 @dataclass(frozen=True)
 class Support:
-    """How a backend carries out an op. ``how``: native, composed (the op's body), inherited (an overlay's base), missing, unknown.
+    """How a backend carries out an op. ``how``: native, composed (the op's body), inherited (an overlay's
+    base), missing, unknown.
 
-    ``places``: for each file and line (or name, where there is no source) with a kernel, the dtypes that it serves.
+    ``places``: for each file and line (or name, where there is no source) with a kernel, the dtypes that it
+    serves.
     """
 
     backend: str
@@ -46,7 +49,9 @@ def find_op(name: str) -> Op:
     registry.discover()
     op = BY_NAME.get(_bare(name))
     if op is None and _bare(name) in public.__all__:
-        raise ArgumentError(f"{name} is a function that calls ops, not an op: see `python -m corelib explain {_bare(name)}`")
+        raise ArgumentError(
+            f"{name} is a function that calls ops, not an op: see `python -m corelib explain {_bare(name)}`"
+        )
     if op is None:
         raise ArgumentError(
             f"there is no op {name!r}{nearest(name, [*BY_NAME, *public.__all__])} ({len(BY_NAME)} ops are declared)"
@@ -84,7 +89,9 @@ def matrix(ops: Iterable[Op] | None = None) -> dict[str, list[Support]]:
 
 
 def location(fn: Any) -> str:
-    """File and line of a function, below the working directory if it is there; the qualified name where there is no source."""
+    """File and line of a function, below the working directory if it is there; the qualified name where there
+    is no source.
+    """
     fn = inspect.unwrap(getattr(fn, "py_func", fn))
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -106,7 +113,7 @@ def short(where: str) -> str:
     return where if relative.startswith(os.pardir) else relative
 
 
-# -- what a composite is made of ---------------------------------------------------------------------------------
+# -- what a composite is made of -----------------------------------------------------------------------------
 
 
 class _Recorder(Backend):
@@ -135,7 +142,9 @@ class _Recorder(Backend):
 
 
 def primitives(op: Op) -> list[str]:
-    """The primitives that run when the op's first sample is tried, in order of first appearance; empty if there is no sample."""
+    """The primitives that run when the op's first sample is tried, in order of first appearance; empty if
+    there is no sample.
+    """
     from .conformance.cases import tensors
     from .conformance.place import call
 
@@ -153,11 +162,12 @@ def primitives(op: Op) -> list[str]:
     return []
 
 
-# -- explain -----------------------------------------------------------------------------------------------------
+# -- explain -------------------------------------------------------------------------------------------------
 
 
 def explain(name: str, width: int | None = None) -> str:
-    """All that is known of an op, or of a function of ops, as text: its declaration, its derivative, and who implements it where.
+    """All that is known of an op, or of a function of ops, as text: its declaration, its derivative, and who
+    implements it where.
 
     ``width``: how long a line may be; None for lines as long as they come.
     """
@@ -262,11 +272,13 @@ def dtype_names(kinds: Sequence[DType], of: Sequence[DType] = ALL) -> str:
     return " ".join(d.name for d in kinds)
 
 
-# -- text --------------------------------------------------------------------------------------------------------
+# -- text ----------------------------------------------------------------------------------------------------
 
 
 def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
-    """Rows of text as aligned columns, without trailing blanks. Into ``width`` characters, if given, cells are folded between words."""
+    """Rows of text as aligned columns, without trailing blanks. Into ``width`` characters, if given, cells
+    are folded between words.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
         least = [max(len(w) for row in rows for w in row[i].split() or [""]) for i in range(len(widths))]
@@ -284,7 +296,9 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
 
 
 def fold(text: str, width: int | None = None, indent: int = 0) -> list[str]:
-    """A line of text as lines of at most ``width`` characters, broken between words; those after the first are indented."""
+    """A line of text as lines of at most ``width`` characters, broken between words; those after the first
+    are indented.
+    """
     if width is None or len(text) <= width:
         return [text]
     first = text[: len(text) - len(text.lstrip())]

@@ -1,11 +1,13 @@
 """The tape: what an op leaves behind so that its derivative can be computed, and the walks over it.
 
-A :class:`Node` stands for one result of one op. It holds the nodes of the op's operands, and of the data only what the derivative rule
-reads; it never refers to a tensor, so that a graph has no reference cycle and is freed with its last result. Backward is one walk in
-reverse topological order; forward mode is one walk in topological order. Rules are evaluated with public ops on tensors: with
-``record=True`` these carry their nodes, so that the walk is itself differentiable, to any order and at any level. Without it they carry
-none, and nothing is recorded at this level, while the tensors of a wrapped backend inside them go on recording at theirs: the flag
-belongs to a level because it is the presence of a node, not a global switch. ``no_grad`` alone is a switch.
+A :class:`Node` stands for one result of one op. It holds the nodes of the op's operands, and of the data only
+what the derivative rule reads; it never refers to a tensor, so that a graph has no reference cycle and is
+freed with its last result. Backward is one walk in reverse topological order; forward mode is one walk in
+topological order. Rules are evaluated with public ops on tensors: with ``record=True`` these carry their
+nodes, so that the walk is itself differentiable, to any order and at any level. Without it they carry none,
+and nothing is recorded at this level, while the tensors of a wrapped backend inside them go on recording at
+theirs: the flag belongs to a level because it is the presence of a node, not a global switch. ``no_grad``
+alone is a switch.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from .replay import apply_rule
 from .rules import Spec
 from .tensor import Tensor, wrap
 
-_NOT_ARRAYS = (type(None), bool, int, float, Spec)  # by exact class: a 0-d array may be a numpy.float64, which is a float
+# by exact class: a 0-d array may be a numpy.float64, which is a float
+_NOT_ARRAYS = (type(None), bool, int, float, Spec)
 
-# None: ops record. False: they do not. A dictionary: they do not, but note in it the nodes of the tensors they read.
+# None: ops record. False: they do not. A dictionary: they do not, but note in it the nodes of the tensors
+# they read.
 paused: ContextVar[Any] = ContextVar("corelib_no_grad", default=None)
 
 
@@ -36,14 +40,24 @@ def note(mode: Any, *nodes: Any) -> None:
 class Node:
     """One result of one op on the tape.
 
-    ``op`` (anything with ``name`` and ``pullback(node, g, record)``), ``backend``, ``parents`` (a node or None per operand), ``saved`` (per
-    operand: its array, a Python scalar, a Spec, or None), ``params``, ``result`` (the op's result, if a rule reads it), ``shape`` and
-    ``dtype`` of the result.
+    ``op`` (anything with ``name`` and ``pullback(node, g, record)``), ``backend``, ``parents`` (a node or
+    None per operand), ``saved`` (per operand: its array, a Python scalar, a Spec, or None), ``params``,
+    ``result`` (the op's result, if a rule reads it), ``shape`` and ``dtype`` of the result.
     """
 
     __slots__ = ("__weakref__", "backend", "dtype", "op", "params", "parents", "result", "saved", "shape")
 
-    def __init__(self, op: Any, backend: Any, parents: tuple[Any, ...], saved: Any, params: Any, result: Any, shape: Any, dtype: Any):
+    def __init__(
+        self,
+        op: Any,
+        backend: Any,
+        parents: tuple[Any, ...],
+        saved: Any,
+        params: Any,
+        result: Any,
+        shape: Any,
+        dtype: Any,
+    ):
         self.op, self.backend, self.parents, self.saved = op, backend, parents, saved
         self.params, self.result, self.shape, self.dtype = params, result, shape, dtype
 
@@ -70,7 +84,9 @@ PICK = _Pseudo("pick", None)
 
 
 class Leaf(Node):
-    """The node of a tensor that collects a gradient. ``grad`` is that gradient; ``hooks`` are called with each new one."""
+    """The node of a tensor that collects a gradient. ``grad`` is that gradient; ``hooks`` are called with
+    each new one.
+    """
 
     __slots__ = ("grad",)
 
@@ -82,7 +98,9 @@ class Leaf(Node):
 def alias(x: Tensor) -> Tensor:
     """``x`` under a node of its own, connected to x's: the variable of a functional derivative."""
     parents = () if x._node is None else (x._node,)
-    return Tensor(x._data, x._backend, Node(ALIAS, x._backend, parents, (), {}, None, x._data.shape, x._data.dtype))
+    return Tensor(
+        x._data, x._backend, Node(ALIAS, x._backend, parents, (), {}, None, x._data.shape, x._data.dtype)
+    )
 
 
 def same(x: Tensor) -> Tensor:
@@ -101,7 +119,7 @@ def pick(node: Node, data: Any, index: int) -> Node:
     return Node(PICK, node.backend, (node,), (), index, None, data.shape, data.dtype)
 
 
-# -- recording ---------------------------------------------------------------------------------------------------
+# -- recording -----------------------------------------------------------------------------------------------
 
 
 def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any], data: Any) -> Any:
@@ -129,10 +147,12 @@ def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any]
         node = Node(op, backend, parents, tuple(saved), params, data if keep_result else None, None, None)
         node.shape, node.dtype = tuple(d.shape for d in data), tuple(d.dtype for d in data)
         return tuple(pick(node, d, i) for i, d in enumerate(data))
-    return Node(op, backend, parents, tuple(saved), params, data if keep_result else None, data.shape, data.dtype)
+    return Node(
+        op, backend, parents, tuple(saved), params, data if keep_result else None, data.shape, data.dtype
+    )
 
 
-# -- rules -------------------------------------------------------------------------------------------------------
+# -- rules ---------------------------------------------------------------------------------------------------
 
 FREED = object()
 
@@ -164,7 +184,12 @@ def _arguments(op: Op, node: Node, reads: Any, g: Any, record: bool) -> list[Any
             args.append(node.params[name])
         elif how == "y":
             if isinstance(node.result, tuple):
-                args.append(tuple(wrap(r, node.backend, pick(node, r, i) if record else None) for i, r in enumerate(node.result)))
+                args.append(
+                    tuple(
+                        wrap(r, node.backend, pick(node, r, i) if record else None)
+                        for i, r in enumerate(node.result)
+                    )
+                )
             else:
                 args.append(wrap(node.result, node.backend, node if record else None))
         elif op.variadic and slot == len(op.operands) - 1:
@@ -175,7 +200,9 @@ def _arguments(op: Op, node: Node, reads: Any, g: Any, record: bool) -> list[Any
 
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``g`` summed over the axes along which an operand of ``shape`` was broadcast: the transpose of broadcasting."""
+    """``g`` summed over the axes along which an operand of ``shape`` was broadcast: the transpose of
+    broadcasting.
+    """
     if g._data.shape == shape:
         return g
     extra = len(g.shape) - len(shape)
@@ -190,7 +217,9 @@ def _times(g: Tensor, partial: Any) -> Tensor:
 
 
 def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
-    """The cotangents of the operands of ``node``, given the cotangent ``g`` of its result; not for element-wise partials."""
+    """The cotangents of the operands of ``node``, given the cotangent ``g`` of its result; not for
+    element-wise partials.
+    """
     derivative = op.derivative
     parents = node.parents
     if derivative.kind == "vjp":
@@ -210,7 +239,9 @@ def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
 
 
 def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
-    """A rule on what it reads; a composite's, which is a program of its own, is replayed when nothing is to be recorded."""
+    """A rule on what it reads; a composite's, which is a program of its own, is replayed when nothing is to
+    be recorded.
+    """
     derivative = op.derivative
     args = _arguments(op, node, derivative.reads[slot], g, record)
     rule = derivative.rules[slot]
@@ -219,8 +250,12 @@ def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
     return apply_rule((op.index, slot), rule, args, node.backend)
 
 
-def _spread(node: Node, g: Tensor, cotangents: dict[Node, Any], record: bool, multiply: Any, add: Any) -> None:
-    """The pullback of an element-wise op, straight into the parents' cotangents: the hot loop of backward, 1 us per node beside its ops."""
+def _spread(
+    node: Node, g: Tensor, cotangents: dict[Node, Any], record: bool, multiply: Any, add: Any
+) -> None:
+    """The pullback of an element-wise op, straight into the parents' cotangents: the hot loop of backward, 1
+    us per node beside its ops.
+    """
     derivative = node.op.derivative
     for parent, partial in zip(node.parents, derivative.partials or _compile_partials(node.op), strict=True):
         if parent is None or partial is None:
@@ -237,7 +272,10 @@ def _spread(node: Node, g: Tensor, cotangents: dict[Node, Any], record: bool, mu
 
 
 def _compile_partials(op: Op) -> tuple[Any, ...]:
-    """For each operand of an element-wise op its partial: a number, None, or a function of (node, record). Most read one thing."""
+    """For each operand of an element-wise op its partial: a number, None, or a function of (node, record).
+    Most read one thing.
+    """
+
     def compile_one(rule: Any, reads: Any) -> Any:
         if rule is None or isinstance(rule, int | float):
             return rule
@@ -256,13 +294,17 @@ def _compile_partials(op: Op) -> tuple[Any, ...]:
         return lambda node, record: rule(*_arguments(op, node, reads, None, record))
 
     derivative = op.derivative
-    derivative.partials = tuple(compile_one(rule, reads) for rule, reads in zip(derivative.rules, derivative.reads, strict=True))
+    derivative.partials = tuple(
+        compile_one(rule, reads) for rule, reads in zip(derivative.rules, derivative.reads, strict=True)
+    )
     return derivative.partials
 
 
 def pull(node: Node, g: Any, record: bool) -> Sequence[Any]:
     """The cotangents of a node's operands, whatever kind of op it is of."""
-    return pullback(node.op, node, g, record) if node.op.__class__ is Op else node.op.pullback(node, g, record)
+    return (
+        pullback(node.op, node, g, record) if node.op.__class__ is Op else node.op.pullback(node, g, record)
+    )
 
 
 def _flatten(op: Op, result: Sequence[Any], count: int) -> list[Any]:
@@ -280,7 +322,11 @@ def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: b
             rule = derivative.rules[slot]
             if tangent is None or rule is None:
                 continue
-            partial = rule if isinstance(rule, int | float) else rule(*_arguments(op, node, derivative.reads[slot], None, record))
+            partial = (
+                rule
+                if isinstance(rule, int | float)
+                else rule(*_arguments(op, node, derivative.reads[slot], None, record))
+            )
             term = _times(tangent, partial)
             total = term if total is None else calls.add(total, term)
         return None if total is None else calls.broadcast_to(total, tuple(node.shape))
@@ -291,7 +337,11 @@ def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: b
         for slot, tangent in enumerate(tangents):
             if tangent is not None:
                 other = _operand(node, 1 - slot, "value", record)
-                terms.append(op.fn(tangent, other, **(node.params or {})) if slot == 0 else op.fn(other, tangent, **(node.params or {})))
+                terms.append(
+                    op.fn(tangent, other, **(node.params or {}))
+                    if slot == 0
+                    else op.fn(other, tangent, **(node.params or {}))
+                )
         return terms[0] if len(terms) == 1 else calls.add(terms[0], terms[1])
     return _transposed_twice(op, node, tangents)
 
@@ -304,22 +354,37 @@ def _jvp_rule(op: Op, node: Node, tangents: Sequence[Any], record: bool) -> Any:
         if name.startswith("d") and name[1:] in op.operands:
             slot = op.operands.index(name[1:])
             tangent = tangents[slot]
-            args.append(_zeros(node.parents[slot].spec() if node.parents[slot] else node.saved[slot], node) if tangent is None else tangent)
+            args.append(
+                _zeros(node.parents[slot].spec() if node.parents[slot] else node.saved[slot], node)
+                if tangent is None
+                else tangent
+            )
         else:
             how = "param" if name in op.params else "y" if name == "y" else "value"
-            args += _arguments(op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record)
+            args += _arguments(
+                op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record
+            )
     return op.derivative.jvp(*args)  # type: ignore[misc]
 
 
 def _transposed_twice(op: Op, node: Node, tangents: Sequence[Tensor | None]) -> Any:
-    """The tangent through the reverse rule: the pullback is linear in g, and its transpose is the pushforward.
+    """The tangent through the reverse rule: the pullback is linear in g, and its transpose is the
+    pushforward.
 
     Correct for every kind; linear rules need no more than this, since their operands' values are not kept.
     """
-    specs = [node.spec()] if node.shape == () or not isinstance(node.shape[0], tuple) else [Spec(s, as_dtype(d)) for s, d in zip(node.shape, node.dtype, strict=True)]
+    specs = (
+        [node.spec()]
+        if node.shape == () or not isinstance(node.shape[0], tuple)
+        else [Spec(s, as_dtype(d)) for s, d in zip(node.shape, node.dtype, strict=True)]
+    )
     variables = [alias(_zeros(s, node)) for s in specs]
     grads = pull(node, variables[0] if len(variables) == 1 else tuple(variables), True)
-    roots = [(g, t) for g, t in zip(grads, tangents, strict=True) if t is not None and g is not None and g._node is not None]
+    roots = [
+        (g, t)
+        for g, t in zip(grads, tangents, strict=True)
+        if t is not None and g is not None and g._node is not None
+    ]
     found = walk([(g._node, t) for g, t in roots], targets=[v._node for v in variables], record=True)
     results = tuple(_zeros(s, node) if f is None else f for s, f in zip(specs, found, strict=True))
     return results[0] if len(results) == 1 else results
@@ -337,7 +402,7 @@ def full_like(spec: Spec, backend: Any, value: Any) -> Tensor:
     return wrap(data, backend, None)
 
 
-# -- walks -------------------------------------------------------------------------------------------------------
+# -- walks ---------------------------------------------------------------------------------------------------
 
 
 def topological(roots: Iterable[Node], targets: Iterable[Node] | None = None) -> list[Node]:
@@ -347,7 +412,8 @@ def topological(roots: Iterable[Node], targets: Iterable[Node] | None = None) ->
     """
     stops = None if targets is None else set(targets)
     order: list[Node] = []
-    state: dict[Node, bool | None] = {}  # None: opened, and on the stack below its ancestors; else whether it leads to a target
+    # None: opened, and on the stack below its ancestors; else whether it leads to a target
+    state: dict[Node, bool | None] = {}
     stack = list(roots)
     stack.reverse()
     while stack:
@@ -378,9 +444,11 @@ def walk(
     free: bool = False,
     deposit: Callable[[Leaf, Tensor], None] | None = None,
 ) -> list[Tensor | None]:
-    """Reverse mode: carry the cotangents of ``roots`` back to ``targets`` and return theirs (None where none arrived).
+    """Reverse mode: carry the cotangents of ``roots`` back to ``targets`` and return theirs (None where none
+    arrived).
 
-    ``deposit`` is called for each leaf instead when there are no targets. ``free`` drops what each node has saved once it is used.
+    ``deposit`` is called for each leaf instead when there are no targets. ``free`` drops what each node has
+    saved once it is used.
     """
     order = topological([n for n, _ in roots], targets)
     wanted = set(targets or ())
@@ -409,7 +477,10 @@ def walk(
         if node.saved is FREED:
             raise freed(node)
         if g.__class__ is list:
-            g = tuple(_zeros(Spec(s, as_dtype(d)), node) if c is None else c for c, s, d in zip(g, node.shape, node.dtype, strict=True))
+            g = tuple(
+                _zeros(Spec(s, as_dtype(d)), node) if c is None else c
+                for c, s, d in zip(g, node.shape, node.dtype, strict=True)
+            )
         if op.__class__ is Op and op.derivative.kind == "d":
             _spread(node, g, cotangents, record, multiply, add)
         else:
@@ -428,8 +499,12 @@ def _gather_pick(cotangents: dict[Node, Any], node: Node, g: Tensor) -> None:
     slots[node.params] = g if slots[node.params] is None else calls.add(slots[node.params], g)
 
 
-def push(inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, record: bool = False) -> list[Any]:
-    """Forward mode: carry the tangents of ``inputs`` to ``outputs`` and return theirs (None: independent of the inputs)."""
+def push(
+    inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, record: bool = False
+) -> list[Any]:
+    """Forward mode: carry the tangents of ``inputs`` to ``outputs`` and return theirs (None: independent of
+    the inputs).
+    """
     tangents: dict[Node, Any] = dict(inputs)
     for node in topological(outputs, [n for n, _ in inputs]):
         if node in tangents:

@@ -1,8 +1,9 @@
 """Tensor: an array of some backend, perhaps with a node on the tape.
 
-A tensor is a value: no two tensors can be seen to share memory, and ``x[i] = v`` or ``x += v`` rebind ``x`` to a new value, differentiably.
-Its methods are the public ops of the same name, looked up when called (``op.calls``), so that this module stands below ``ops/``. It knows
-a backend only as the object that its array belongs to. ``_read`` is the one place where values leave a tensor.
+A tensor is a value: no two tensors can be seen to share memory, and ``x[i] = v`` or ``x += v`` rebind ``x``
+to a new value, differentiably. Its methods are the public ops of the same name, looked up when called
+(``op.calls``), so that this module stands below ``ops/``. It knows a backend only as the object that its
+array belongs to. ``_read`` is the one place where values leave a tensor.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _new = object.__new__
 class Tensor:
     """A multi-dimensional array with a dtype, on a backend, that can take part in differentiation.
 
-    Made by :func:`corelib.asarray`, by the creation functions and by ops; ``Tensor(data, backend)`` is for authors of backends, with an
-    array of that backend.
+    Made by :func:`corelib.asarray`, by the creation functions and by ops; ``Tensor(data, backend)`` is for
+    authors of backends, with an array of that backend.
     """
 
     __slots__ = ("__weakref__", "_backend", "_data", "_node")
@@ -126,11 +127,12 @@ class Tensor:
     def backward(
         self, g: Tensor | None = None, *, retain_graph: bool = False, create_graph: bool = False
     ) -> None:
-        """Add the derivative of this tensor (times the cotangent ``g``) to ``.grad`` of the leaves it depends on.
+        """Add the derivative of this tensor (times the cotangent ``g``) to ``.grad`` of the leaves it depends
+        on.
 
-        ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless ``retain_graph``;
-        ``create_graph`` records the walk, so that the gradients can be differentiated; such a gradient holds its graph,
-        which ends in this leaf again, until ``.grad`` is set to None.
+        ``g`` has this tensor's shape and may be left out for a scalar. The graph is freed unless
+        ``retain_graph``; ``create_graph`` records the walk, so that the gradients can be differentiated; such
+        a gradient holds its graph, which ends in this leaf again, until ``.grad`` is set to None.
 
         Example::
 

@@ -9,7 +9,9 @@ from .tensor import Tensor
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[Any], Any]]:
-    """The leaves of a tree (dictionaries in insertion order) and a function that rebuilds it from a list of leaves."""
+    """The leaves of a tree (dictionaries in insertion order) and a function that rebuilds it from a list of
+    leaves.
+    """
     leaves: list[Any] = []
     rebuild = _flatten(tree, leaves)
 

@@ -36,5 +36,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Readable ids, equal in every process: ops, functions and dtypes by their names."""
-    name = getattr(getattr(val, "op", None), "name", None) or getattr(val, "name", None) or getattr(val, "__name__", None)
+    name = (
+        getattr(getattr(val, "op", None), "name", None)
+        or getattr(val, "name", None)
+        or getattr(val, "__name__", None)
+    )
     return name if isinstance(name, str) and name != "<lambda>" else None

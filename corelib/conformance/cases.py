@@ -1,10 +1,12 @@
-"""The cases of the suite: every call on which every backend is tried, generated from the ops' declarations alone.
+"""The cases of the suite: every call on which every backend is tried, generated from the ops' declarations
+alone.
 
 A case is one call of one op. What is made of it depends on ``what``:
 
 * ``value``: a sample of the op, in each dtype that it accepts;
 * ``special``: infinities, NaN, both zeros, the smallest and the largest numbers; and ties;
-* ``layout``: a sample whose operands reach the kernel as views: reversed, transposed, with gaps, repeated by a stride of 0;
+* ``layout``: a sample whose operands reach the kernel as views: reversed, transposed, with gaps, repeated by
+  a stride of 0;
 * ``gradient``: a sample in a floating dtype, differentiated in reverse mode with a random cotangent;
 * ``laws``: the same on the reference backend alone, against finite differences and against forward mode;
 * ``error``: a mistake that must be refused, declared beside the op or following from its rule.
@@ -35,8 +37,9 @@ LAYOUTS = ("reversed", "transposed", "gaps", "repeated")
 class Case:
     """One call of an op. ``number`` counts within op, dtype and ``what``.
 
-    ``placement`` says how the operands reach the kernel: "" plainly, one of LAYOUTS as such a view, "elsewhere" with the second operand on
-    another device. ``problem`` says why there is no sample, when generating it failed.
+    ``placement`` says how the operands reach the kernel: "" plainly, one of LAYOUTS as such a view,
+    "elsewhere" with the second operand on another device. ``problem`` says why there is no sample, when
+    generating it failed.
     """
 
     op: Op
@@ -63,7 +66,9 @@ class Case:
 def cases(
     ops: Iterable[Op] | None = None, kinds: Sequence[DType] | None = None, what: Iterable[str] | None = None
 ) -> Iterator[Case]:
-    """All cases, or those of some ops, dtypes and ``what``; error cases have no dtype and are left out when dtypes are named."""
+    """All cases, or those of some ops, dtypes and ``what``; error cases have no dtype and are left out when
+    dtypes are named.
+    """
     wanted = set(WHATS if what is None else what)
     for op in OPS if ops is None else ops:
         seen: set[str] = set()
@@ -75,7 +80,9 @@ def cases(
 
 
 def sampled_dtypes(op: Op) -> list[DType]:
-    """The dtypes on which an op is tried: those it accepts, and the ones it casts to the default floating dtype."""
+    """The dtypes on which an op is tried: those it accepts, and the ones it casts to the default floating
+    dtype.
+    """
     more = [d for d in dtypes.ALL if d not in op.rule.accepts] if op.rule.integers == "float" else []
     return [*op.rule.accepts, *more]
 
@@ -110,7 +117,9 @@ def _narrows(sample: Sample) -> bool:
 
 
 def _not_seen(samples: list[Sample], seen: set[str]) -> list[Sample]:
-    """Samples that no earlier dtype gave: an op without promoted operands may make the same calls for several dtypes."""
+    """Samples that no earlier dtype gave: an op without promoted operands may make the same calls for several
+    dtypes.
+    """
     fresh = []
     for sample in samples:
         key = repr((sample.args, sample.kwargs))
@@ -120,7 +129,7 @@ def _not_seen(samples: list[Sample], seen: set[str]) -> list[Sample]:
     return fresh
 
 
-# -- walking through samples -------------------------------------------------------------------------------------
+# -- walking through samples ---------------------------------------------------------------------------------
 
 
 def tensors(sample: Sample) -> list[Values]:
@@ -147,7 +156,7 @@ def replaced(sample: Sample, fn: Any) -> Sample:
     return Sample(tuple(args), kwargs)
 
 
-# -- special values ----------------------------------------------------------------------------------------------
+# -- special values ------------------------------------------------------------------------------------------
 
 
 def special_values(dtype: DType) -> list[Any]:
@@ -167,8 +176,9 @@ def special_values(dtype: DType) -> list[Any]:
 def specials(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
     """Calls with special values.
 
-    Element-wise ops of operands alone get all special values, or all pairs of them; with other arguments, these as in the samples. Other
-    ops get a sample of theirs with NaN, infinity and -0.0 among its values, and one with few different values, so that there are ties.
+    Element-wise ops of operands alone get all special values, or all pairs of them; with other arguments,
+    these as in the samples. Other ops get a sample of theirs with NaN, infinity and -0.0 among its values,
+    and one with few different values, so that there are ties.
     """
     if op.kind in ("creation", "random") or op.variadic:
         return []
@@ -215,11 +225,13 @@ def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
     return [replaced(largest, ties), *([replaced(largest, nonfinite)] if dtype.kind == "float" else [])]
 
 
-# -- layouts -----------------------------------------------------------------------------------------------------
+# -- layouts -------------------------------------------------------------------------------------------------
 
 
 def layouts(samples: Sequence[Sample]) -> list[tuple[str, Sample]]:
-    """The sample with the most axes and more than one element, once for each layout; nothing if there is no such sample."""
+    """The sample with the most axes and more than one element, once for each layout; nothing if there is no
+    such sample.
+    """
     found = [s for s in samples if any(v.shape and math.prod(v.shape) > 1 for v in tensors(s))]
     if not found:
         return []
@@ -227,7 +239,7 @@ def layouts(samples: Sequence[Sample]) -> list[tuple[str, Sample]]:
     return [(layout, chosen) for layout in LAYOUTS]
 
 
-# -- mistakes ----------------------------------------------------------------------------------------------------
+# -- mistakes ------------------------------------------------------------------------------------------------
 
 
 def _errors(op: Op) -> Iterator[Case]:
@@ -239,8 +251,8 @@ def _errors(op: Op) -> Iterator[Case]:
 
 
 def _following(op: Op) -> Iterator[tuple[str, ErrorSample]]:
-    """The mistakes that follow from an op's rule and signature: a wrong dtype, shapes that do not broadcast, an axis out of range, no
-    tensor, two devices.
+    """The mistakes that follow from an op's rule and signature: a wrong dtype, shapes that do not broadcast,
+    an axis out of range, no tensor, two devices.
     """
     sample = _first_sample(op)
     if sample is None:

@@ -29,7 +29,9 @@ STATUSES = (PASS, FAIL, UNSUPPORTED, DEVIATION)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case. ``ulp``: the largest distance seen (None where nothing was measured). ``reason``: why it did not pass."""
+    """What became of a case. ``ulp``: the largest distance seen (None where nothing was measured).
+    ``reason``: why it did not pass.
+    """
 
     case: Case
     status: str
@@ -42,7 +44,9 @@ class Disagreement(Exception):  # noqa: N818 - it is caught and turned into an o
 
 
 class Suite:
-    """One backend under test. ``deviations``: what is known of it, ``{pattern of case ids, or an op's name: reason}``."""
+    """One backend under test. ``deviations``: what is known of it, ``{pattern of case ids, or an op's name:
+    reason}``.
+    """
 
     def __init__(self, device: str, oracle: Oracle | None = None) -> None:
         self.backend = registry.get(device)
@@ -87,7 +91,9 @@ class Suite:
         return max((self._compare(case, expected, n, got) for n, got in enumerate(found)), default=0.0)
 
     def _asked(self, question: Callable[[Case], Any], case: Case) -> Any:
-        """The oracle's answer; a case that the reference itself refuses is a failure, not something unsupported."""
+        """The oracle's answer; a case that the reference itself refuses is a failure, not something
+        unsupported.
+        """
         try:
             return question(case)
         except AssertionError:
@@ -183,7 +189,8 @@ class Suite:
         return worst
 
     def _laws(self, case: Case) -> None:
-        # Rules call public ops, the same on every backend: the laws are checked where arithmetic is most exact.
+        # Rules call public ops, the same on every backend: the laws are checked where arithmetic is most
+        # exact.
         problem = check_laws(case, self.oracle.backend)
         if problem:
             raise Disagreement(problem)
@@ -226,7 +233,9 @@ class Suite:
 
 
 def covered(case: Case, pattern: str) -> bool:
-    """Whether a declared deviation is about a case: by its op's name, or by a pattern of ids with ``*`` and ``?``."""
+    """Whether a declared deviation is about a case: by its op's name, or by a pattern of ids with ``*`` and
+    ``?``.
+    """
     return case.op.name == pattern or fnmatchcase(case.id.replace("[", "("), pattern.replace("[", "("))
 
 
@@ -240,7 +249,9 @@ def place(shape: tuple[int, ...], index: int) -> str:
 
 
 def stale(deviations: dict[str, str], outcomes: list[Outcome]) -> list[str]:
-    """The declared deviations that cover cases which ran and none of which failed: they are not needed any more."""
+    """The declared deviations that cover cases which ran and none of which failed: they are not needed any
+    more.
+    """
     unneeded = []
     for pattern in deviations:
         ran = [o for o in outcomes if covered(o.case, pattern)]

@@ -1,6 +1,7 @@
 """How far apart two floating-point numbers are: in steps between neighbouring numbers of their dtype (ULP).
 
-Everything is computed from Python floats, which hold every float32 and float64 exactly. This module knows dtypes and numbers only.
+Everything is computed from Python floats, which hold every float32 and float64 exactly. This module knows
+dtypes and numbers only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _CODES = {32: ("<f", "<i"), 64: ("<d", "<q")}
 def ordinal(x: float, dtype: DType) -> int:
     """The place of ``x`` among the numbers of ``dtype``: neighbours differ by 1, and both zeros are 0.
 
-    ``x`` must be a number of the dtype; the bit patterns of IEEE 754, read as integers, are in this order already.
+    ``x`` must be a number of the dtype; the bit patterns of IEEE 754, read as integers, are in this order
+    already.
     """
     floating, integer = _CODES[dtype.bits]
     bits = struct.unpack(integer, struct.pack(floating, x))[0]
@@ -26,7 +28,9 @@ def ordinal(x: float, dtype: DType) -> int:
 
 
 def steps(a: float, b: float, dtype: DType) -> float:
-    """How many numbers of ``dtype`` one has to step over from ``a`` to ``b``; inf when one alone is NaN or infinite."""
+    """How many numbers of ``dtype`` one has to step over from ``a`` to ``b``; inf when one alone is NaN or
+    infinite.
+    """
     if a != a or b != b:
         return 0 if a != a and b != b else math.inf
     if math.isinf(a) or math.isinf(b):
@@ -35,7 +39,9 @@ def steps(a: float, b: float, dtype: DType) -> float:
 
 
 def unit(x: float, dtype: DType) -> float:
-    """One ULP at the magnitude of ``x``: the gap between neighbouring numbers of ``dtype`` there (inf or NaN: inf)."""
+    """One ULP at the magnitude of ``x``: the gap between neighbouring numbers of ``dtype`` there (inf or NaN:
+    inf).
+    """
     if not math.isfinite(x):
         return math.inf
     smallest = dtype.smallest_normal * dtype.eps
@@ -53,9 +59,10 @@ def rounded(x: float, dtype: DType) -> float:
 
 
 def allowed(budget: float) -> int:
-    """How many steps a result may lie from the correctly rounded one, if it may lie ``budget`` ULP from the exact one.
+    """How many steps a result may lie from the correctly rounded one, if it may lie ``budget`` ULP from the
+    exact one.
 
-    The rounded result is within half a ULP of the exact one, so the two are less than ``budget + 1/2`` apart: 0 steps for a budget
-    of 1/2 (the result must be the rounded one), 2 for 2.
+    The rounded result is within half a ULP of the exact one, so the two are less than ``budget + 1/2`` apart:
+    0 steps for a budget of 1/2 (the result must be the rounded one), 2 for 2.
     """
     return math.ceil(budget + 0.5) - 1

@@ -4,10 +4,12 @@ For an op y = f(x), a cotangent g and directions v and w:
 
 1. reverse mode agrees with the function: ``<vjp(g), v>`` is the slope of ``<g, f(x + t v)>`` at t = 0;
 2. forward mode is the transpose of reverse mode: ``<g, jvp(v)> = <vjp(g), v>``;
-3. the rule can itself be differentiated: ``d/dx <vjp(g), v>`` along w is the slope of ``<vjp(g)(x + t w), v>``.
+3. the rule can itself be differentiated: ``d/dx <vjp(g), v>`` along w is the slope of ``<vjp(g)(x + t w),
+   v>``.
 
-A slope is a central difference of fourth order, exact to about 1e-11 at the step used; a sample beside a kink may need a smaller
-step, so two are tried. A wrong derivative agrees at neither: v and w are random, so no component is out of sight.
+A slope is a central difference of fourth order, exact to about 1e-11 at the step used; a sample beside a kink
+may need a smaller step, so two are tried. A wrong derivative agrees at neither: v and w are random, so no
+component is out of sight.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from .cases import Case
 from .oracle import cotangents, variables
 from .place import numbers, tensor
 
-# Step and the relative error that a difference may have there: truncation (f5 h^4 / 30) dominates at the first step,
-# rounding (2^-53 / h) at the second.
+# Step and the relative error that a difference may have there: truncation (f5 h^4 / 30) dominates at the
+# first step, rounding (2^-53 / h) at the second.
 STEPS = ((1e-3, 1e-7), (1e-6, 1e-6))
 
 
@@ -94,7 +96,9 @@ def moved(floats: Sequence[Any], direction: Sequence[Values], t: float, backend:
 
 
 def differs(slope: float, values: Callable[[float], float], scale: float) -> str:
-    """How a derivative and the difference quotients of ``values`` differ; empty if it agrees with one of them."""
+    """How a derivative and the difference quotients of ``values`` differ; empty if it agrees with one of
+    them.
+    """
     tried = []
     for h, tolerance in STEPS:
         difference = (8 * (values(h) - values(-h)) - (values(2 * h) - values(-2 * h))) / (12 * h)

@@ -1,19 +1,23 @@
-"""What an op should give: the reference backend's answers, how exact they are, and how far others may be from them.
+"""What an op should give: the reference backend's answers, how exact they are, and how far others may be from
+them.
 
-**Values.** The reference rounds each primitive's result once, so a backend whose error budget is b ULP may lie fewer than b + 1/2 steps
-from it. A composite's body rounds many times; in float32 the reference therefore runs it in float64 and rounds at the end, which is as
-good as exact. In float64 there is no wider dtype, so the reference's own error, bounded by the same budget, is allowed on top. The
-float64 functions of the C library that the reference uses may be one step off themselves.
+**Values.** The reference rounds each primitive's result once, so a backend whose error budget is b ULP may
+lie fewer than b + 1/2 steps from it. A composite's body rounds many times; in float32 the reference therefore
+runs it in float64 and rounds at the end, which is as good as exact. In float64 there is no wider dtype, so
+the reference's own error, bounded by the same budget, is allowed on top. The float64 functions of the C
+library that the reference uses may be one step off themselves.
 
-A composite that is not element-wise (softmax, a norm) subtracts numbers of the size of its results: its error is measured in ULP of
-the largest magnitude in the result, not element by element.
+A composite that is not element-wise (softmax, a norm) subtracts numbers of the size of its results: its error
+is measured in ULP of the largest magnitude in the result, not element by element.
 
-**Sums** (budget ``SUM_BOUND``): n terms added in any order are off by at most ``n u sum|x|``. Both factors come from the op itself: ``n`` is
-its result on ones (of a mean: operand elements per result element), ``sum|x|`` its result on ``|x|``.
+**Sums** (budget ``SUM_BOUND``): n terms added in any order are off by at most ``n u sum|x|``. Both factors
+come from the op itself: ``n`` is its result on ones (of a mean: operand elements per result element),
+``sum|x|`` its result on ``|x|``.
 
-**Gradients.** A rule is a handful of ops (at most GRADIENT_OPS, each within max(budget, 1) ULP of an intermediate result), whose terms may
-cancel: so an error is measured in ULP of the largest magnitude in the gradient or the cotangent, whichever is larger, not element by
-element. What is summed, in the op or in its rule, adds at most one ULP of that magnitude per term.
+**Gradients.** A rule is a handful of ops (at most GRADIENT_OPS, each within max(budget, 1) ULP of an
+intermediate result), whose terms may cancel: so an error is measured in ULP of the largest magnitude in the
+gradient or the cotangent, whichever is larger, not element by element. What is summed, in the op or in its
+rule, adds at most one ULP of that magnitude per term.
 """
 
 from __future__ import annotations
@@ -41,8 +45,9 @@ GRADIENT_OPS = 8
 class Expected(NamedTuple):
     """The reference's results, and how far a backend's elements may be from them.
 
-    ``steps`` between neighbouring numbers; or, where ``bounds`` are given, absolutely: one bound for each element of each result. Distances
-    are reported in ULP of the element, or of ``units`` (one for each result) where given.
+    ``steps`` between neighbouring numbers; or, where ``bounds`` are given, absolutely: one bound for each
+    element of each result. Distances are reported in ULP of the element, or of ``units`` (one for each
+    result) where given.
     """
 
     results: list[Result]
@@ -87,7 +92,9 @@ class Oracle:
         return expected._replace(bounds=bounds, units=units)
 
     def _in_float64(self, op: Op, sample: Sample, plain: list[Result]) -> list[Result] | None:
-        """The results of a float32 sample computed in float64 and rounded, or None where that would be another computation."""
+        """The results of a float32 sample computed in float64 and rounded, or None where that would be
+        another computation.
+        """
         same = all(v.dtype is float32 or v.dtype not in dtypes.FLOATING for v in tensors(sample))
         named = any(isinstance(a, str | DType) for a in (*sample.args, *sample.kwargs.values()))
         if (
@@ -122,7 +129,9 @@ class Oracle:
             raise AssertionError(f"the rule of {op.name} predicts {want}, the reference gives {got}")
 
     def _sum_bounds(self, op: Op, sample: Sample, plain: list[Result]) -> list[list[float]]:
-        """n u sum|x| for each element, plus the rounding of the expected result; twice that where the reference errs as much."""
+        """n u sum|x| for each element, plus the rounding of the expected result; twice that where the
+        reference errs as much.
+        """
         magnitudes = results(call(op, widened(replaced(sample, _magnitude)), self.backend))
         terms = results(call(op, widened(replaced(sample, _ones)), self.backend))
         times = 1 if op.primitive else 2
@@ -176,7 +185,7 @@ def _ones(v: Values) -> Values:
     return v if v.dtype not in dtypes.FLOATING else Values(v.shape, v.dtype, (1.0,) * len(v.data))
 
 
-# -- differentiating a sample ------------------------------------------------------------------------------------
+# -- differentiating a sample --------------------------------------------------------------------------------
 
 
 def variables(case: Case, sample: Sample, backend: Any) -> tuple[Any, list[Any]]:

@@ -1,4 +1,6 @@
-"""From a sample to a call: values become tensors on a backend, plainly or as views, and results become plain numbers again."""
+"""From a sample to a call: values become tensors on a backend, plainly or as views, and results become plain
+numbers again.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def tensor(values: Values, backend: Backend) -> Tensor:
 
 
 def placed(values: Values, backend: Backend, layout: str) -> Tensor:
-    """The same values as the given kind of view (see ``cases.LAYOUTS``); plain if there is no axis to view along."""
+    """The same values as the given kind of view (see ``cases.LAYOUTS``); plain if there is no axis to view
+    along.
+    """
     shape, data = values.shape, values.data
     if not shape or not layout or layout == "repeated":
         return tensor(values, backend)  # what repeats is decided in `repeated`: the values must repeat, too
@@ -93,7 +97,9 @@ def call(op: Op, sample: Sample, backend: Backend, layout: str = "") -> Any:
 
 
 def results(result: Any) -> list[Result]:
-    """The tensors of a result (one, several, or several in a structure) as plain data; a Python number counts as 0-d."""
+    """The tensors of a result (one, several, or several in a structure) as plain data; a Python number counts
+    as 0-d.
+    """
     return [
         Result(tuple(y.shape), y.dtype, numbers(y), y.device)
         if isinstance(y, Tensor)

@@ -40,7 +40,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether there was a case, each is accounted for, none failed, and no declared deviation is out of date."""
+        """Whether there was a case, each is accounted for, none failed, and no declared deviation is out of
+        date.
+        """
         return 0 < self.generated == len(self.outcomes) and not self.failures and not self.stale
 
     def text(self, *, limit: int = 20) -> str:
@@ -141,8 +143,8 @@ def check(
 ) -> Report:
     """Try every case (or those of some ops and dtypes) on a device, and report.
 
-    ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done, total, case)`` is called
-    before each case, and with None in place of the case at the end.
+    ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done,
+    total, case)`` is called before each case, and with None in place of the case at the end.
     """
     from .oracle import REFERENCE
 

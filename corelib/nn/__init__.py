@@ -1,4 +1,6 @@
-"""Modules, layers and losses, under PyTorch's names; :mod:`corelib.nn.functional` has their functions, :mod:`corelib.nn.init` initial values."""
+"""Modules, layers and losses, under PyTorch's names; :mod:`corelib.nn.functional` has their functions,
+:mod:`corelib.nn.init` initial values.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The functions behind the layers, under PyTorch's names: the ops themselves, and those that draw random numbers or fix an axis.
+"""The functions behind the layers, under PyTorch's names: the ops themselves, and those that draw random
+numbers or fix an axis.
 
 Axes are called ``axis``, as everywhere in corelib.
 """
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Any = None) -> Tensor:
-    """x with each element zeroed with probability ``p`` and the others divided by 1 - p; x itself unless ``training``.
+    """x with each element zeroed with probability ``p`` and the others divided by 1 - p; x itself unless
+    ``training``.
 
     ``generator`` (by default the global one) supplies the bits and advances by what x's shape needs.
     """
@@ -76,7 +78,9 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of logits of shape (N, C, ...) or (C,) and labels of shape (N, ...) or (): classes are on axis 1."""
+    """Cross-entropy of logits of shape (N, C, ...) or (C,) and labels of shape (N, ...) or (): classes are on
+    axis 1.
+    """
     return losses.cross_entropy(
         x,
         target,

@@ -1,6 +1,8 @@
-"""Initial values of parameters, under PyTorch's names: each function changes its tensor in place and returns it.
+"""Initial values of parameters, under PyTorch's names: each function changes its tensor in place and returns
+it.
 
-Random numbers come from ``generator`` (by default the global one), so that the same seed gives the same parameters on every backend.
+Random numbers come from ``generator`` (by default the global one), so that the same seed gives the same
+parameters on every backend.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any 
     return _draw(tensor, "normal", mean, std, generator)
 
 
-# -- variance that keeps signals' size ---------------------------------------------------------------------------
+# -- variance that keeps signals' size -----------------------------------------------------------------------
 
 _GAINS = {
     "linear": 1.0,
@@ -69,7 +71,9 @@ _GAINS = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """The factor by which weights before a nonlinearity are larger, so that signals keep their size; ``param`` is leaky_relu's slope."""
+    """The factor by which weights before a nonlinearity are larger, so that signals keep their size;
+    ``param`` is leaky_relu's slope.
+    """
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in _GAINS:
@@ -82,7 +86,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def fans(tensor: Tensor) -> tuple[int, int]:
-    """Inputs and outputs of a unit: for weights of shape (out, in, *kernel), in and out times the size of the kernel."""
+    """Inputs and outputs of a unit: for weights of shape (out, in, *kernel), in and out times the size of the
+    kernel.
+    """
     if tensor.ndim < 2:
         raise ShapeError(f"a fan needs at least two axes (out, in, ...), the tensor has shape {tensor.shape}")
     kernel = math.prod(tensor.shape[2:])
@@ -133,14 +139,16 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _he_std(tensor, a, mode, nonlinearity), generator)
 
 
-# -- orthogonal matrices -----------------------------------------------------------------------------------------
+# -- orthogonal matrices -------------------------------------------------------------------------------------
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Tensor:
-    """A random matrix with orthonormal rows or columns, whichever are fewer, times ``gain`` (Saxe et al., arXiv:1312.6120).
+    """A random matrix with orthonormal rows or columns, whichever are fewer, times ``gain`` (Saxe et al.,
+    arXiv:1312.6120).
 
-    Uniform over such matrices: the orthogonal factor of a normal one, with the triangular factor's diagonal made positive. Axes behind the
-    first count as one. Computed in float64 on the host, hence equal on every backend up to the normal numbers.
+    Uniform over such matrices: the orthogonal factor of a normal one, with the triangular factor's diagonal
+    made positive. Axes behind the first count as one. Computed in float64 on the host, hence equal on every
+    backend up to the normal numbers.
     """
     if tensor.ndim < 2:
         raise ShapeError(f"orthogonal_ needs at least two axes, the tensor has shape {tensor.shape}")
@@ -160,7 +168,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
     return _set(tensor, calls.astype(value, tensor.dtype))
 
 
-# -- the truncated normal distribution ---------------------------------------------------------------------------
+# -- the truncated normal distribution -----------------------------------------------------------------------
 
 
 def trunc_normal_(
@@ -171,7 +179,9 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Any = None,
 ) -> Tensor:
-    """Normal with the given mean and standard deviation, restricted to [a, b]: no rejection, one uniform number per element."""
+    """Normal with the given mean and standard deviation, restricted to [a, b]: no rejection, one uniform
+    number per element.
+    """
     if not (std > 0 and a < b):
         raise ArgumentError(f"trunc_normal_ needs std > 0 and a < b, got std={std}, a={a}, b={b}")
     from .. import random
@@ -185,8 +195,9 @@ def trunc_normal_(
         return _set(tensor, calls.astype(calls.maximum(calls.minimum(x, float(b)), float(a)), tensor.dtype))
 
 
-# Coefficients of M. Wichura, "Algorithm AS 241: The percentage points of the normal distribution", Applied Statistics 37 (1988):
-# rational functions of degree 7, numerator and denominator by falling power, for the centre and two ranges of the tails.
+# Coefficients of M. Wichura, "Algorithm AS 241: The percentage points of the normal distribution", Applied
+# Statistics 37 (1988): rational functions of degree 7, numerator and denominator by falling power, for the
+# centre and two ranges of the tails.
 _CENTRE = (
     (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
      1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080e0),
@@ -218,7 +229,9 @@ def _rational(x: Tensor, coefficients: tuple[Sequence[float], Sequence[float]]) 
 
 
 def normal_quantile(p: Tensor) -> Tensor:
-    """The x below which a standard normal number lies with probability ``p``, for float64 p in (0, 1): AS 241, to about 1e-15."""
+    """The x below which a standard normal number lies with probability ``p``, for float64 p in (0, 1): AS
+    241, to about 1e-15.
+    """
     q = calls.subtract(p, 0.5)
     centre = calls.multiply(q, _rational(calls.subtract(0.180625, calls.multiply(q, q)), _CENTRE))
     tail = calls.maximum(calls.minimum(p, calls.subtract(1, p)), 2.0**-1022)

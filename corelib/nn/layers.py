@@ -23,7 +23,7 @@ def _parameter(shape: tuple[int, ...], device: Any, dtype: Any, value: float = 0
     return Parameter(full(shape, value, dtype=dtype or "float32", device=device))
 
 
-# -- containers --------------------------------------------------------------------------------------------------
+# -- containers ----------------------------------------------------------------------------------------------
 
 
 class Identity(Module):
@@ -37,7 +37,8 @@ class Identity(Module):
 class Sequential(Module):
     """Modules applied one after the other: ``Sequential(Linear(2, 8), Tanh(), Linear(8, 1))``.
 
-    Example: ``nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))(x)`` for x of shape (2, 3) has shape (2, 1).
+    Example: ``nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))(x)`` for x of shape (2, 3) has shape
+    (2, 1).
     """
 
     def __init__(self, *modules: Module) -> None:
@@ -113,11 +114,12 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
-# -- layers with parameters --------------------------------------------------------------------------------------
+# -- layers with parameters ----------------------------------------------------------------------------------
 
 
 class Linear(Module):
-    """x @ weight.mT + bias, for x of shape (..., in_features). Both parameters are uniform in +-1/sqrt(in_features) at first.
+    """x @ weight.mT + bias, for x of shape (..., in_features). Both parameters are uniform in
+    +-1/sqrt(in_features) at first.
 
     Example: ``nn.Linear(3, 4)(x)`` for x of shape (2, 3) has shape (2, 4).
     """
@@ -188,7 +190,9 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which have the sizes ``normalized_shape``."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, which have the sizes
+    ``normalized_shape``.
+    """
 
     weight: Parameter | None
     bias: Parameter | None
@@ -212,7 +216,9 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x**2) + eps) * weight over the last axes; ``eps`` is the dtype's machine epsilon unless given."""
+    """x / sqrt(mean(x**2) + eps) * weight over the last axes; ``eps`` is the dtype's machine epsilon unless
+    given.
+    """
 
     weight: Parameter | None
 
@@ -236,7 +242,9 @@ class RMSNorm(Module):
 
 
 class Dropout(Module):
-    """In training, each element zeroed with probability ``p`` and the others divided by 1 - p; nothing in evaluation."""
+    """In training, each element zeroed with probability ``p`` and the others divided by 1 - p; nothing in
+    evaluation.
+    """
 
     def __init__(self, p: float = 0.5, generator: Any = None) -> None:
         if not 0 <= p <= 1:

@@ -1,8 +1,8 @@
 """Module: parameters and the computation that uses them, under PyTorch's names.
 
-The attributes of a module are its contents: whatever is a Parameter, a registered buffer or a Module belongs to it, also inside lists,
-tuples and dictionaries, in the order in which it was assigned. There is no second table that could disagree with the attributes, and a
-subclass need not call ``super().__init__()``.
+The attributes of a module are its contents: whatever is a Parameter, a registered buffer or a Module belongs
+to it, also inside lists, tuples and dictionaries, in the order in which it was assigned. There is no second
+table that could disagree with the attributes, and a subclass need not call ``super().__init__()``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _INTERNAL = frozenset(("_buffers", "_forward_hooks", "_forward_pre_hooks", "trai
 class Parameter(Tensor):
     """A tensor that a module learns: a leaf that collects a gradient.
 
-    ``data`` is a tensor or anything ``corelib.asarray`` takes; a value is shared, not copied, since tensors are values.
+    ``data`` is a tensor or anything ``corelib.asarray`` takes; a value is shared, not copied, since tensors
+    are values.
     """
 
     __slots__ = ()
@@ -133,13 +134,17 @@ class Module:
     # -- hooks -----------------------------------------------------------------------------------------------
 
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
-        """Call ``hook(module, args, result)`` after each forward; what it returns, unless None, replaces the result."""
+        """Call ``hook(module, args, result)`` after each forward; what it returns, unless None, replaces the
+        result.
+        """
         if self._forward_hooks is None:
             self._forward_hooks = {}
         return Handle(self._forward_hooks, hook)
 
     def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> Handle:
-        """Call ``hook(module, args)`` before each forward; what it returns, unless None, replaces the arguments."""
+        """Call ``hook(module, args)`` before each forward; what it returns, unless None, replaces the
+        arguments.
+        """
         if self._forward_pre_hooks is None:
             self._forward_pre_hooks = {}
         return Handle(self._forward_pre_hooks, hook)
@@ -147,7 +152,9 @@ class Module:
     # -- contents --------------------------------------------------------------------------------------------
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Make ``tensor`` an attribute that is no parameter but moves with the module, and is saved with it if ``persistent``."""
+        """Make ``tensor`` an attribute that is no parameter but moves with the module, and is saved with it
+        if ``persistent``.
+        """
         if "_buffers" not in vars(self):
             object.__setattr__(self, "_buffers", {})
         self._buffers[name] = persistent  # type: ignore[index]
@@ -198,7 +205,9 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their dotted paths: each module's own before its children's, in the order of assignment."""
+        """The parameters with their dotted paths: each module's own before its children's, in the order of
+        assignment.
+        """
         return self._tensors(
             lambda module, name, value: isinstance(value, Parameter), prefix, recurse, remove_duplicate
         )
@@ -254,7 +263,9 @@ class Module:
                 p.grad = None
 
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
-        """Move parameters and buffers to a device, and the floating ones to a dtype, in place: ``m.to("cuda")``, ``m.to(float64)``."""
+        """Move parameters and buffers to a device, and the floating ones to a dtype, in place:
+        ``m.to("cuda")``, ``m.to(float64)``.
+        """
         if dtype is None and isinstance(device, DType):
             device, dtype = None, device
         kind = None if dtype is None else as_dtype(dtype)
@@ -273,14 +284,18 @@ class Module:
         return dict(self._tensors(persistent, "", True, False))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and persistent buffers by path, as they are now: later training does not change the values in it."""
+        """Parameters and persistent buffers by path, as they are now: later training does not change the
+        values in it.
+        """
         return {name: tensor.detach() for name, tensor in self._state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Take over the values of ``state_dict`` (tensors or arrays), each on the device where the parameter is.
+        """Take over the values of ``state_dict`` (tensors or arrays), each on the device where the parameter
+        is.
 
-        Everything is checked before anything is changed. Names that are missing or unexpected are an error unless ``strict=False``; a
-        shape or dtype that differs always is. Raises CheckpointError with all that is wrong.
+        Everything is checked before anything is changed. Names that are missing or unexpected are an error
+        unless ``strict=False``; a shape or dtype that differs always is. Raises CheckpointError with all that
+        is wrong.
         """
         keys, take_over = self._checked(state_dict, strict)
         take_over()
@@ -346,7 +361,9 @@ def _kind(x: Tensor, full: bool = False) -> str:
 
 
 def _move(tensor: Tensor, device: Any, dtype: DType | None) -> None:
-    """Put ``tensor`` itself on another device or into another dtype; a leaf stays one, and its gradient goes with it."""
+    """Put ``tensor`` itself on another device or into another dtype; a leaf stays one, and its gradient goes
+    with it.
+    """
     dtype = dtype if tensor.dtype in FLOATING else None
 
     def moved(x: Tensor) -> Tensor:

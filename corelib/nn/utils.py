@@ -28,10 +28,12 @@ def clip_grad_norm_(
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
 ) -> Tensor:
-    """Scale the gradients of ``parameters`` so that their norm, taken together, is at most ``max_norm``; returns the norm before.
+    """Scale the gradients of ``parameters`` so that their norm, taken together, is at most ``max_norm``;
+    returns the norm before.
 
-    ``norm_type`` is the p of the p-norm, inf for the largest magnitude. No value is read unless ``error_if_nonfinite``, which raises
-    GradientError for a norm that is infinite or NaN. Without any gradient the norm is 0.
+    ``norm_type`` is the p of the p-norm, inf for the largest magnitude. No value is read unless
+    ``error_if_nonfinite``, which raises GradientError for a norm that is infinite or NaN. Without any
+    gradient the norm is 0.
     """
     if not norm_type > 0:
         raise ArgumentError(f"clip_grad_norm_: norm_type must be positive, got {norm_type}")

@@ -1,4 +1,5 @@
-"""Activations: element-wise composites, each with a derivative that reads its operand or its result, whichever is enough.
+"""Activations: element-wise composites, each with a derivative that reads its operand or its result,
+whichever is enough.
 
 Where a formula would lose its tails to cancellation, another one is used, as each docstring says.
 """
@@ -66,7 +67,9 @@ def elu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
 
 @composite(rule=unary(FLOATING), d=lambda y: multiply(y, subtract(1, y)), samples=reals(-20, 20), ulp=4)
 def sigmoid(x: Tensor, /) -> Tensor:
-    """1 / (1 + exp(-x)): accurate to a few ULP in both tails, down to the smallest normal number; exp overflows harmlessly."""
+    """1 / (1 + exp(-x)): accurate to a few ULP in both tails, down to the smallest normal number; exp
+    overflows harmlessly.
+    """
     return divide(1, add(exp(negative(x)), 1))
 
 
@@ -81,7 +84,9 @@ def log_sigmoid(x: Tensor, /) -> Tensor:
     samples=reals(-20, 20, kwargs=({}, {"beta": 2.0})), ulp=5,
 )  # fmt: skip
 def softplus(x: Tensor, /, beta: float = 1.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta = max(x, 0) + log(1 + exp(-|beta x|)) / beta: exact for large x without a threshold."""
+    """log(1 + exp(beta x)) / beta = max(x, 0) + log(1 + exp(-|beta x|)) / beta: exact for large x without a
+    threshold.
+    """
     tail = log1p(exp(negative(abs(_scaled(x, beta)))))
     return add(maximum(x, 0), tail if beta == 1 else divide(tail, beta))
 
@@ -135,9 +140,11 @@ def _gelu_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
                         lambda m: Sample((m.array((2,), float32),), {"approximate": "erf"}))],
 )  # fmt: skip
 def gelu(x: Tensor, /, *, approximate: str = "none") -> Tensor:
-    """x P(Z <= x) for a standard normal Z (Hendrycks and Gimpel, arXiv:1606.08415); ``approximate="tanh"`` takes the paper's formula.
+    """x P(Z <= x) for a standard normal Z (Hendrycks and Gimpel, arXiv:1606.08415); ``approximate="tanh"``
+    takes the paper's formula.
 
-    The exact form's error is relative to |x| (1 + erf(x / sqrt 2) cancels in the left tail); the approximate form is accurate in both.
+    The exact form's error is relative to |x| (1 + erf(x / sqrt 2) cancels in the left tail); the approximate
+    form is accurate in both.
     """
     if approximate == "tanh":
         return multiply(x, sigmoid(_gelu_argument(x)))  # (1 + tanh(u)) / 2 is sigmoid(2u)

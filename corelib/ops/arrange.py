@@ -1,7 +1,7 @@
 """What is made of movement: views of axes, joining and splitting, repetition, triangles and diagonals.
 
-Plain functions over the primitives of ``movement.py``, since a mere renaming of axes leaves a backend nothing to do better; those that
-compute (triangles, diagonals) are composites.
+Plain functions over the primitives of ``movement.py``, since a mere renaming of axes leaves a backend nothing
+to do better; those that compute (triangles, diagonals) are composites.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
-# -- axes --------------------------------------------------------------------------------------------------------
+# -- axes ----------------------------------------------------------------------------------------------------
 
 
 def squeeze(x: Tensor, /, axis: int | Sequence[int] | None = None) -> Tensor:
-    """x without the axes ``axis`` (one, several, or None for all) of size 1. Raises ShapeError if one of them is larger."""
+    """x without the axes ``axis`` (one, several, or None for all) of size 1. Raises ShapeError if one of them
+    is larger.
+    """
     shape = checked("squeeze", x)
     if axis is None:
         return reshape(x, tuple(n for n in shape if n != 1))
@@ -112,7 +114,7 @@ def ravel(x: Tensor, /) -> Tensor:
     return reshape(x, (math.prod(checked("ravel", x)),))
 
 
-# -- broadcasting ------------------------------------------------------------------------------------------------
+# -- broadcasting --------------------------------------------------------------------------------------------
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -128,7 +130,7 @@ def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:
     return [broadcast_to(x, shape) for x in arrays]
 
 
-# -- joining and splitting ---------------------------------------------------------------------------------------
+# -- joining and splitting -----------------------------------------------------------------------------------
 
 
 def stack(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
@@ -156,7 +158,8 @@ def unstack(x: Tensor, /, *, axis: int = 0) -> tuple[Tensor, ...]:
 
 
 def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tensor]:
-    """x cut along ``axis``: into as many equal parts, or at the given positions, as slices ``[:i], [i:j], [j:]`` would.
+    """x cut along ``axis``: into as many equal parts, or at the given positions, as slices ``[:i], [i:j],
+    [j:]`` would.
 
     Raises ShapeError when equal parts are impossible; see ``array_split``.
     """
@@ -173,7 +176,9 @@ def split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tens
 
 
 def array_split(x: Tensor, indices_or_sections: Any, /, *, axis: int = 0) -> list[Tensor]:
-    """As ``split``, but the parts of an axis that does not divide differ by one element at most, the longer ones first."""
+    """As ``split``, but the parts of an axis that does not divide differ by one element at most, the longer
+    ones first.
+    """
     if isinstance(indices_or_sections, tuple | list):
         return _cut_at("array_split", x, indices_or_sections, axis)
     axis = checked_axis("array_split", x, axis)
@@ -194,11 +199,12 @@ def _cut(x: Tensor, axis: int, at: list[int]) -> list[Tensor]:
     return [narrow(x, axis, a, b - a if b > a else 0) for a, b in bounds]
 
 
-# -- repetition --------------------------------------------------------------------------------------------------
+# -- repetition ----------------------------------------------------------------------------------------------
 
 
 def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -> Tensor:
-    """x with its elements moved by ``shift`` places along ``axis``; what leaves at the end comes back at the start.
+    """x with its elements moved by ``shift`` places along ``axis``; what leaves at the end comes back at the
+    start.
 
     ``shift`` is one number for all axes, or one per axis. Without an axis, x is rolled as if it were flat.
     """
@@ -223,7 +229,8 @@ def roll(x: Tensor, /, shift: Any, *, axis: int | Sequence[int] | None = None) -
 
 
 def tile(x: Tensor, repetitions: int | Sequence[int], /) -> Tensor:
-    """x repeated as a whole, ``repetitions`` times along each axis; the shorter of the two is extended in front with 1.
+    """x repeated as a whole, ``repetitions`` times along each axis; the shorter of the two is extended in
+    front with 1.
 
     Example: ``tile(x, (2, 3))`` of shape (4,) has shape (2, 12).
     """
@@ -243,8 +250,8 @@ def tile(x: Tensor, repetitions: int | Sequence[int], /) -> Tensor:
 def repeat(x: Tensor, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     """Each element of x repeated along ``axis`` (without one: of x as if it were flat).
 
-    ``repeats`` is one number for all elements, or an integer tensor or list with one for each; reading those makes the result's shape
-    depend on values.
+    ``repeats`` is one number for all elements, or an integer tensor or list with one for each; reading those
+    makes the result's shape depend on values.
     """
     if axis is None:
         checked("repeat", x)
@@ -281,13 +288,14 @@ def _repeated_positions(repeats: Tensor, n: int) -> Tensor:
     return calls.searchsorted(ends, arange(total, device=repeats._backend), side="right")
 
 
-# -- differences -------------------------------------------------------------------------------------------------
+# -- differences ---------------------------------------------------------------------------------------------
 
 
 def diff(
     x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
-    """The ``n``-th differences ``x[i + 1] - x[i]`` along ``axis``, after ``prepend`` and ``append`` have been joined to x there.
+    """The ``n``-th differences ``x[i + 1] - x[i]`` along ``axis``, after ``prepend`` and ``append`` have been
+    joined to x there.
 
     For bool: whether neighbours differ.
     """
@@ -304,7 +312,7 @@ def diff(
     return x
 
 
-# -- triangles and diagonals -------------------------------------------------------------------------------------
+# -- triangles and diagonals ---------------------------------------------------------------------------------
 
 
 def _below(x: Any, k: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Contractions: products of matrices, and what is made of them.
 
-Everything here comes down to ``matmul``, so that a backend's one fast product serves all. A product's error is bounded by n u |x1| |x2|.
+Everything here comes down to ``matmul``, so that a backend's one fast product serves all. A product's error
+is bounded by n u |x1| |x2|.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def _left(g: Tensor, x1: Spec, x2: Tensor) -> Tensor:
 
 
 def _right(g: Tensor, x1: Tensor, x2: Spec) -> Tensor:
-    """x2's cotangent: x1 transposed times g, summed over batch axes: by one product of matrices when x2 has none of them."""
+    """x2's cotangent: x1 transposed times g, summed over batch axes: by one product of matrices when x2 has
+    none of them.
+    """
     shape = tuple(x2.shape)
     if x1.ndim == 1:
         return (
@@ -110,14 +113,14 @@ def _right(g: Tensor, x1: Tensor, x2: Spec) -> Tensor:
     ],
 )  # fmt: skip
 def matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
-    """The product of matrices, over the last two axes; leading axes broadcast. A one-dimensional operand is a row on the left and a
-    column on the right, and its axis is gone from the result. Integers wrap.
+    """The product of matrices, over the last two axes; leading axes broadcast. A one-dimensional operand is a
+    row on the left and a column on the right, and its axis is gone from the result. Integers wrap.
 
     Example: ``matmul(x, y)`` for x of shape (5, 2, 3) and y of shape (3, 4) has shape (5, 2, 4).
     """
 
 
-# -- products of vectors -----------------------------------------------------------------------------------------
+# -- products of vectors -------------------------------------------------------------------------------------
 
 
 def _bind_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -190,7 +193,8 @@ def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
 
 
 def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
-    """Products summed over pairs of axes: the last ``axes`` of x1 with the first of x2, or the pairs of two sequences.
+    """Products summed over pairs of axes: the last ``axes`` of x1 with the first of x2, or the pairs of two
+    sequences.
 
     The result has the other axes of x1, then those of x2. Example: ``tensordot(x1, x2, axes=((0,), (1,)))``.
     """

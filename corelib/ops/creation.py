@@ -1,7 +1,7 @@
 """Creation: tensors from shapes, ranges, Python and NumPy data, other libraries' arrays, and other devices.
 
-``device=`` takes a device string, or nothing: then the active transformation or the selected backend creates. Op bodies and derivative rules
-pass ``device=x._backend``, which creates exactly there, at that level.
+``device=`` takes a device string, or nothing: then the active transformation or the selected backend creates.
+Op bodies and derivative rules pass ``device=x._backend``, which creates exactly there, at that level.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ CONSTANT = "it has no operand"
 
 
 def _number(name: str, argument: str, value: Any) -> bool | int | float:
-    """A Python number from one, from NumPy's or from a 0-d tensor; the DTypeError names the function and its argument."""
+    """A Python number from one, from NumPy's or from a 0-d tensor; the DTypeError names the function and its
+    argument.
+    """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if not isinstance(value, bool | int | float):
@@ -151,7 +153,9 @@ def arange(
     dtype: DTypeLike | None = None,
     device: Device = None,
 ) -> Tensor:
-    """Numbers from ``start`` (default 0) to before ``stop`` in steps of ``step``: element i is start + i * step, rounded once."""
+    """Numbers from ``start`` (default 0) to before ``stop`` in steps of ``step``: element i is start + i *
+    step, rounded once.
+    """
 
 
 def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -202,7 +206,9 @@ def empty_like(x: Tensor, /, *, dtype: Any = None, device: Any = None) -> Tensor
 def linspace(
     start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
-    """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``); float32 unless given."""
+    """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``);
+    float32 unless given.
+    """
     dtype = as_dtype(dtype) if dtype is not None else dtypes.float32
     start, stop = _number("linspace", "start", start), _number("linspace", "stop", stop)
     num = as_integer(Caller("linspace"), "num", num)
@@ -215,7 +221,13 @@ def linspace(
     step = (stop - start) / intervals if intervals > 0 else 0.0
     exact = bool(endpoint) and num > 1
     kind = dtype if dtype.kind == "float" else dtypes.float64
-    params = {"start": float(start), "step": float(step), "size": num - exact, "dtype": kind, "device": device}
+    params = {
+        "start": float(start),
+        "step": float(step),
+        "size": num - exact,
+        "dtype": kind,
+        "device": device,
+    }
     x = create(arange.op, (), params)  # type: ignore[attr-defined]
     x = calls.astype(x, dtype)
     last = int(stop) if whole else stop
@@ -225,7 +237,9 @@ def linspace(
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Ones on the ``k``-th diagonal of an ``n_rows`` by ``n_cols`` matrix, zeros elsewhere; dtype float32 unless given."""
+    """Ones on the ``k``-th diagonal of an ``n_rows`` by ``n_cols`` matrix, zeros elsewhere; dtype float32
+    unless given.
+    """
     caller = Caller("eye")
     (height,) = as_shape(caller, "n_rows", as_integer(caller, "n_rows", n_rows))
     (width,) = (
@@ -236,11 +250,13 @@ def eye(
     return calls.astype(calls.equal(diagonal, columns), dtype or dtypes.float32)
 
 
-# -- from data ---------------------------------------------------------------------------------------------------
+# -- from data -----------------------------------------------------------------------------------------------
 
 
 def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements of nested sequences of Python scalars (or NumPy's), or ShapeError if they are ragged."""
+    """Shape and elements of nested sequences of Python scalars (or NumPy's), or ShapeError if they are
+    ragged.
+    """
     if not isinstance(obj, list | tuple):
         if isinstance(obj, Tensor):
             raise DTypeError(
@@ -261,10 +277,12 @@ def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
 
 
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor of ``obj``: a number, nested sequences of numbers, a tensor, a NumPy array, or an array that speaks DLPack.
+    """A tensor of ``obj``: a number, nested sequences of numbers, a tensor, a NumPy array, or an array that
+    speaks DLPack.
 
-    dtype: the data's own (bool, int64 or float32 for Python numbers) unless given. device: a tensor's own, else where tensors are being
-    created. Memory is shared where the source's owner could not see a difference; ``copy=True`` never shares.
+    dtype: the data's own (bool, int64 or float32 for Python numbers) unless given. device: a tensor's own,
+    else where tensors are being created. Memory is shared where the source's owner could not see a
+    difference; ``copy=True`` never shares.
 
     Example: ``asarray([[1, 2], [3, 4.5]])``.
     """
@@ -303,7 +321,9 @@ def _pack(values: list[Any], dtype: DType) -> Any:
 
 
 def _to_float(v: Any, dtype: DType) -> float:
-    """A Python number as a double that ``array`` can store: beyond float32's range it rounds to the largest number or to infinity."""
+    """A Python number as a double that ``array`` can store: beyond float32's range it rounds to the largest
+    number or to infinity.
+    """
     try:
         v = float(v)
     except OverflowError:
@@ -337,7 +357,9 @@ def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) 
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a copy."""
+    """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a
+    copy.
+    """
     if isinstance(x, Tensor):
         return same(x) if device is None else to(x, device)
     backend = registry.creation(device)
@@ -349,7 +371,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     return _from_numpy(numpy.from_dlpack(x), backend)
 
 
-# -- between devices and dtypes ----------------------------------------------------------------------------------
+# -- between devices and dtypes ------------------------------------------------------------------------------
 
 _TRANSFER = _Pseudo(
     "to",
@@ -394,7 +416,7 @@ def to(x: Tensor, target: Any) -> Tensor:
 
 calls.to, calls.from_buffer = to, from_buffer
 
-# -- grids and triangles -----------------------------------------------------------------------------------------
+# -- grids and triangles -------------------------------------------------------------------------------------
 
 
 def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:

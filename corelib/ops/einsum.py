@@ -1,7 +1,8 @@
 """Einstein summation, reduced to transposes, sums and products of matrices.
 
-Operands are contracted two at a time, each time the pair whose product grows the least (shapes decide, so that the order is the same
-on every backend). A pair becomes one batched ``matmul``; where nothing is summed over, an element-wise product.
+Operands are contracted two at a time, each time the pair whose product grows the least (shapes decide, so
+that the order is the same on every backend). A pair becomes one batched ``matmul``; where nothing is summed
+over, an element-wise product.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def _sizes(operands: Sequence[Any], labels: Sequence[Labels], subscripts: str) -
 
 
 def _simplified(x: Tensor, names: Labels, sizes: dict[Any, int]) -> tuple[Tensor, Labels]:
-    """x without repeated labels (their diagonal), and without axes of size 1 that broadcast against larger ones."""
+    """x without repeated labels (their diagonal), and without axes of size 1 that broadcast against larger
+    ones.
+    """
     kept = [i for i, name in enumerate(names) if x.shape[i] == sizes[name]]
     if len(kept) == len(names) == len(set(names)):
         return x, names
@@ -160,7 +163,9 @@ def _pair(
 
 
 def _next_pair(labels: list[Labels], output: Labels, sizes: dict[Any, int]) -> tuple[int, int]:
-    """Which two operands to contract: those whose product is the smallest compared with themselves, the first of equals."""
+    """Which two operands to contract: those whose product is the smallest compared with themselves, the first
+    of equals.
+    """
     if len(labels) == 2:
         return 0, 1
 
@@ -178,13 +183,15 @@ def _next_pair(labels: list[Labels], output: Labels, sizes: dict[Any, int]) -> t
 def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     """Products of the operands' elements, summed over axes, in Einstein's notation.
 
-    ``subscripts`` names each operand's axes with letters, ``"ij,jk->ik"``: equal letters run together, labels missing from the result are
-    summed over. A letter repeated within an operand takes a diagonal, ``...`` stands for any axes, which broadcast. Without ``->`` the
-    result has the axes of ``...`` and then the letters that occur once, in alphabetical order. Dtypes promote; integers wrap.
+    ``subscripts`` names each operand's axes with letters, ``"ij,jk->ik"``: equal letters run together, labels
+    missing from the result are summed over. A letter repeated within an operand takes a diagonal, ``...``
+    stands for any axes, which broadcast. Without ``->`` the result has the axes of ``...`` and then the
+    letters that occur once, in alphabetical order. Dtypes promote; integers wrap.
 
     Raises ShapeError for subscripts that do not fit.
 
-    Example: ``einsum("bij,bjk->bik", x, y)`` for x of shape (5, 2, 3) and y of shape (5, 3, 4) is ``matmul(x, y)``.
+    Example: ``einsum("bij,bjk->bik", x, y)`` for x of shape (5, 2, 3) and y of shape (5, 3, 4) is ``matmul(x,
+    y)``.
     """
     if not isinstance(subscripts, str):
         raise DTypeError(

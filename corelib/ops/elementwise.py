@@ -1,7 +1,7 @@
 """Element-wise arithmetic and mathematics: each element of the result depends on one element of each operand.
 
-Partials follow the textbook; at a kink the value is declared here (abs and sign at 0: 0; maximum and minimum of equal operands: half
-each). Special values follow the array API standard and IEEE 754.
+Partials follow the textbook; at a kink the value is declared here (abs and sign at 0: 0; maximum and minimum
+of equal operands: half each). Special values follow the array API standard and IEEE 754.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LN2, LN10, TWO_OVER_SQRT_PI = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
 
-# -- arithmetic --------------------------------------------------------------------------------------------------
+# -- arithmetic ----------------------------------------------------------------------------------------------
 
 
 @primitive(rule=binary(NUMERIC), d=(1, 1), samples=pairs(-3, 3), ulp=0.5)
@@ -144,7 +144,7 @@ def positive(x: Tensor, /) -> Tensor:
     return x
 
 
-# -- exponentials and logarithms ---------------------------------------------------------------------------------
+# -- exponentials and logarithms -----------------------------------------------------------------------------
 
 
 @primitive(rule=unary(FLOATING), d=lambda y: y, samples=reals(-3, 3), ulp=2)
@@ -185,7 +185,7 @@ def logaddexp(x1: Array, x2: Array, /) -> Tensor:
     return add(high, log1p(exp(gap)))
 
 
-# -- trigonometric and hyperbolic --------------------------------------------------------------------------------
+# -- trigonometric and hyperbolic ----------------------------------------------------------------------------
 
 
 @primitive(rule=unary(FLOATING), d=lambda x: cos(x), samples=reals(-9, 9), ulp=2)
@@ -303,7 +303,7 @@ def _tensor(x: object) -> bool:
     return hasattr(x, "_data")
 
 
-# -- rounding ----------------------------------------------------------------------------------------------------
+# -- rounding ------------------------------------------------------------------------------------------------
 
 
 @primitive(rule=unary(NUMERIC), nondiff="floor is piecewise constant", samples=reals(-3, 3), ulp=0)
@@ -353,7 +353,7 @@ def signbit(x: Tensor, /) -> Tensor:
     return less(copysign(1.0, x), 0)
 
 
-# -- extremes and selection --------------------------------------------------------------------------------------
+# -- extremes and selection ----------------------------------------------------------------------------------
 
 
 def _share(x: Array, y: Tensor, other: Array) -> Tensor:
@@ -398,7 +398,8 @@ def minimum(x1: Array, x2: Array, /) -> Tensor:
     ulp=0,
 )  # fmt: skip
 def where(condition: Tensor, x1: Array, x2: Array, /) -> Tensor:
-    """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither result nor gradient.
+    """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither
+    result nor gradient.
 
     Example: ``where(x > 2, x, 0)`` for x of shape (2, 3) has shape (2, 3).
     """
@@ -424,7 +425,7 @@ def clip(x: Tensor, /, min: Array | None = None, max: Array | None = None) -> Te
     return x if max is None else minimum(x, max)
 
 
-# -- bits --------------------------------------------------------------------------------------------------------
+# -- bits ----------------------------------------------------------------------------------------------------
 
 BITS = (*BOOLEAN, *INTEGER)
 
@@ -456,7 +457,9 @@ def bitwise_left_shift(x1: Array, x2: Array, /) -> Tensor:
 
 @primitive(rule=binary(INTEGER), nondiff="defined on integers", samples=pairs(-9, 9, (0, 6)), ulp=0)
 def bitwise_right_shift(x1: Array, x2: Array, /) -> Tensor:
-    """x1 shifted right by x2 bits, filling with the sign; only the sign is left when x2 is negative or at least the width."""
+    """x1 shifted right by x2 bits, filling with the sign; only the sign is left when x2 is negative or at
+    least the width.
+    """
 
 
 @custom()
@@ -486,7 +489,8 @@ def _bind_astype(
     ulp=0.5,
 )
 def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Target = None) -> Tensor:
-    """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones wrap; to bool: x != 0.
+    """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones
+    wrap; to bool: x != 0.
 
     ``device``: where the result is, if not where x is.
     """

@@ -1,8 +1,8 @@
 """Reading and writing at computed places: gather, scatter, and what is made of them.
 
-``k`` index tensors of one shape address the ``k`` axes from ``axis`` on; the axes before them are kept in front, those behind them at the
-back. Negative indices count from the end of an axis, and one that is out of range is an error on every backend, in the same words. What
-``x[...]`` means is decided in ``subscript.py``.
+``k`` index tensors of one shape address the ``k`` axes from ``axis`` on; the axes before them are kept in
+front, those behind them at the back. Negative indices count from the end of an axis, and one that is out of
+range is an error on every backend, in the same words. What ``x[...]`` means is decided in ``subscript.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 INTEGER_RESULT = "an index is an integer"
 
 
-# -- what the ops of this module share ---------------------------------------------------------------------------
+# -- what the ops of this module share -----------------------------------------------------------------------
 
 
 class Named:
@@ -113,7 +113,9 @@ _scatter_add_rule = custom(NUMERIC, joint=(0, 1), fixed={-1: int64})(_scattering
 
 
 def out_of_bounds(op: str, index: int, axis: int, size: int) -> IndexOutOfBoundsError:
-    """The error for an index outside an axis; ``axis`` counts from the front, so that it reads as the user counts."""
+    """The error for an index outside an axis; ``axis`` counts from the front, so that it reads as the user
+    counts.
+    """
     valid = f"valid are {-size} to {size - 1}" if size else "the axis is empty"
     return IndexOutOfBoundsError(
         f"{op}: index {index} is out of bounds for axis {axis} of size {size}: {valid}"
@@ -155,7 +157,7 @@ def _add_into_zeros(spec: Any, g: Tensor, indices: Sequence[Tensor], axis: int) 
     return scatter_add(zeros, g, *indices, axis=axis, overwrite=fresh(zeros))
 
 
-# -- samples -----------------------------------------------------------------------------------------------------
+# -- samples -------------------------------------------------------------------------------------------------
 
 # (shape of x, axis, shape of the indices, number of index tensors)
 PLACES = (
@@ -200,7 +202,8 @@ _GATHER_ERRORS = [
         lambda m: Sample((m.array((3, 0), float32), _indices(m, 7)), {"axis": 0}),
     ),
     ErrorSample(
-        IndexOutOfBoundsError, "gather: index 2 is out of bounds for axis 0 of size 2",  # even if there is nothing to read
+        # even if there is nothing to read
+        IndexOutOfBoundsError, "gather: index 2 is out of bounds for axis 0 of size 2",
         lambda m: Sample((m.array((2, 0), float32), _indices(m, 2)), {"axis": 0}),
     ),
     ErrorSample(
@@ -229,11 +232,13 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
             lambda m: Sample((m.array((3,), float32), m.array((2,), float32), _indices(m, 0, 1, 2))),
         ),
         ErrorSample(
-            ShapeError, rf"{name}: values have shape \(1,\), the places they go to have \(3,\)",  # values are never broadcast
+            # values are never broadcast
+            ShapeError, rf"{name}: values have shape \(1,\), the places they go to have \(3,\)",
             lambda m: Sample((m.array((3,), float32), m.array((1,), float32), _indices(m, 0, 1, 2))),
         ),
         ErrorSample(
-            IndexOutOfBoundsError, rf"{name}: index 2 is out of bounds for axis 0 of size 2",  # even if there is nothing to write
+            # even if there is nothing to write
+            IndexOutOfBoundsError, rf"{name}: index 2 is out of bounds for axis 0 of size 2",
             lambda m: Sample((m.array((2, 0), float32), m.array((1, 0), float32), _indices(m, 2)), {"axis": 0}),
         ),
         ErrorSample(
@@ -243,7 +248,7 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
     ]  # fmt: skip
 
 
-# -- the primitives ----------------------------------------------------------------------------------------------
+# -- the primitives ------------------------------------------------------------------------------------------
 
 
 @primitive(
@@ -251,9 +256,11 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
     linear=(lambda g, x, indices, axis: _add_into_zeros(x, g, indices, axis), None),
 )  # fmt: skip
 def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
-    """The elements of ``x`` at the places that ``k`` integer tensors name, which broadcast together to a shape I.
+    """The elements of ``x`` at the places that ``k`` integer tensors name, which broadcast together to a
+    shape I.
 
-    They index the axes from ``axis`` on: the result has shape ``x.shape[:axis] + I + x.shape[axis + k:]``. Raises IndexOutOfBoundsError.
+    They index the axes from ``axis`` on: the result has shape ``x.shape[:axis] + I + x.shape[axis + k:]``.
+    Raises IndexOutOfBoundsError.
     """
 
 
@@ -269,19 +276,20 @@ def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
 def scatter(
     x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False
 ) -> Tensor:
-    """A copy of ``x`` with ``values`` at the places that ``indices`` name, as :func:`gather` reads them; of several values for one place,
-    the last in C order. A value that was overwritten by a later one gets a zero cotangent.
+    """A copy of ``x`` with ``values`` at the places that ``indices`` name, as :func:`gather` reads them; of
+    several values for one place, the last in C order. A value that was overwritten by a later one gets a zero
+    cotangent.
 
-    ``values`` has the shape that ``gather(x, *indices, axis=axis)`` has. ``overwrite=True`` is for callers that know that nobody else sees
-    ``x``: the backend may write into it.
+    ``values`` has the shape that ``gather(x, *indices, axis=axis)`` has. ``overwrite=True`` is for callers
+    that know that nobody else sees ``x``: the backend may write into it.
     """
 
 
 def _won(g: Tensor, shape: tuple[int, ...], indices: Sequence[Tensor], axis: int) -> Tensor:
     """The cotangent of scattered values: g at their places, and zero for a value that a later one overwrote.
 
-    Each value's number is scattered by the same op, hence with the same winners, into the indexed axes alone; a value has won where it
-    finds its own number.
+    Each value's number is scattered by the same op, hence with the same winners, into the indexed axes alone;
+    a value has won where it finds its own number.
     """
     read = gather(g, *indices, axis=axis)
     chosen = indices[0].shape
@@ -305,8 +313,8 @@ def _won(g: Tensor, shape: tuple[int, ...], indices: Sequence[Tensor], axis: int
 def scatter_add(
     x: Tensor, values: Tensor, /, *indices: Tensor, axis: Axis = 0, overwrite: bool = False
 ) -> Tensor:
-    """A copy of ``x`` with ``values`` added at the places that ``indices`` name; several for one place are added in C order, so that the
-    result is the same each time. ``overwrite`` as in :func:`scatter`.
+    """A copy of ``x`` with ``values`` added at the places that ``indices`` name; several for one place are
+    added in C order, so that the result is the same each time. ``overwrite`` as in :func:`scatter`.
     """
 
 
@@ -334,7 +342,9 @@ def _along_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 def _add_along(x: Spec, g: Tensor, indices: Tensor, axis: int) -> Tensor:
-    """The transpose of take_along_axis: g added into zeros of x's shape, through the places' numbers in x's C order."""
+    """The transpose of take_along_axis: g added into zeros of x's shape, through the places' numbers in x's C
+    order.
+    """
     number = calls.remainder(indices, x.shape[axis])
     step = math.prod(x.shape[x.ndim + axis + 1 :])
     number = number if step == 1 else calls.multiply(number, step)
@@ -385,7 +395,8 @@ def _along(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Any:
 def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: Axis = -1) -> Tensor:
     """``out[..., i, ...] = x[..., indices[..., i, ...], ...]`` along ``axis``: what argsort's result picks.
 
-    ``x`` and ``indices`` have equally many axes, and broadcast along all others. Raises IndexOutOfBoundsError.
+    ``x`` and ``indices`` have equally many axes, and broadcast along all others. Raises
+    IndexOutOfBoundsError.
 
     Example: ``take_along_axis(x, argsort(x, axis=1), axis=1)`` is ``sort(x, axis=1)``.
     """
@@ -412,10 +423,12 @@ def _sparse(shape: tuple[int, ...]) -> Any:
     errors=[ErrorSample(ShapeError, "nonzero: a 0-d tensor has no axis to index", lambda m: Sample((m.array((), float32),)))],
 )  # fmt: skip
 def nonzero(x: Tensor, /) -> tuple[Tensor, ...]:
-    """The indices of the elements of ``x`` that are not zero (NaN is not), in C order: one int64 tensor per axis."""
+    """The indices of the elements of ``x`` that are not zero (NaN is not), in C order: one int64 tensor per
+    axis.
+    """
 
 
-# -- what is made of them ----------------------------------------------------------------------------------------
+# -- what is made of them ------------------------------------------------------------------------------------
 
 
 @custom(joint=(0,), fixed={1: int64})
@@ -447,9 +460,11 @@ def _one(case: Any) -> Any:
     diagnose=_diagnosing(1),
 )  # fmt: skip
 def take(x: Tensor, indices: Tensor, /, *, axis: Axis | None = None) -> Tensor:
-    """The slices of ``x`` along ``axis`` that an integer tensor of any shape names; ``axis`` may be left out if x has one.
+    """The slices of ``x`` along ``axis`` that an integer tensor of any shape names; ``axis`` may be left out
+    if x has one.
 
-    The result has shape ``x.shape[:axis] + indices.shape + x.shape[axis + 1:]``. Raises IndexOutOfBoundsError.
+    The result has shape ``x.shape[:axis] + indices.shape + x.shape[axis + 1:]``. Raises
+    IndexOutOfBoundsError.
 
     Example: ``take(x, asarray([2, 0]), axis=1)`` for x of shape (2, 3) has shape (2, 2).
     """

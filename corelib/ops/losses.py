@@ -1,7 +1,9 @@
-"""Losses. Each takes predictions and targets, and a ``reduction``: "mean", "sum" or "none" over all its elements.
+"""Losses. Each takes predictions and targets, and a ``reduction``: "mean", "sum" or "none" over all its
+elements.
 
-Shapes of predictions and targets must be equal where both have values: a loss that broadcasts hides the commonest mistake there is. The
-derivatives read predictions and targets alone, so that training keeps no intermediate array of a loss.
+Shapes of predictions and targets must be equal where both have values: a loss that broadcasts hides the
+commonest mistake there is. The derivatives read predictions and targets alone, so that training keeps no
+intermediate array of a loss.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def _spread(g: Tensor, count: int, reduction: str) -> Tensor:
     return divide(g, count) if reduction == "mean" else g
 
 
-# -- losses between equal shapes ---------------------------------------------------------------------------------
+# -- losses between equal shapes -----------------------------------------------------------------------------
 
 
 @custom(FLOATING)
@@ -169,13 +171,15 @@ def _bce_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str) -> Any:
     errors=_pair_errors("binary_cross_entropy_with_logits"), ulp=8,
 )  # fmt: skip
 def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, /, *, reduction: str = "mean") -> Tensor:
-    """-target log(s) - (1 - target) log(1 - s) for s = sigmoid(x), as max(x, 0) - x target + log(1 + exp(-|x|))."""
+    """-target log(s) - (1 - target) log(1 - s) for s = sigmoid(x), as max(x, 0) - x target + log(1 +
+    exp(-|x|)).
+    """
     _check(binary_cross_entropy_with_logits, x, target, reduction)
     loss = add(subtract(maximum(x, 0), multiply(x, target)), log1p(exp(negative(abs(x)))))
     return _reduced(loss, reduction)
 
 
-# -- losses of classes -------------------------------------------------------------------------------------------
+# -- losses of classes ---------------------------------------------------------------------------------------
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -328,10 +332,12 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
 ) -> Tensor:
-    """-log(softmax(x)) at the label: logits ``x`` with classes on ``axis``, ``labels`` (integers) of x's shape without that axis.
+    """-log(softmax(x)) at the label: logits ``x`` with classes on ``axis``, ``labels`` (integers) of x's
+    shape without that axis.
 
-    ``label_smoothing`` s mixes the label, weighted 1 - s, with all classes, weighted s (Szegedy et al., arXiv:1512.00567). A label
-    ``ignore_index`` counts neither in the sum nor in the mean. Raises IndexOutOfBoundsError for any other label that is no class.
+    ``label_smoothing`` s mixes the label, weighted 1 - s, with all classes, weighted s (Szegedy et al.,
+    arXiv:1512.00567). A label ``ignore_index`` counts neither in the sum nor in the mean. Raises
+    IndexOutOfBoundsError for any other label that is no class.
 
     Example: ``cross_entropy(x, asarray([2, 0]))`` for x of shape (2, 3) has shape ().
     """

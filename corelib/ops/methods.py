@@ -1,8 +1,8 @@
 """Which ops are also methods of Tensor: one table.
 
-A method is the op itself, so that ``x.cumulative_sum(axis=0)`` and ``cumulative_sum(x, axis=0)`` are one function. Two groups differ in how
-they may be called, as is customary: reductions take the axis as a positional argument, too, and shapes and permutations may be given
-as several arguments.
+A method is the op itself, so that ``x.cumulative_sum(axis=0)`` and ``cumulative_sum(x, axis=0)`` are one
+function. Two groups differ in how they may be called, as is customary: reductions take the axis as a
+positional argument, too, and shapes and permutations may be given as several arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from ..op import calls
 from ..tensor import Tensor
 
-# Operators are the ops themselves: a method in between would cost 60 ns of 700. The others (``1 - x``) stand in tensor.py.
+# Operators are the ops themselves: a method in between would cost 60 ns of 700. The others (``1 - x``) stand
+# in tensor.py.
 OPERATORS = {
     "__add__": "add", "__radd__": "add", "__sub__": "subtract", "__mul__": "multiply", "__rmul__":
     "multiply", "__truediv__": "divide", "__floordiv__": "floor_divide", "__mod__": "remainder",
@@ -63,7 +64,9 @@ def _several(op: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def transpose(self: Tensor, *axes: Any) -> Tensor:
-    """The axes in the order given, or reversed when none is: ``x.transpose(2, 0, 1)`` is ``permute_dims(x, (2, 0, 1))``."""
+    """The axes in the order given, or reversed when none is: ``x.transpose(2, 0, 1)`` is ``permute_dims(x,
+    (2, 0, 1))``.
+    """
     if len(axes) == 1 and isinstance(axes[0], tuple | list):
         axes = tuple(axes[0])
     return calls.permute_dims(self, axes or tuple(range(self.ndim))[::-1])

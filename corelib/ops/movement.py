@@ -1,7 +1,7 @@
 """Moving elements without computing: shapes, axes, slices, padding and joining.
 
-All of these are linear, so each rule is the op's transpose. Steps and starts of slices are canonical here; what ``x[...]`` may look
-like is decided in ``index.py``.
+All of these are linear, so each rule is the op's transpose. Steps and starts of slices are canonical here;
+what ``x[...]`` may look like is decided in ``index.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _full_slice(shape: tuple[int, ...], start: Any, size: Any, step: Any) -> boo
     return size == shape and not any(start) and all(s == 1 for s in step)
 
 
-# -- shape and order of axes -------------------------------------------------------------------------------------
+# -- shape and order of axes ---------------------------------------------------------------------------------
 
 
 @custom()
@@ -59,7 +59,8 @@ def _reshape_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
 )  # fmt: skip
 def reshape(x: Tensor, /, shape: NewShape, *, copy: Copy = None) -> Tensor:
-    """The elements of x, in C order, in a new shape of as many elements; one size may be -1 and follows from the others.
+    """The elements of x, in C order, in a new shape of as many elements; one size may be -1 and follows from
+    the others.
 
     Example: ``reshape(x, (2, -1))``.
     """
@@ -125,7 +126,9 @@ def _broadcast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
 )  # fmt: skip
 def broadcast_to(x: Tensor, /, shape: Shape) -> Tensor:
-    """x repeated along axes of size 1 and along new leading axes until it has ``shape``. No memory is used where a backend has views."""
+    """x repeated along axes of size 1 and along new leading axes until it has ``shape``. No memory is used
+    where a backend has views.
+    """
 
 
 @custom()
@@ -150,7 +153,7 @@ def flip(x: Tensor, /, *, axis: Axes = None) -> Tensor:
     """The elements in reverse order along ``axis``: one, several, or None for all axes."""
 
 
-# -- joining -----------------------------------------------------------------------------------------------------
+# -- joining -------------------------------------------------------------------------------------------------
 
 
 def _bind_concat(
@@ -193,7 +196,9 @@ def _pieces(g: Tensor, arrays: tuple[Spec, ...], axis: int) -> tuple[Tensor, ...
 
 
 def narrow(x: Tensor, axis: int, start: int, size: int, step: int = 1) -> Tensor:
-    """``size`` elements of x along ``axis`` (negative) from ``start`` in steps of ``step``; all of the other axes."""
+    """``size`` elements of x along ``axis`` (negative) from ``start`` in steps of ``step``; all of the other
+    axes.
+    """
     at = x.ndim + axis
     starts, sizes, steps = [0] * x.ndim, list(x.shape), [1] * x.ndim
     starts[at], sizes[at], steps[at] = start, size, step
@@ -220,13 +225,14 @@ def narrow(x: Tensor, axis: int, start: int, size: int, step: int = 1) -> Tensor
     ],
 )  # fmt: skip
 def concat(arrays: Sequence[Tensor], /, *, axis: Axis | None = 0) -> Tensor:
-    """The tensors one after the other along an existing ``axis``; with None, flattened first. Their dtypes promote.
+    """The tensors one after the other along an existing ``axis``; with None, flattened first. Their dtypes
+    promote.
 
     Example: ``concat([x, y], axis=-1)``.
     """
 
 
-# -- padding and slices ------------------------------------------------------------------------------------------
+# -- padding and slices --------------------------------------------------------------------------------------
 
 
 def _widths(op: Any, pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
@@ -259,7 +265,9 @@ def _widths(op: Any, pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:
 
 
 def _extended(x: Tensor, widths: tuple[tuple[int, int], ...], mode: str) -> Tensor:
-    """x continued beyond its ends by its own elements: the last one ("edge"), its mirror image ("reflect"), or itself ("wrap")."""
+    """x continued beyond its ends by its own elements: the last one ("edge"), its mirror image ("reflect"),
+    or itself ("wrap").
+    """
     if mode not in ("edge", "reflect", "wrap"):
         raise ShapeError(f"pad: mode must be 'constant', 'edge', 'reflect' or 'wrap', got {mode!r}")
     for axis, (low, high) in enumerate(widths, -x.ndim):
@@ -328,10 +336,11 @@ def _pad_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
 )  # fmt: skip
 def pad(x: Tensor, /, pad_width: Any, mode: str = "constant", constant_values: Scalar = 0) -> Tensor:
-    """x surrounded by ``constant_values``. ``pad_width``: an integer, a pair (before, after), or such a pair per axis.
+    """x surrounded by ``constant_values``. ``pad_width``: an integer, a pair (before, after), or such a pair
+    per axis.
 
-    ``mode``: "constant", or what continues x: "edge" (its last elements), "reflect" (its mirror image without them) or "wrap" (x itself).
-    Example: ``pad(x, ((1, 1), (0, 2)))`` of shape (2, 3) has shape (4, 5).
+    ``mode``: "constant", or what continues x: "edge" (its last elements), "reflect" (its mirror image without
+    them) or "wrap" (x itself). Example: ``pad(x, ((1, 1), (0, 2)))`` of shape (2, 3) has shape (4, 5).
     """
 
 
@@ -396,7 +405,9 @@ _REGIONS = (
 def strided_slice(
     x: Tensor, /, *, start: tuple[int, ...], size: tuple[int, ...], step: tuple[int, ...]
 ) -> Tensor:
-    """Along each axis, ``size`` elements of x: those at ``start + k * step``. Nothing is clipped: all must exist. ``x[...]`` is easier."""
+    """Along each axis, ``size`` elements of x: those at ``start + k * step``. Nothing is clipped: all must
+    exist. ``x[...]`` is easier.
+    """
 
 
 @custom()
@@ -419,7 +430,8 @@ def _cleared(g: Tensor, start: Any, size: Any, step: Any) -> Tensor:
             lambda g, value, start, size, step: strided_slice(g, start=start, size=size, step=step)),
     samples=_slices(*_REGIONS, value=True),
     errors=[
-        ErrorSample(ShapeError, r"value has shape \(1,\), the region of x has \(3,\)",  # a value is never broadcast
+        # a value is never broadcast
+        ErrorSample(ShapeError, r"value has shape \(1,\), the region of x has \(3,\)",
                     lambda m: Sample((m.array((5,), float32), m.array((1,), float32)), {"start": (1,), "size": (3,), "step": (1,)})),
         ErrorSample(ShapeError, r"value has shape \(2,\), the region of x has \(3,\)",
                     lambda m: Sample((m.array((5,), float32), m.array((2,), float32)), {"start": (1,), "size": (3,), "step": (1,)})),
@@ -435,4 +447,6 @@ def strided_update(
     step: tuple[int, ...],
     overwrite: bool = False,
 ) -> Tensor:
-    """x with the region that ``strided_slice`` would give set to ``value``. ``overwrite``: x may be used up for the result."""
+    """x with the region that ``strided_slice`` would give set to ``value``. ``overwrite``: x may be used up
+    for the result.
+    """

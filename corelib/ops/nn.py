@@ -1,7 +1,9 @@
-"""The ops of neural networks: softmax, normalization, linear maps, embeddings and dropout. All are composites.
+"""The ops of neural networks: softmax, normalization, linear maps, embeddings and dropout. All are
+composites.
 
-Where recording the body would keep more than the mathematics needs, or compute more, an op has a derivative of its own; it then reads one
-of the op's operands or its result, and never both where one is enough. Activations, losses and updates of parameters have files of their own.
+Where recording the body would keep more than the mathematics needs, or compute more, an op has a derivative
+of its own; it then reads one of the op's operands or its result, and never both where one is enough.
+Activations, losses and updates of parameters have files of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from ..params import Axes, Axis, DTypeLike
     from ..tensor import Tensor
 
-# -- softmax -----------------------------------------------------------------------------------------------------
+# -- softmax -------------------------------------------------------------------------------------------------
 
 
 def _softmax_vjp(g: Tensor, y: Tensor, axis: int) -> Tensor:
@@ -70,14 +72,16 @@ def _log_softmax_vjp(g: Tensor, y: Tensor, axis: int) -> Tensor:
     kind="opaque", leading=True, rule=same_as(0, FLOATING), vjp=_log_softmax_vjp, samples=along(), ulp=8
 )
 def log_softmax(x: Tensor, /, *, axis: Axis = -1) -> Tensor:
-    """log(softmax(x)) along ``axis``, computed without softmax's underflow: x - max(x) - log(sum(exp(x - max(x))))."""
+    """log(softmax(x)) along ``axis``, computed without softmax's underflow: x - max(x) - log(sum(exp(x -
+    max(x)))).
+    """
     if not x.shape[axis]:
         return x
     shifted = subtract(x, max(x, axis=axis, keepdims=True))
     return subtract(shifted, log(sum(exp(shifted), axis=axis, keepdims=True)))
 
 
-# -- normalization -----------------------------------------------------------------------------------------------
+# -- normalization -------------------------------------------------------------------------------------------
 
 
 @custom(FLOATING)
@@ -172,7 +176,8 @@ def layer_norm(
     axis: Axes = -1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) variance over ``axis`` (Ba et al., arXiv:1607.06450).
+    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) variance over ``axis`` (Ba et al.,
+    arXiv:1607.06450).
 
     ``weight`` and ``bias`` have the shape of the normalized axes, which must then be the last ones.
 
@@ -209,13 +214,14 @@ def rms_norm(
 ) -> Tensor:
     """x / sqrt(mean(x**2) + eps) * weight, the mean over ``axis`` (Zhang and Sennrich, arXiv:1910.07467).
 
-    ``eps`` is the dtype's machine epsilon unless given. ``weight`` has the shape of the normalized axes, which must then be the last ones.
+    ``eps`` is the dtype's machine epsilon unless given. ``weight`` has the shape of the normalized axes,
+    which must then be the last ones.
     """
     y = multiply(x, _root_mean_square(x, axis, eps))
     return y if weight is None else multiply(y, weight)
 
 
-# -- linear maps and embeddings ----------------------------------------------------------------------------------
+# -- linear maps and embeddings ------------------------------------------------------------------------------
 
 
 @custom(FLOATING)
@@ -272,7 +278,8 @@ def _linear_samples(make: Maker, dtype: Any) -> Any:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, /) -> Tensor:
     """x @ weight.mT + bias: x of shape (..., in), weight (out, in) and bias (out,) give (..., out).
 
-    One product of matrices for any number of leading axes; the weight's gradient comes out in the weight's own layout.
+    One product of matrices for any number of leading axes; the weight's gradient comes out in the weight's
+    own layout.
     """
     y = matmul(x if x.ndim == 1 else _rows(x), _transposed(weight))
     y = y if bias is None else add(y, bias)
@@ -356,7 +363,9 @@ def _one_hot_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
 )  # fmt: skip
 def one_hot(labels: Tensor, /, num_classes: int, *, dtype: DTypeLike = int64) -> Tensor:
-    """Zeros of shape ``labels.shape + (num_classes,)`` with a one at each label. Raises IndexOutOfBoundsError for one out of range."""
+    """Zeros of shape ``labels.shape + (num_classes,)`` with a one at each label. Raises IndexOutOfBoundsError
+    for one out of range.
+    """
     labels = calls.astype(labels, int64)
     device, count = labels._backend, labels.size
     zeros = calls.full((count, num_classes), 0, dtype=dtype, device=device)
@@ -367,7 +376,7 @@ def one_hot(labels: Tensor, /, num_classes: int, *, dtype: DTypeLike = int64) ->
     )
 
 
-# -- dropout -----------------------------------------------------------------------------------------------------
+# -- dropout -------------------------------------------------------------------------------------------------
 
 
 @custom(FLOATING, joint=(0,), fixed={1: uint32, 2: uint64})
@@ -399,7 +408,8 @@ def _dropout_sample(p: float, shape: tuple[int, ...]) -> Any:
     errors=[ErrorSample(ArgumentError, r"dropout: p must be in \[0, 1\], got 1.5", lambda m: _dropout_sample(1.5, (3,))(m, float32))],
 )  # fmt: skip
 def dropout(x: Tensor, key: Tensor, counter: Tensor, /, *, p: float = 0.5) -> Tensor:
-    """x with each element zeroed with probability ``p`` and the others divided by 1 - p; which ones follows from ``key`` and ``counter``.
+    """x with each element zeroed with probability ``p`` and the others divided by 1 - p; which ones follows
+    from ``key`` and ``counter``.
 
     A pure function: the derivative draws the same bits again, so that no mask is kept. ``nn.Dropout`` and
     ``nn.functional.dropout`` take key and counter from a generator.

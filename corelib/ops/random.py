@@ -1,8 +1,8 @@
 """Random numbers as pure functions: bits of a key and a counter, and distributions computed from bits.
 
-Philox4x32-10 (J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a block cipher of a
-counter. Element i depends on the key, the counter and i alone, so each backend gives the same bits on any number of threads. Who draws
-from which counter is decided in ``corelib/random.py``.
+Philox4x32-10 (J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011)
+is a block cipher of a counter. Element i depends on the key, the counter and i alone, so each backend gives
+the same bits on any number of threads. Who draws from which counter is decided in ``corelib/random.py``.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def _drawn(shape: tuple[int, ...], counter: int) -> Any:
 def random_bits(key: Tensor, counter: Tensor, /, shape: Shape, *, dtype: DTypeLike = uint32) -> Tensor:
     """Random bits of ``shape`` for a ``key`` of two uint32 words and a uint64 ``counter``.
 
-    uint32: element i is word i % 4 of the Philox4x32-10 block at ``counter + i // 4`` (modulo 2**64). uint64: element i consists of the
-    words 2i (low) and 2i + 1.
+    uint32: element i is word i % 4 of the Philox4x32-10 block at ``counter + i // 4`` (modulo 2**64). uint64:
+    element i consists of the words 2i (low) and 2i + 1.
     """
 
 
-# -- distributions of bits ---------------------------------------------------------------------------------------
+# -- distributions of bits -----------------------------------------------------------------------------------
 
 CONSTANT = "random bits are constants"
 FLOAT_OF = {uint32: float32, uint64: float64}
@@ -126,7 +126,8 @@ def _words(shape: tuple[int, ...], operands: int) -> Any:
     rule=_floating_rule, nondiff=CONSTANT, ulp=0, samples=calls_(*[_words(s, 1) for s in ((), (0,), (7,), (2, 3), (33,))])
 )  # fmt: skip
 def uniform_from_bits(bits: Tensor, /) -> Tensor:
-    """Uniform numbers in [0, 1): uint32 words give float32, the upper 24 bits times 2**-24; uint64 words float64, the upper 53 times 2**-53.
+    """Uniform numbers in [0, 1): uint32 words give float32, the upper 24 bits times 2**-24; uint64 words
+    float64, the upper 53 times 2**-53.
 
     Exact, so the same on every backend.
     """
@@ -139,10 +140,12 @@ def uniform_from_bits(bits: Tensor, /) -> Tensor:
     rule=_floating_rule, nondiff=CONSTANT, ulp=16, samples=calls_(*[_words(s, 2) for s in ((), (0,), (7,), (2, 3), (33,))])
 )  # fmt: skip
 def normal_from_bits(radius: Tensor, angle: Tensor, /) -> Tensor:
-    """Standard normal numbers by G. Box and M. Muller (1958): sqrt(-2 log u1) cos(2 pi u2), u1 from ``radius`` and u2 from ``angle``.
+    """Standard normal numbers by G. Box and M. Muller (1958): sqrt(-2 log u1) cos(2 pi u2), u1 from
+    ``radius`` and u2 from ``angle``.
 
-    u1 = (radius + 1/2) / 2**n in (0, 1] for words of n bits, so that |z| reaches 6.7 (float32) or 9.4 (float64); u2 as
-    :func:`uniform_from_bits`. Logarithm and cosine may differ by a few ULP between backends, and so may the result.
+    u1 = (radius + 1/2) / 2**n in (0, 1] for words of n bits, so that |z| reaches 6.7 (float32) or 9.4
+    (float64); u2 as :func:`uniform_from_bits`. Logarithm and cosine may differ by a few ULP between backends,
+    and so may the result.
     """
     dtype, bits = FLOAT_OF[radius.dtype], radius.dtype.bits
     u1 = calls.add(calls.multiply(calls.astype(radius, dtype), 2.0**-bits), 2.0 ** -(bits + 1))

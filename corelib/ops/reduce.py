@@ -1,7 +1,8 @@
 """Reductions and scans: sums, products, extremes, and the statistics that follow from them.
 
-A sum's error is bounded by n u sum|x| on every backend (and far smaller in practice, since sums are pairwise or blocked). Gradients of
-products are right with zeros among the factors: nothing is divided. Equal extremes share the cotangent equally.
+A sum's error is bounded by n u sum|x| on every backend (and far smaller in practice, since sums are pairwise
+or blocked). Gradients of products are right with zeros among the factors: nothing is divided. Equal extremes
+share the cotangent equally.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Tens
     return broadcast_to(y if keepdims else reshape(y, reduced(shape, axis, True)), shape)
 
 
-# -- sums and products -------------------------------------------------------------------------------------------
+# -- sums and products ---------------------------------------------------------------------------------------
 
 
 @primitive(
@@ -60,7 +61,8 @@ def spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Tens
 def sum(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims: bool = False) -> Tensor:
     """The sum over ``axis``: one, several, or None for all axes; 0 where there is nothing to add.
 
-    dtype: what is accumulated in and returned: x's own, int64 or uint64 for smaller integers, int64 for bool, unless given.
+    dtype: what is accumulated in and returned: x's own, int64 or uint64 for smaller integers, int64 for bool,
+    unless given.
     """
 
 
@@ -92,7 +94,9 @@ def _shifted(x: Tensor, axis: int, fill: int) -> Tensor:
 
 
 def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
-    """For each element, the product of all the other elements over ``axis``: those before it times those after it."""
+    """For each element, the product of all the other elements over ``axis``: those before it times those
+    after it.
+    """
     if not axis:
         return full(x.shape, 1, dtype=x.dtype, device=x._backend)
     line, order = _one_axis(x, axis)
@@ -116,7 +120,7 @@ def prod(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims
     """
 
 
-# -- extremes ----------------------------------------------------------------------------------------------------
+# -- extremes ------------------------------------------------------------------------------------------------
 
 _EMPTY_ERRORS = [
     ErrorSample(ShapeError, r"no elements: x has shape \(0,\)", lambda m: Sample((m.array((0,), float32),))),
@@ -129,7 +133,9 @@ _EMPTY_ERRORS = [
 
 
 def _shares(x: Tensor, y: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
-    """1 / k at each of the k elements of x that equal the extreme y over ``axis``, 0 elsewhere; NaN where y is NaN."""
+    """1 / k at each of the k elements of x that equal the extreme y over ``axis``, 0 elsewhere; NaN where y
+    is NaN.
+    """
     chosen = astype(equal(x, spread(y, x.shape, axis, keepdims)), x.dtype)
     return divide(chosen, sum(chosen, axis=axis, keepdims=True))
 
@@ -141,7 +147,9 @@ def _shares(x: Tensor, y: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tens
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
 def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The largest element over ``axis``: one, several, or None for all axes. NaN if one is NaN; +0 is larger than -0."""
+    """The largest element over ``axis``: one, several, or None for all axes. NaN if one is NaN; +0 is larger
+    than -0.
+    """
 
 
 @primitive(
@@ -151,7 +159,9 @@ def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
 def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The smallest element over ``axis``: one, several, or None for all axes. NaN if one is NaN; -0 is smaller than +0."""
+    """The smallest element over ``axis``: one, several, or None for all axes. NaN if one is NaN; -0 is
+    smaller than +0.
+    """
 
 
 @primitive(
@@ -174,7 +184,9 @@ def _position_bind(name: str) -> Any:
     def bind(
         x: Tensor, /, *, axis: int | None = None, keepdims: bool = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Without an axis: over the elements in C order, as one line that has as many axes as x if they are to be kept."""
+        """Without an axis: over the elements in C order, as one line that has as many axes as x if they are
+        to be kept.
+        """
         op = getattr(calls, name).op
         if not hasattr(x, "_backend"):
             raise DTypeError(not_a_tensor(op, "x", x))
@@ -194,7 +206,9 @@ def _position_bind(name: str) -> Any:
     samples=reductions(distinct=True, empty=False, single=True), nondiff="a position is an integer", bind=_position_bind("argmax"),
 )  # fmt: skip
 def argmax(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) -> Tensor:
-    """Where along ``axis`` the largest element is (the first of equals; the first NaN, if any); None: in C order of all. int64."""
+    """Where along ``axis`` the largest element is (the first of equals; the first NaN, if any); None: in C
+    order of all. int64.
+    """
 
 
 @primitive(
@@ -202,10 +216,12 @@ def argmax(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) ->
     samples=reductions(distinct=True, empty=False, single=True), nondiff="a position is an integer", bind=_position_bind("argmin"),
 )  # fmt: skip
 def argmin(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) -> Tensor:
-    """Where along ``axis`` the smallest element is (the first of equals; the first NaN, if any); None: in C order of all. int64."""
+    """Where along ``axis`` the smallest element is (the first of equals; the first NaN, if any); None: in C
+    order of all. int64.
+    """
 
 
-# -- scans -------------------------------------------------------------------------------------------------------
+# -- scans ---------------------------------------------------------------------------------------------------
 
 
 @custom()
@@ -265,14 +281,17 @@ def cumulative_sum(
 ) -> Tensor:
     """Element i is the sum of the elements up to and including i along ``axis``. dtype: as for ``sum``.
 
-    ``axis`` may be left out for one dimension. ``include_initial``: begin with 0, so that the axis is longer by one.
+    ``axis`` may be left out for one dimension. ``include_initial``: begin with 0, so that the axis is longer
+    by one.
     """
 
 
 def _recurrence(a: Tensor, b: Tensor, axis: int) -> Tensor:
-    """s with s[i] = b[i] + a[i] s[i - 1] along ``axis``, where a[0] is 0: by doubling, in log2(n) steps and without division.
+    """s with s[i] = b[i] + a[i] s[i - 1] along ``axis``, where a[0] is 0: by doubling, in log2(n) steps and
+    without division.
 
-    After each step, s[i] = b[i] + a[i] s[i - distance]; a window that reaches the start has a = 0, so it grows no further.
+    After each step, s[i] = b[i] + a[i] s[i - distance]; a window that reaches the start has a = 0, so it
+    grows no further.
     """
     n, distance = a.shape[axis], 1
     widths = [(0, 0)] * a.ndim
@@ -287,7 +306,9 @@ def _recurrence(a: Tensor, b: Tensor, axis: int) -> Tensor:
 
 
 def _cumulative_prod_vjp(g: Tensor, x: Tensor, axis: int, dtype: Any) -> Tensor:
-    """x_i's cotangent is P_{i-1} S_i: P the products before it, S_i = g_i + x_{i+1} S_{i+1} what comes after it."""
+    """x_i's cotangent is P_{i-1} S_i: P the products before it, S_i = g_i + x_{i+1} S_{i+1} what comes after
+    it.
+    """
     line = astype(x, dtype)
     after = _shifted(flip(line, axis=axis), axis, 0)
     s = flip(_recurrence(after, flip(g, axis=axis), axis), axis=axis)
@@ -314,7 +335,9 @@ def _cumulative_prod_jvp(dx: Tensor, x: Tensor, axis: int, dtype: Any) -> Tensor
 def cumulative_prod(
     x: Tensor, /, *, axis: Axis | None = None, dtype: Accumulator = None, include_initial: bool = False
 ) -> Tensor:
-    """Element i is the product of the elements up to and including i along ``axis``. dtype: as for ``sum``; integers wrap.
+    """Element i is the product of the elements up to and including i along ``axis``. dtype: as for ``sum``;
+    integers wrap.
 
-    ``axis`` may be left out for one dimension. ``include_initial``: begin with 1, so that the axis is longer by one.
+    ``axis`` may be left out for one dimension. ``include_initial``: begin with 1, so that the axis is longer
+    by one.
     """

@@ -1,7 +1,8 @@
 """Tensors as sets: distinct values, membership, union, intersection, difference.
 
-Sizes of results depend on values, which these functions read; they cannot be traced. All are made of a sort, so that results are in
-ascending order on every backend. NaN is equal to nothing: each one is a value of its own, as the array API standard has it.
+Sizes of results depend on values, which these functions read; they cannot be traced. All are made of a sort,
+so that results are in ascending order on every backend. NaN is equal to nothing: each one is a value of its
+own, as the array API standard has it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def _flat(name: str, x: Any, argument: str = "x") -> Tensor:
 
 
 def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The positions that sort ``line``, whether each sorted element begins a group of equals, and where the groups begin."""
+    """The positions that sort ``line``, whether each sorted element begins a group of equals, and where the
+    groups begin.
+    """
     order = argsort(line)
     ordered = take(line, order)
     n = line.size
@@ -73,8 +76,8 @@ def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def unique_all(x: Tensor, /) -> UniqueAll:
     """The distinct elements of x in ascending order: ``(values, indices, inverse_indices, counts)``.
 
-    ``indices``: where in the flattened x each occurs first; ``inverse_indices``, of x's shape: which value each element is, so that
-    ``take(values, inverse_indices)`` is x; ``counts``: how often each occurs.
+    ``indices``: where in the flattened x each occurs first; ``inverse_indices``, of x's shape: which value
+    each element is, so that ``take(values, inverse_indices)`` is x; ``counts``: how often each occurs.
     """
     return _unique("unique_all", x)
 

@@ -1,4 +1,6 @@
-"""Order: sorting, searching, the largest elements. Sorts are stable in both directions, and NaN counts as the largest value."""
+"""Order: sorting, searching, the largest elements. Sorts are stable in both directions, and NaN counts as the
+largest value.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def _positions_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     samples=along(kwargs=_BOTH_WAYS),
 )  # fmt: skip
 def argsort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Stable = True) -> Tensor:
-    """The positions that sort x along ``axis``, int64. Always stable: equal elements keep their order, descending too."""
+    """The positions that sort x along ``axis``, int64. Always stable: equal elements keep their order,
+    descending too.
+    """
 
 
 def _unsort(g: Tensor, x: Tensor, axis: int, descending: bool) -> Tensor:
@@ -98,7 +102,8 @@ def _ordered(make: Maker, n: int, dtype: Any) -> Values:
 def searchsorted(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None) -> Tensor:
     """Where in the sorted one-dimensional x1 each element of x2 belongs, int64, so that x1 stays sorted.
 
-    ``side``: before ("left") or after ("right") elements equal to it. ``sorter``: positions that sort x1, if it is not.
+    ``side``: before ("left") or after ("right") elements equal to it. ``sorter``: positions that sort x1, if
+    it is not.
     """
 
 
@@ -110,9 +115,11 @@ class TopK(NamedTuple):
 
 
 def top_k(x: Tensor, k: int, /, *, axis: int = -1, largest: bool = True) -> TopK:
-    """The ``k`` largest (or smallest) elements along ``axis``, the most extreme first, and where they are: ``(values, indices)``.
+    """The ``k`` largest (or smallest) elements along ``axis``, the most extreme first, and where they are:
+    ``(values, indices)``.
 
-    Equal elements keep their order, and NaN counts as the largest. Raises ShapeError when the axis has fewer elements.
+    Equal elements keep their order, and NaN counts as the largest. Raises ShapeError when the axis has fewer
+    elements.
     """
     axis, k = checked_axis("top_k", x, axis), as_integer(Caller("top_k"), "k", k)
     if not 0 <= k <= x.shape[axis]:

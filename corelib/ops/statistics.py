@@ -1,7 +1,7 @@
 """Statistics and norms: reductions that are made of sums and extremes.
 
-Means, variances and norms need a floating dtype; integers are refused rather than turned into floats unasked. Deviations are taken from
-the mean in a second pass, so that no digits cancel.
+Means, variances and norms need a floating dtype; integers are refused rather than turned into floats unasked.
+Deviations are taken from the mean in a second pass, so that no digits cancel.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _ERRORS = [
     linear=lambda g, x, axis, keepdims: spread(divide(g, _count(x.shape, axis)), x.shape, axis, keepdims),
 )  # fmt: skip
 def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean over ``axis``: one, several, or None for all axes. Of no elements: NaN. Integers: cast x first."""
+    """The arithmetic mean over ``axis``: one, several, or None for all axes. Of no elements: NaN. Integers:
+    cast x first.
+    """
     return divide(sum(x, axis=axis, keepdims=keepdims), _count(x.shape, axis))
 
 
@@ -61,7 +63,9 @@ def _centred(x: Tensor, axis: Any) -> Tensor:
         spread(divide(multiply(g, 2), _freedom(x.shape, axis, correction)), x.shape, axis, keepdims), _centred(x, axis)),
 )  # fmt: skip
 def var(x: Tensor, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The mean square deviation from the mean over ``axis``; the divisor is n - ``correction`` (1: the unbiased estimate)."""
+    """The mean square deviation from the mean over ``axis``; the divisor is n - ``correction`` (1: the
+    unbiased estimate).
+    """
     squares = sum(square(_centred(x, axis)), axis=axis, keepdims=keepdims)
     return divide(squares, _freedom(x.shape, axis, correction))
 
@@ -146,8 +150,8 @@ def _norm_samples(make: Any, dtype: Any) -> Any:
     errors=[*_ERRORS, ErrorSample(ShapeError, "no norm of order inf of no elements", lambda m: Sample((m.array((0,), float32),), {"ord": math.inf}))],
 )  # fmt: skip
 def vector_norm(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False, ord: float = 2.0) -> Tensor:
-    """The ``ord``-norm of x over ``axis``, sum(|x|**ord)**(1/ord): 2, 1, inf (the largest |x|), -inf (the smallest), 0 (the number of
-    elements that are not 0), or another number. The gradient at a norm of 0 is 0.
+    """The ``ord``-norm of x over ``axis``, sum(|x|**ord)**(1/ord): 2, 1, inf (the largest |x|), -inf (the
+    smallest), 0 (the number of elements that are not 0), or another number. The gradient at a norm of 0 is 0.
     """
     if ord == 0:
         return astype(count_nonzero(x, axis=axis, keepdims=keepdims), x.dtype)

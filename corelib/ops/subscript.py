@@ -1,7 +1,9 @@
-"""``x[key]`` and ``x[key] = value``: NumPy's indexing, made of strided_slice, reshape, permute_dims, gather and scatter.
+"""``x[key]`` and ``x[key] = value``: NumPy's indexing, made of strided_slice, reshape, permute_dims, gather
+and scatter.
 
-A key is read once into a :class:`Plan`; getting and setting follow the same plan in opposite directions, so they cannot disagree. Tensors
-are values: assignment rebinds ``x`` to a new value, and writes into its memory only where nobody can see the difference (:func:`sole`).
+A key is read once into a :class:`Plan`; getting and setting follow the same plan in opposite directions, so
+they cannot disagree. Tensors are values: assignment rebinds ``x`` to a new value, and writes into its memory
+only where nobody can see the difference (:func:`sole`).
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ ORDER = {
 }  # a value's kind may be at most the tensor's
 
 
-# -- reading a key -----------------------------------------------------------------------------------------------
+# -- reading a key -------------------------------------------------------------------------------------------
 
 
 class Mask:
@@ -138,9 +140,10 @@ def _leading(op: str, key: int | slice, shape: tuple[int, ...]) -> dict[str, Any
 class Plan:
     """How to reach what a key selects, in this order; a step that changes nothing is None.
 
-    ``region`` (start, size, step) of a strided slice; ``read``: its shape without the axes of integers, and with the axes of a mask merged;
-    ``order``: a permutation that brings the indexed axes together; ``indices`` of a gather at ``axis``; ``after``: a permutation that
-    brings the indices' axes to the front; ``shape`` of the result, with the new axes. ``places``: (index, axis, size) for messages.
+    ``region`` (start, size, step) of a strided slice; ``read``: its shape without the axes of integers, and
+    with the axes of a mask merged; ``order``: a permutation that brings the indexed axes together;
+    ``indices`` of a gather at ``axis``; ``after``: a permutation that brings the indices' axes to the front;
+    ``shape`` of the result, with the new axes. ``places``: (index, axis, size) for messages.
     """
 
     shape: tuple[int, ...] = ()
@@ -155,7 +158,9 @@ class Plan:
 
 
 def _entries(op: str, x: Tensor, key: Any) -> list[Any]:
-    """The entries of a key, which together stand for all axes of x: an Ellipsis is followed by the slices that it stands for."""
+    """The entries of a key, which together stand for all axes of x: an Ellipsis is followed by the slices
+    that it stands for.
+    """
     entries = [_entry(op, item, x._backend) for item in (key if isinstance(key, tuple) else (key,))]
     used = sum(
         len(e.shape) if isinstance(e, Mask) else 0 if e is None or e is Ellipsis else 1 for e in entries
@@ -184,8 +189,8 @@ def _slice(op: str, entry: slice, n: int) -> tuple[int, int, int]:
 
 
 def plan(op: str, x: Tensor, key: Any) -> Plan:
-    """Read ``x[key]``. Advanced entries (index tensors, masks, and integers beside them) broadcast together; their axes stand where the
-    entries do if these are neighbours, and in front otherwise: NumPy's rule.
+    """Read ``x[key]``. Advanced entries (index tensors, masks, and integers beside them) broadcast together;
+    their axes stand where the entries do if these are neighbours, and in front otherwise: NumPy's rule.
     """
     if key.__class__ is Tensor and x.ndim and key.dtype.kind in ("int", "uint"):
         shape = (*key.shape, *x.shape[1:])
@@ -271,14 +276,15 @@ def _place_indices(
     found.shape = (*layout[:place], *chosen, *layout[place:])
 
 
-# -- getting -----------------------------------------------------------------------------------------------------
+# -- getting -------------------------------------------------------------------------------------------------
 
 _OPS: tuple[Any, ...] = (strided_slice, strided_update, reshape, gather)
 _SLICE, _UPDATE, _RESHAPE, _GATHER = (f.op for f in _OPS)
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """``x[key]`` as NumPy reads it: integers, slices, None, ``...``, bool masks and integer tensors, lists or arrays. Differentiable.
+    """``x[key]`` as NumPy reads it: integers, slices, None, ``...``, bool masks and integer tensors, lists or
+    arrays. Differentiable.
 
     Raises IndexOutOfBoundsError, ShapeError (a mask that does not fit) or DTypeError (a float index).
     """
@@ -324,14 +330,16 @@ def _locate(op: str, x: Tensor, places: list[tuple[Tensor, int, int]]) -> None:
             check_bounds(op, index, axis, size)
 
 
-# -- setting -----------------------------------------------------------------------------------------------------
+# -- setting -------------------------------------------------------------------------------------------------
 
 
 def setitem(x: Tensor, key: Any, value: Any) -> None:
-    """``x[key] = value``: rebinds ``x`` to its value with the selected elements replaced. Differentiable in ``x`` and in ``value``.
+    """``x[key] = value``: rebinds ``x`` to its value with the selected elements replaced. Differentiable in
+    ``x`` and in ``value``.
 
-    ``value`` broadcasts to what ``x[key]`` selects, and is cast to x's dtype within its kind (a float does not go into an integer tensor).
-    Of several values for one element, the last in C order is kept. No other tensor ever sees the change.
+    ``value`` broadcasts to what ``x[key]`` selects, and is cast to x's dtype within its kind (a float does
+    not go into an integer tensor). Of several values for one element, the last in C order is kept. No other
+    tensor ever sees the change.
     """
     if _is_mask(key) and _is_scalar(value):
         (mask, *_) = _entries(SET, x, key)
@@ -393,7 +401,9 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _value(x: Tensor, value: Any, selected: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """``value`` as a tensor of x's dtype, broadcast to the shape that a key selects, and given another shape of that size."""
+    """``value`` as a tensor of x's dtype, broadcast to the shape that a key selects, and given another shape
+    of that size.
+    """
     if isinstance(value, bool | int | float) and math.prod(shape) <= FEW:
         return full_like(Spec(shape, x.dtype), x._backend, _cast_scalar(x, value))
     spread = _spread(_cast_value(x, value), selected)
@@ -459,9 +469,10 @@ _ONE = _references(wrap(object(), None))  # what one tensor alone looks like to 
 
 
 def sole(x: Tensor, *others: Tensor) -> bool:
-    """Whether nobody but the tensor ``x`` can see its array, so that a kernel may write into it: no other tensor, no tape node, no view
-    and no exporter refers to the array (they would count as references), the backend says that the array alone owns its buffer, and none
-    of the ``others``, which the same kernel reads, is x itself.
+    """Whether nobody but the tensor ``x`` can see its array, so that a kernel may write into it: no other
+    tensor, no tape node, no view and no exporter refers to the array (they would count as references), the
+    backend says that the array alone owns its buffer, and none of the ``others``, which the same kernel
+    reads, is x itself.
     """
     backend = x._backend
     if backend.level or _references(x) > _ONE:

@@ -1,9 +1,12 @@
-"""Updates of parameters: one composite op per optimizer and parameter, from parameter, gradient and state to their new values.
+"""Updates of parameters: one composite op per optimizer and parameter, from parameter, gradient and state to
+their new values.
 
-Each is a pure function with several results, so that a backend or the kernel generator can make it one pass over memory. Whatever is the
-same for all parameters of a group (corrections of the bias, powers of the step count) is computed once, by an op on 0-d tensors in float64,
-and enters as 0-d tensors; what never changes enters as Python numbers. ``overwrite=True`` says that parameter and state are about to be
-rebound to the results and that nobody else can see them, so that their arrays may be written over. Run op by op, ``adamw_update`` costs 13 element-wise passes.
+Each is a pure function with several results, so that a backend or the kernel generator can make it one pass
+over memory. Whatever is the same for all parameters of a group (corrections of the bias, powers of the step
+count) is computed once, by an op on 0-d tensors in float64, and enters as 0-d tensors; what never changes
+enters as Python numbers. ``overwrite=True`` says that parameter and state are about to be rebound to the
+results and that nobody else can see them, so that their arrays may be written over. Run op by op,
+``adamw_update`` costs 13 element-wise passes.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from .elementwise import add, divide, maximum, multiply, pow, sqrt, subtract
 if TYPE_CHECKING:
     from ..tensor import Tensor
 
-# -- shared by the declarations ----------------------------------------------------------------------------------
+# -- shared by the declarations ------------------------------------------------------------------------------
 
 
 def _update_rule(outputs: int, full: int, optional: bool = False) -> Any:
-    """``outputs`` results like the parameter; the first ``full`` operands have its shape, the others are scalars.
+    """``outputs`` results like the parameter; the first ``full`` operands have its shape, the others are
+    scalars.
 
-    ``optional``: the last operand may be left out; if it is there it has the parameter's shape and a result of its own.
+    ``optional``: the last operand may be left out; if it is there it has the parameter's shape and a result
+    of its own.
     """
 
     @custom(FLOATING)
@@ -44,7 +49,9 @@ def _update_rule(outputs: int, full: int, optional: bool = False) -> Any:
 
 
 def _samples(full: int, scalars: int, *kwargs: dict[str, Any], extra: bool = False) -> Any:
-    """``full`` operands of one shape, then scalars. A second moment must not be negative, and no step is as large as a parameter."""
+    """``full`` operands of one shape, then scalars. A second moment must not be negative, and no step is as
+    large as a parameter.
+    """
 
     def generate(make: Maker, dtype: Any) -> Any:
         for params in kwargs:
@@ -89,7 +96,7 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
     return add(g, multiply(p, weight_decay)) if weight_decay else g
 
 
-# -- stochastic gradient descent ---------------------------------------------------------------------------------
+# -- stochastic gradient descent -----------------------------------------------------------------------------
 
 
 @composite(
@@ -99,7 +106,9 @@ def _decayed(g: Tensor, p: Tensor, weight_decay: float) -> Tensor:
     samples=_samples(2, 1, {}, {"weight_decay": 0.1}),
     errors=_errors("sgd_update", 2, 1),
 )
-def sgd_update(p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0, overwrite: bool = False) -> Tensor:
+def sgd_update(
+    p: Tensor, g: Tensor, lr: Tensor, /, *, weight_decay: float = 0.0, overwrite: bool = False
+) -> Tensor:
     """The parameter after a step against its gradient: ``p - lr (g + weight_decay p)``."""
     _check(sgd_update, p, g)
     return subtract(p, multiply(_decayed(g, p, weight_decay), lr))
@@ -116,9 +125,11 @@ def momentum_update(
     p: Tensor, g: Tensor, buffer: Tensor, lr: Tensor, /, *, momentum: float, dampening: float = 0.0, nesterov: bool = False,
     weight_decay: float = 0.0, overwrite: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Parameter and momentum buffer after a step: ``b = momentum buffer + (1 - dampening) g`` and ``p - lr b``.
+    """Parameter and momentum buffer after a step: ``b = momentum buffer + (1 - dampening) g`` and ``p - lr
+    b``.
 
-    With ``nesterov``, ``p - lr (g + momentum b)`` (Sutskever et al., ICML 2013); g includes ``weight_decay`` p.
+    With ``nesterov``, ``p - lr (g + momentum b)`` (Sutskever et al., ICML 2013); g includes ``weight_decay``
+    p.
     """
     _check(momentum_update, p, g, buffer)
     g = _decayed(g, p, weight_decay)
@@ -127,7 +138,7 @@ def momentum_update(
     return subtract(p, multiply(direction, lr)), buffer
 
 
-# -- Adam --------------------------------------------------------------------------------------------------------
+# -- Adam ----------------------------------------------------------------------------------------------------
 
 
 @custom(FLOATING)
@@ -150,8 +161,9 @@ def adam_scalars(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What all parameters share in one step of Adam: ``(rate, epsilon, shrink)``.
 
-    With c = sqrt(1 - beta2**step): rate = lr c / (1 - beta1**step), epsilon = eps c, shrink = 1 - lr weight_decay. The update
-    ``lr m / (1 - beta1**step) / (sqrt(v) / c + eps)`` is then ``rate m / (sqrt(v) + epsilon)``, two passes over memory shorter.
+    With c = sqrt(1 - beta2**step): rate = lr c / (1 - beta1**step), epsilon = eps c, shrink = 1 - lr
+    weight_decay. The update ``lr m / (1 - beta1**step) / (sqrt(v) / c + eps)`` is then ``rate m / (sqrt(v) +
+    epsilon)``, two passes over memory shorter.
     """
     if step.shape or lr.shape:
         _scalars_rule(adam_scalars.op, [Spec(t.shape, t.dtype) for t in (step, lr)], {})  # type: ignore[attr-defined]
@@ -180,10 +192,12 @@ def adam_update(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: Tensor, epsilon: Tensor, v_max: Tensor | None = None, /, *, beta1: float,
     beta2: float, weight_decay: float = 0.0, overwrite: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Parameter and first and second moment after a step of Adam (Kingma and Ba, arXiv:1412.6980): ``(p, m, v)``.
+    """Parameter and first and second moment after a step of Adam (Kingma and Ba, arXiv:1412.6980): ``(p, m,
+    v)``.
 
-    ``rate`` and ``epsilon`` come from :func:`adam_scalars`. ``weight_decay`` p is added to the gradient. With ``v_max``, the largest second
-    moment so far takes v's place (AMSGrad, Reddi et al., ICLR 2018) and is the fourth result.
+    ``rate`` and ``epsilon`` come from :func:`adam_scalars`. ``weight_decay`` p is added to the gradient. With
+    ``v_max``, the largest second moment so far takes v's place (AMSGrad, Reddi et al., ICLR 2018) and is the
+    fourth result.
     """
     _check(adam_update, p, g, m, v)
     m, v = _moments(_decayed(g, p, weight_decay), m, v, beta1, beta2)
@@ -202,7 +216,9 @@ def adamw_update(
     p: Tensor, g: Tensor, m: Tensor, v: Tensor, rate: Tensor, epsilon: Tensor, shrink: Tensor, v_max: Tensor | None = None, /, *,
     beta1: float, beta2: float, overwrite: bool = False,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """As :func:`adam_update`, with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101): ``shrink p`` in place of p."""
+    """As :func:`adam_update`, with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101): ``shrink
+    p`` in place of p.
+    """
     _check(adamw_update, p, g, m, v)
     m, v = _moments(g, m, v, beta1, beta2)
     if v_max is None:

@@ -16,7 +16,8 @@ from .optimizer import Cohort, Group, Optimizer
 class Adam(Optimizer):
     """Adam (Kingma and Ba, arXiv:1412.6980), with PyTorch's arguments and defaults.
 
-    ``weight_decay`` p is added to the gradient. ``amsgrad`` divides by the largest second moment so far. ``maximize`` ascends.
+    ``weight_decay`` p is added to the gradient. ``amsgrad`` divides by the largest second moment so far.
+    ``maximize`` ascends.
     """
 
     decoupled = False
@@ -88,7 +89,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), with PyTorch's arguments and defaults.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), with PyTorch's arguments
+    and defaults.
 
     Example::
 

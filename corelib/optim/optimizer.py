@@ -1,8 +1,9 @@
 """What optimizers share: groups of parameters, state, and the order in which things happen.
 
-Everything that changes from step to step is a tensor: moments, step counts, learning rates. A step is a sequence of ops and of rebindings
-of these tensors, and reads no value, so that it can be traced once and replayed. Parameters that have always been updated together form a
-cohort and share one step count, so that what depends on it is computed once and not per parameter.
+Everything that changes from step to step is a tensor: moments, step counts, learning rates. A step is a
+sequence of ops and of rebindings of these tensors, and reads no value, so that it can be traced once and
+replayed. Parameters that have always been updated together form a cohort and share one step count, so that
+what depends on it is computed once and not per parameter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ..tensor import Tensor
 
 
 class Group(dict[str, Any]):
-    """Options of some parameters: ``group["lr"] = 0.1`` keeps the tensor that holds the learning rate and changes its value."""
+    """Options of some parameters: ``group["lr"] = 0.1`` keeps the tensor that holds the learning rate and
+    changes its value.
+    """
 
     def __setitem__(self, key: str, value: Any) -> None:
         old = self.get(key)
@@ -39,7 +42,8 @@ def _rate(value: Any, device: Any) -> Tensor:
 
 
 class Cohort:
-    """Parameters of one device and dtype that have been updated the same number of times, which ``step`` counts (None: not counted).
+    """Parameters of one device and dtype that have been updated the same number of times, which ``step``
+    counts (None: not counted).
 
     ``begun``: whether they have been updated at all.
     """
@@ -51,9 +55,11 @@ class Cohort:
 
 
 class Optimizer:
-    """Base of the optimizers. ``params``: tensors that collect a gradient, pairs (name, tensor), or groups ``{"params": [...], "lr": 0.1}``.
+    """Base of the optimizers. ``params``: tensors that collect a gradient, pairs (name, tensor), or groups
+    ``{"params": [...], "lr": 0.1}``.
 
-    ``param_groups`` is the list of groups; ``state[p]`` are the tensors kept for parameter p. Subclasses define ``_start`` and ``_update``.
+    ``param_groups`` is the list of groups; ``state[p]`` are the tensors kept for parameter p. Subclasses
+    define ``_start`` and ``_update``.
     """
 
     counts_steps = True
@@ -125,7 +131,9 @@ class Optimizer:
     # -- a step ----------------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient. ``closure``, if given, is called first with recording on; its value is returned."""
+        """Update every parameter that has a gradient. ``closure``, if given, is called first with recording
+        on; its value is returned.
+        """
         loss = None
         if closure is not None:
             with enable_grad():
@@ -137,7 +145,9 @@ class Optimizer:
         return loss
 
     def _ready(self, group: Group, cohorts: list[Cohort]) -> list[Cohort]:
-        """The cohorts to update: those whose parameters have gradients, split where only some have, and new ones for new parameters."""
+        """The cohorts to update: those whose parameters have gradients, split where only some have, and new
+        ones for new parameters.
+        """
         state = self.state
         fresh = [p for p in group["params"] if p not in state and p.grad is not None]
         if fresh:
@@ -185,7 +195,8 @@ class Optimizer:
     # -- state -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """``{"state": {number: tensors}, "param_groups": [options]}``, with parameters numbered in the order of the groups.
+        """``{"state": {number: tensors}, "param_groups": [options]}``, with parameters numbered in the order
+        of the groups.
 
         The values are those of now: later steps do not change them.
         """
@@ -207,7 +218,8 @@ class Optimizer:
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a :meth:`state_dict` of an optimizer of the same kind over parameters of the same shapes, in the same order.
+        """Take over a :meth:`state_dict` of an optimizer of the same kind over parameters of the same shapes,
+        in the same order.
 
         Everything is checked before anything is changed. Raises CheckpointError with what does not fit.
         """

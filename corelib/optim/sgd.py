@@ -14,10 +14,11 @@ from .optimizer import Cohort, Group, Optimizer
 
 
 class SGD(Optimizer):
-    """p - lr (g + weight_decay p), with optional momentum (arguments, defaults and conventions are PyTorch's).
+    """p - lr (g + weight_decay p), with optional momentum (arguments, defaults and conventions are
+    PyTorch's).
 
-    With ``momentum``, the step is along a buffer b = momentum b + (1 - dampening) g, or with ``nesterov`` along g + momentum b; the first
-    gradient enters b undampened. ``maximize`` ascends.
+    With ``momentum``, the step is along a buffer b = momentum b + (1 - dampening) g, or with ``nesterov``
+    along g + momentum b; the first gradient enters b undampened. ``maximize`` ascends.
 
     Example: ``optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)``.
     """

@@ -37,7 +37,9 @@ def samples_of(op, dtype):
 
 
 def differentiable():
-    return [op for op in OPS if op.derivative.kind != "nondiff" and cl.float64 in op.rule.accepts and op.operands]
+    return [
+        op for op in OPS if op.derivative.kind != "nondiff" and cl.float64 in op.rule.accepts and op.operands
+    ]
 
 
 # 4, 5
@@ -48,10 +50,21 @@ def shapes_of(op, dtype):
     for sample in samples_of(op, dtype):
         args, kwargs = materialise(sample, "reference")
         operands, params = op.bind(*args, **kwargs)
-        specs = [Spec(x.shape, x.dtype) if isinstance(x, Tensor) else x if x is None else Spec((), dtype, None, True) for x in operands]
+        specs = [
+            Spec(x.shape, x.dtype)
+            if isinstance(x, Tensor)
+            else x
+            if x is None
+            else Spec((), dtype, None, True)
+            for x in operands
+        ]
         result = op.rule(op, specs, params)
         several = isinstance(result, tuple) and not isinstance(result, Spec)
-        yield [s.shape for s in specs if s is not None], [r.shape for r in (result if several else [result])], params
+        yield (
+            [s.shape for s in specs if s is not None],
+            [r.shape for r in (result if several else [result])],
+            params,
+        )
 
 
 def dtype_of(op):
@@ -90,7 +103,9 @@ def flat(x):
     return ops.reshape(x, (-1,)).tolist() if x.size else []
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.leading and op.kind != "elementwise"], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS if op.leading and op.kind != "elementwise"], ids=lambda op: op.name
+)
 def test_an_op_that_says_so_takes_any_leading_axes(op, base):
     dtype = dtype_of(op)
     for sample in samples_of(op, dtype):
@@ -106,7 +121,9 @@ def test_an_op_that_says_so_takes_any_leading_axes(op, base):
 
 def test_every_op_has_a_kind_and_composites_have_one_too():
     assert {op.kind for op in OPS} == set(KINDS)
-    assert {"elementwise", "reduce", "movement", "contract", "index", "scan", "random", "opaque"} <= set(KINDS)
+    assert {"elementwise", "reduce", "movement", "contract", "index", "scan", "random", "opaque"} <= set(
+        KINDS
+    )
 
 
 def canonical(name, value):
@@ -123,14 +140,23 @@ def canonical(name, value):
     return True
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.operands and not op.data_dependent], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS if op.operands and not op.data_dependent], ids=lambda op: op.name
+)
 def test_each_op_is_one_node_with_its_parameters_in_canonical_form(op, base):
     """Composites too: a wrapper that has a rule for one sees it whole."""
     dtype = dtype_of(op)
     recorder = Recorder(base)
     for sample in samples_of(op, dtype):
         args, kwargs = materialise(sample, base)
-        args = [recorder.lift(a) if isinstance(a, Tensor) else [recorder.lift(x) for x in a] if isinstance(a, list | tuple) and a and isinstance(a[0], Tensor) else a for a in args]
+        args = [
+            recorder.lift(a)
+            if isinstance(a, Tensor)
+            else [recorder.lift(x) for x in a]
+            if isinstance(a, list | tuple) and a and isinstance(a[0], Tensor)
+            else a
+            for a in args
+        ]
         op.fn(*args, **kwargs)
     recorded = [entry for entry in recorder.program if entry[0] is op]
     assert recorded, "the op itself must be recorded, as one node"
@@ -158,7 +184,12 @@ def test_derivative_rules_never_read_values(op, base):
                 variables.append(x.requires_grad_())
             return x
 
-        args = [[traced(x) for x in a] if isinstance(a, list | tuple) and a and isinstance(a[0], Tensor) else traced(a) for a in args]
+        args = [
+            [traced(x) for x in a]
+            if isinstance(a, list | tuple) and a and isinstance(a[0], Tensor)
+            else traced(a)
+            for a in args
+        ]
         result = op.fn(*args, **kwargs)
         with activate(recorder):
             for y in result if isinstance(result, tuple | list) else [result]:
@@ -211,7 +242,9 @@ def test_partials_are_readable_apart_from_unbroadcasting():
 # 7, 8
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.derivative.kind == "nondiff" and op.operands], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS if op.derivative.kind == "nondiff" and op.operands], ids=lambda op: op.name
+)
 def test_an_op_without_derivative_never_records(op, base):
     dtype = dtype_of(op)
     for sample in samples_of(op, dtype):
@@ -270,10 +303,18 @@ class Size(int):
 
 
 def symbolic(x, dtype):
-    return Spec(tuple(map(Size, x.shape)), x.dtype) if isinstance(x, Tensor) else x if x is None else Spec((), dtype, None, True)
+    return (
+        Spec(tuple(map(Size, x.shape)), x.dtype)
+        if isinstance(x, Tensor)
+        else x
+        if x is None
+        else Spec((), dtype, None, True)
+    )
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op.operands and not op.data_dependent], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in OPS if op.operands and not op.data_dependent], ids=lambda op: op.name
+)
 def test_rules_use_integer_arithmetic(op, base):
     dtype = dtype_of(op)
     for sample in samples_of(op, dtype):
@@ -291,7 +332,9 @@ def test_a_symbolic_size_comes_through():
     assert isinstance(spec.shape[0], Size)
     spec = BY_NAME["matmul"].rule(BY_NAME["matmul"], [Spec((n, 3), cl.float32), Spec((3, 4), cl.float32)], {})
     assert isinstance(spec.shape[0], Size) and spec.shape[1] == 4
-    spec = BY_NAME["sum"].rule(BY_NAME["sum"], [Spec((n, 3), cl.float32)], {"axis": (-1,), "dtype": cl.float32, "keepdims": False})
+    spec = BY_NAME["sum"].rule(
+        BY_NAME["sum"], [Spec((n, 3), cl.float32)], {"axis": (-1,), "dtype": cl.float32, "keepdims": False}
+    )
     assert isinstance(spec.shape[0], Size)
 
 

@@ -103,10 +103,14 @@ def test_the_grad_flag_belongs_to_a_level(base):
         return ops.mse_loss(ops.linear(ops.layer_norm(ops.matmul(x, a)), w2.mT), target)
 
     through_a_walk = cl.grad(lambda a: vmap(lambda x: steepness(x, a))([xs]).sum())(w1)
-    expected = sum((cl.grad(lambda a, i=i: steepness(xs[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2))
+    expected = sum(
+        (cl.grad(lambda a, i=i: steepness(xs[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2)
+    )
     assert through_a_walk.tolist() == nested(expected.tolist())
     through_a_body = cl.grad(lambda a: vmap(lambda x, target: loss(x, target, a))([xs], [targets]).sum())(w1)
-    expected = sum((cl.grad(lambda a, i=i: loss(xs[i], targets[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2))
+    expected = sum(
+        (cl.grad(lambda a, i=i: loss(xs[i], targets[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2)
+    )
     assert through_a_body.tolist() == nested(expected.tolist())
 
 
@@ -120,7 +124,9 @@ def test_rebinding_is_logged(base):
     x[0] = 5.0
     concrete = t([1.0, 2.0])
     concrete += x
-    assert [logged is tensor for (logged, _), tensor in zip(recorder.rebinds, (x, x, concrete), strict=True)] == [True, True, True]
+    assert [
+        logged is tensor for (logged, _), tensor in zip(recorder.rebinds, (x, x, concrete), strict=True)
+    ] == [True, True, True]
 
 
 def on(recorder, values):
@@ -169,7 +175,12 @@ def test_every_step_of_an_optimizer_is_the_same_program(kind, base):
             optimizer.param_groups[0]["lr"] = rate
             start = len(recorder.program)
             optimizer.step()
-            programs.append([(op.name, [v if mark == "scalar" else mark for mark, v in operands], params) for op, _, operands, params, _ in recorder.program[start:]])
+            programs.append(
+                [
+                    (op.name, [v if mark == "scalar" else mark for mark, v in operands], params)
+                    for op, _, operands, params, _ in recorder.program[start:]
+                ]
+            )
     assert programs[1] and programs[1] == programs[2] == programs[3]
 
 
@@ -208,7 +219,10 @@ def test_random_ops_are_pure_and_the_generator_advances_by_the_shape(base):
     assert advance[2][1] == ("scalar", 4)
     key, counter = random.Generator(7).key, random.Generator(7).counter
     again = [ops.random_bits(key, counter, shape=(4,), dtype=cl.uint32).tolist() for _ in range(2)]
-    assert again[0] == again[1] and first.tolist() == random.uniform((3, 5), generator=random.Generator(7)).tolist()
+    assert (
+        again[0] == again[1]
+        and first.tolist() == random.uniform((3, 5), generator=random.Generator(7)).tolist()
+    )
 
 
 # 12
@@ -217,7 +231,16 @@ def test_random_ops_are_pure_and_the_generator_advances_by_the_shape(base):
 def test_reading_a_value_has_one_door(base):
     recorder = Recorder(base)
     x = recorder.input(t(1.0))
-    for read in (bool, int, float, lambda v: v.item(), lambda v: v.tolist(), lambda v: v.numpy(), lambda v: v.__array__(), "{:.2f}".format):
+    for read in (
+        bool,
+        int,
+        float,
+        lambda v: v.item(),
+        lambda v: v.tolist(),
+        lambda v: v.numpy(),
+        lambda v: v.__array__(),
+        "{:.2f}".format,
+    ):
         with pytest.raises(cl.BackendError, match="a value was read while tracing"):
             read(x)
     assert repr(x) == str(x) == "Tensor(<recorder float64[]>)"  # printing needs none

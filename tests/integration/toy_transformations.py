@@ -46,11 +46,24 @@ class Recorder(Backend):
     def find(self, op: Any, dtype: Any) -> Any:
         def kernel(*operands: Any, **params: Any) -> Any:
             if op.data_dependent:
-                raise err.BackendError(f"{op.name}: the shape of its result depends on values, which are not known while tracing")
-            specs = [o if o is None else Spec((), type(o), None, True) if isinstance(o, SCALARS) else Spec(o.shape, o.dtype) for o in operands]
+                raise err.BackendError(
+                    f"{op.name}: the shape of its result depends on values, which are not known while tracing"
+                )
+            specs = [
+                o
+                if o is None
+                else Spec((), type(o), None, True)
+                if isinstance(o, SCALARS)
+                else Spec(o.shape, o.dtype)
+                for o in operands
+            ]
             specs = [s if s is None or not s.weak else Spec((), dtype, None, True) for s in specs]
             result = op.rule(op, specs, params)
-            outputs = tuple(self.new(s) for s in result) if isinstance(result, tuple) and not isinstance(result, Spec) else self.new(result)
+            outputs = (
+                tuple(self.new(s) for s in result)
+                if isinstance(result, tuple) and not isinstance(result, Spec)
+                else self.new(result)
+            )
             inputs = [o if isinstance(o, SCALARS) else o.number for o in operands]
             marks = ["scalar" if isinstance(o, SCALARS) else "array" for o in operands]
             self.program.append((op, dtype, list(zip(marks, inputs, strict=True)), params, outputs))
@@ -78,7 +91,9 @@ class Recorder(Backend):
         for op, dtype, operands, params, outputs in self.program:
             arrays = [v if mark == "scalar" else values[v] for mark, v in operands]
             result = self.base.tables[dtype][op.index](*arrays, **params)
-            for o, r in zip(outputs, result, strict=True) if isinstance(outputs, tuple) else [(outputs, result)]:
+            for o, r in (
+                zip(outputs, result, strict=True) if isinstance(outputs, tuple) else [(outputs, result)]
+            ):
                 values[o.number] = r
         return values[output.number]
 
@@ -108,7 +123,9 @@ class Batcher(Backend):
         def kernel(*operands: Any, **params: Any) -> Any:
             arrays = [o for o in operands if isinstance(o, Batched)]
             if not any(a.batched for a in arrays):
-                return self.out(reissue(op, [getattr(o, "tensor", o) for o in operands], params, self.base), False)
+                return self.out(
+                    reissue(op, [getattr(o, "tensor", o) for o in operands], params, self.base), False
+                )
             ndim = max(len(a.shape) for a in arrays)
             aligned = [self.align(o, ndim) if isinstance(o, Batched) else o for o in operands]
             plain = [getattr(o, "tensor", o) for o in operands]
@@ -123,9 +140,15 @@ class Batcher(Backend):
                 x = plain[0] if op.name == "reshape" else self.align(operands[0], len(inner))
                 return self.out(reissue(op, [x], {"shape": (self.size, *inner)}), True)
             if op.name == "permute_dims":
-                return self.out(reissue(op, plain, {"axes": (-len(params["axes"]) - 1, *params["axes"])}), True)
+                return self.out(
+                    reissue(op, plain, {"axes": (-len(params["axes"]) - 1, *params["axes"])}), True
+                )
             if op.name == "strided_slice":
-                more = {"start": (0, *params["start"]), "size": (self.size, *params["size"]), "step": (1, *params["step"])}
+                more = {
+                    "start": (0, *params["start"]),
+                    "size": (self.size, *params["size"]),
+                    "step": (1, *params["step"]),
+                }
                 return self.out(reissue(op, plain, more), True)
             if not op.primitive:
                 return decomposed(op, self)(*operands, **params)
@@ -142,7 +165,11 @@ class Batcher(Backend):
         return ops.reshape(array.tensor, (self.size, *(1,) * (ndim - len(array.shape)), *array.shape))
 
     def out(self, result: Any, batched: bool) -> Any:
-        return tuple(Batched(r, batched) for r in result) if isinstance(result, tuple) else Batched(result, batched)
+        return (
+            tuple(Batched(r, batched) for r in result)
+            if isinstance(result, tuple)
+            else Batched(result, batched)
+        )
 
 
 def vmap(fn: Any) -> Any:
@@ -159,7 +186,11 @@ def vmap(fn: Any) -> Any:
             if not isinstance(y._data, Batched):
                 return y
             t = y._data.tensor
-            return t if y._data.batched else ops.broadcast_to(ops.reshape(t, (1, *t.shape)), (batcher.size, *t.shape))
+            return (
+                t
+                if y._data.batched
+                else ops.broadcast_to(ops.reshape(t, (1, *t.shape)), (batcher.size, *t.shape))
+            )
 
         return tuple(map(outside, result)) if isinstance(result, tuple) else outside(result)
 

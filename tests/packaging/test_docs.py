@@ -71,7 +71,9 @@ def test_every_field_of_the_declaration_is_documented():
     assert set(documented) == {field.name for field in dataclasses.fields(BackendInfo)}
 
 
-@pytest.mark.parametrize("block", blocks("plugins.md", "python"), ids=["declaration", "operation", "profiler"])
+@pytest.mark.parametrize(
+    "block", blocks("plugins.md", "python"), ids=["declaration", "operation", "profiler"]
+)
 def test_examples_run(block):
     module = types.ModuleType("example")
     exec(compile(block, "docs/plugins.md", "exec"), vars(module))
@@ -83,7 +85,10 @@ def test_the_kernel_page_lists_every_primitive_under_its_signature(root):
     from corelib.op import OPS
 
     page = (root / "docs" / "kernels.md").read_text(encoding="utf-8")
-    listed = re.findall(r"`(\w+\([^`]*\))`", "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `")))
+    listed = re.findall(
+        r"`(\w+\([^`]*\))`",
+        "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `")),
+    )
     expected = []
     for op in (op for op in OPS if op.primitive and "/corelib/ops/" in op.where):
         operands = [f"*{o}" if op.variadic and o == op.operands[-1] else o for o in op.operands]

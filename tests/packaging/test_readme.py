@@ -40,7 +40,9 @@ def test_every_target_is_explained(root):
 
 
 def test_every_python_example_of_the_readme_runs(root):
-    blocks = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert len(blocks) >= 5
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})

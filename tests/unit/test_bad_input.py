@@ -18,7 +18,7 @@ NAMES = sorted(
 NO_TENSORS = {"list": [1.0, 2.0], "str": "text", "None": None, "array": np.ones(2), "object": object()}
 NO_VALUES = {"object": object(), "str": "nonsense", "list": [1.5]}
 OPERANDS = ("Tensor", "Array", "Sequence[Tensor")
-ALWAYS_RIGHT = ("bool", "Copy")  # truth is asked of anything, and copying is up to the backend
+ALWAYS_RIGHT = ("bool", "Copy", "Stable")  # truth is asked of anything, and copying is up to the backend
 
 
 def parameters(name):

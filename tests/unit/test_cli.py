@@ -131,10 +131,16 @@ def test_explain_a_function_that_is_no_op_itself(capsys):
 def test_explain_the_op_of_a_plugin(tmp_path):
     """The guide's example, found through its entry point with nothing imported before, and tried by the conformance suite."""
     (tmp_path / "planted-1.0.dist-info").mkdir()
-    (tmp_path / "planted-1.0.dist-info" / "entry_points.txt").write_text("[corelib.plugins]\nplanted = planted\n")
-    (tmp_path / "planted-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
+    (tmp_path / "planted-1.0.dist-info" / "entry_points.txt").write_text(
+        "[corelib.plugins]\nplanted = planted\n"
+    )
+    (tmp_path / "planted-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n"
+    )
     guide = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n((?:(?!^```).)*?def declare_ops.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(
+        r"^```python\n((?:(?!^```).)*?def declare_ops.*?)^```", guide, re.MULTILINE | re.DOTALL
+    )
     (tmp_path / "planted.py").write_text(example)
     found = run(sys.executable, "-m", "corelib", "explain", "lisht", PYTHONPATH=str(tmp_path))
     assert found.returncode == 0, found.stderr
@@ -145,7 +151,9 @@ def test_explain_the_op_of_a_plugin(tmp_path):
     assert facts["derivative"] == "through the body: each op in it has its own"
     assert facts["composes to"] == "tanh, multiply"
     assert columns(text, "backend")["reference"][1] == "composed"
-    tried = run(sys.executable, "-m", "corelib", "conformance", "reference", "--op", "lisht", PYTHONPATH=str(tmp_path))
+    tried = run(
+        sys.executable, "-m", "corelib", "conformance", "reference", "--op", "lisht", PYTHONPATH=str(tmp_path)
+    )
     assert tried.returncode == 0
     assert "52 passed" in tried.stdout
 
@@ -238,7 +246,8 @@ def test_conformance_without_a_name_tries_every_usable_backend_and_names_the_oth
     out = capsys.readouterr().out
     for status in backends():
         assert (
-            f"{status.name} against reference" in out or f"{status.name}: not tried: {support.why(status)}" in out
+            f"{status.name} against reference" in out
+            or f"{status.name}: not tried: {support.why(status)}" in out
         )
 
 
@@ -349,7 +358,9 @@ def test_output_that_is_piped_has_no_control_characters():
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", found.stdout + found.stderr)
 
 
-@pytest.mark.parametrize("command", [["backends"], ["explain", "matmul"], ["explain", "einsum"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["backends"], ["explain", "matmul"], ["explain", "einsum"]], ids=" ".join
+)
 def test_on_a_narrow_terminal_lines_are_folded_between_words(command):
     narrow = on_a_terminal(80, sys.executable, "-m", "corelib", *command)
     assert max(map(len, narrow)) <= 80

@@ -346,7 +346,9 @@ def test_small_draws_wait_for_the_compiled_loop_no_longer_than_it_takes_to_load(
     used: list[str] = []
     monkeypatch.setattr(random, "_small_draws", itertools.count())
     monkeypatch.setattr(random, "philox", lambda *args: used.append("numpy") or np.zeros(4, np.uint32))
-    monkeypatch.setattr(random, "philox_native", lambda *args: used.append("compiled") or np.zeros(4, np.uint32))
+    monkeypatch.setattr(
+        random, "philox_native", lambda *args: used.append("compiled") or np.zeros(4, np.uint32)
+    )
     monkeypatch.setattr(native, "loaded", lambda: False)
 
     def draw() -> str:

@@ -481,7 +481,11 @@ def test_the_emulator_notices_what_a_device_would_not_forgive(device):
     x = cupy.ndarray((64,), np.float32)
     for name, arguments, message in (
         ("past_the_end", (x, np.int32(64)), "past the end"),
-        ("past_the_end", (x, np.int32(256)), "illegal address"),  # in the guard page: further out is somebody's memory
+        (
+            "past_the_end",
+            (x, np.int32(256)),
+            "illegal address",
+        ),  # in the guard page: further out is somebody's memory
         ("past_the_end", (x, 64), "argument 1 is i8, the kernel takes i4"),
         ("past_the_end", (x,), "1 arguments for 2 parameters"),
         ("divergent", (x,), "barrier divergence|deadlock"),

@@ -372,5 +372,11 @@ def test_type_checkers_see_the_methods_that_there_are():
     (cls,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor")
     (block,) = (n for n in cls.body if isinstance(n, ast.If))
     table = importlib.import_module("corelib.ops.methods")
-    attached = {*table.OPERATORS, *table.AS_THEY_ARE, *table.WITH_AXIS_FIRST, *table.WITH_SEVERAL_ARGUMENTS, "transpose"}
+    attached = {
+        *table.OPERATORS,
+        *table.AS_THEY_ARE,
+        *table.WITH_AXIS_FIRST,
+        *table.WITH_SEVERAL_ARGUMENTS,
+        "transpose",
+    }
     assert {n.target.id for n in block.body} == attached

@@ -33,7 +33,9 @@ def arrays_of(op, sample, backend):
             return cl.asarray(np.array(a.data, a.dtype.numpy).reshape(a.shape), device=backend.device)
         return type(a)(map(value, a)) if isinstance(a, list | tuple) else a
 
-    operands, params = op.bind(*[value(a) for a in sample.args], **{k: value(v) for k, v in sample.kwargs.items()})
+    operands, params = op.bind(
+        *[value(a) for a in sample.args], **{k: value(v) for k, v in sample.kwargs.items()}
+    )
     return [o._data if isinstance(o, Tensor) else o for o in operands], params
 
 

@@ -89,7 +89,9 @@ class CpuBackend(Backend):
         return array if array.flags.c_contiguous else movement.copy(array)
 
     def owns(self, array: ndarray) -> bool:
-        """Whether no other array shares this one's buffer (references to the array itself are the caller's to count)."""
+        """Whether no other array shares this one's buffer (references to the array itself are the caller's to
+        count).
+        """
         return pool.owns(array)
 
     def dlpack(self, array: ndarray) -> Any:

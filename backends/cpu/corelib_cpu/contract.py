@@ -1,9 +1,10 @@
 """Products of matrices.
 
-Small ones, integers and odd cases go to NumPy, which has OpenBLAS for floats. Larger products of floats are cut into tiles and
-run by our own team: OpenBLAS hands each of its threads a fixed part and waits for all of them, so that on a busy machine one
-product takes 20 ms instead of 0.2; ours waits for nobody. B is packed into panels of a few vectors; a unit of work is a block
-of rows of A, for which the panels pass through the cache.
+Small ones, integers and odd cases go to NumPy, which has OpenBLAS for floats. Larger products of floats are
+cut into tiles and run by our own team: OpenBLAS hands each of its threads a fixed part and waits for all of
+them, so that on a busy machine one product takes 20 ms instead of 0.2; ours waits for nobody. B is packed
+into panels of a few vectors; a unit of work is a block of rows of A, for which the panels pass through the
+cache.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PARALLEL = 1 << 19  # multiplications from which a second thread pays
 DEPTH = 512  # rows of B that pass at a time: with a panel's width, what fits into the first two caches
 BLOCK = 96  # rows of A in a unit of work, at most; a multiple of every tile's height
 
-# Words: packed B, B, columns of B, depth, bytes from row to row, from column to column, from matrix to matrix, panels.
+# Words: packed B, B, columns of B, depth, bytes from row to row, from column to column, from matrix to
+# matrix, panels.
 _PACK = """
 def kernel(lo, hi, args):
     words = at_int64(args)
@@ -44,8 +46,8 @@ def kernel(lo, hi, args):
             for j in range(count, {width}):
                 out[j] = {dtype}(0)
 """
-# Words: C, A, packed B, rows, columns, depth, bytes of A from row to row, from column to column, from matrix to matrix,
-# bytes of packed B from matrix to matrix, rows in a block, blocks in a matrix.
+# Words: C, A, packed B, rows, columns, depth, bytes of A from row to row, from column to column, from matrix
+# to matrix, bytes of packed B from matrix to matrix, rows in a block, blocks in a matrix.
 _MULTIPLY = """
 tile = matrix_tile("{dtype}", {height}, {vectors}, {lanes})
 line = matrix_tile("{dtype}", 1, {vectors}, {lanes})

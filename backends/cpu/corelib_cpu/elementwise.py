@@ -1,9 +1,10 @@
 """Element-wise kernels: families generated from one description each.
 
-A description is an expression on operands x, y and z. Below a measured number of elements a kernel is a NumPy ufunc, or a few
-of them where NumPy's semantics are not ours; above it, a compiled loop over that expression, run by the thread team.
-The loop works on rows: each operand is a run of elements (v) or one element (s) in a row and has a stride from row to row,
-which covers scalars, biases and normalisations; other layouts are cut into such parts along their first axis, or copied.
+A description is an expression on operands x, y and z. Below a measured number of elements a kernel is a NumPy
+ufunc, or a few of them where NumPy's semantics are not ours; above it, a compiled loop over that expression,
+run by the thread team. The loop works on rows: each operand is a run of elements (v) or one element (s) in a
+row and has a stride from row to row, which covers scalars, biases and normalisations; other layouts are cut
+into such parts along their first axis, or copied.
 
 Fused kernels do not belong here: they are derived from the bodies of composites.
 """
@@ -27,7 +28,9 @@ ROW = 8  # shortest row that is worth a loop of its own; shorter ones are copied
 
 
 class Expression(NamedTuple):
-    """How one element is computed, in the language of vmath.py. ``T(..)`` stands for a constant of the operands' type."""
+    """How one element is computed, in the language of vmath.py. ``T(..)`` stands for a constant of the
+    operands' type.
+    """
 
     text: str
     cost: int = 1  # against an addition, for the size of the slices and, unless it is given, the crossover
@@ -97,9 +100,11 @@ def expression(name: str, dtype: str) -> Expression | None:
 
 
 def source(text: str, dtypes: tuple[str, ...], result: str, kinds: str) -> str:
-    """The kernel of one expression; `kinds` says for each operand whether it varies (v) along a row or not (s).
+    """The kernel of one expression; `kinds` says for each operand whether it varies (v) along a row or not
+    (s).
 
-    Words: address of the result, elements in a row, then for each operand its address and its stride from row to row.
+    Words: address of the result, elements in a row, then for each operand its address and its stride from row
+    to row.
     """
     names = "xyz"[: len(kinds)]
     size = np.dtype(result).itemsize
@@ -248,7 +253,8 @@ def _stored(result: ndarray, out: ndarray | None) -> ndarray:
 
 
 def rows_of(shape: tuple[int, ...], operands: list[ndarray]) -> tuple[int, str, list[int]] | None:
-    """Length of a row, kind of each operand in it and stride between rows; None where the operands are no such rows.
+    """Length of a row, kind of each operand in it and stride between rows; None where the operands are no
+    such rows.
 
     >>> rows_of((8, 4), [np.zeros((8, 4)), np.broadcast_to(np.zeros(4), (8, 4))])
     (4, 'vv', [32, 0])
@@ -286,7 +292,7 @@ def rows_of(shape: tuple[int, ...], operands: list[ndarray]) -> tuple[int, str, 
     return columns, kinds, strides
 
 
-# --- kernels ----------------------------------------------------------------------------------------------------------
+# --- kernels ------------------------------------------------------------------------------------------------
 
 
 def unary(
@@ -397,7 +403,7 @@ def _true(x: ndarray) -> ndarray:
     return np.ones(x.shape, bool)
 
 
-# --- where NumPy's semantics are not ours -----------------------------------------------------------------------------
+# --- where NumPy's semantics are not ours -------------------------------------------------------------------
 
 
 def _maximum(x1: ndarray, x2: ndarray) -> ndarray:
@@ -433,7 +439,9 @@ def _integer_power(x1: ndarray, x2: ndarray) -> ndarray:
 
 
 def _power(x1: ndarray, x2: ndarray) -> ndarray:
-    """Squares are exact to the last bit and far cheaper; for one exponent of 1/2 NumPy takes square roots, of -0 and -inf as well."""
+    """Squares are exact to the last bit and far cheaper; for one exponent of 1/2 NumPy takes square roots, of
+    -0 and -inf as well.
+    """
     if not x2.ndim and x2 == 2:
         return np.multiply(x1, x1)
     r = np.power(x1, x2)
@@ -442,7 +450,7 @@ def _power(x1: ndarray, x2: ndarray) -> ndarray:
     return r
 
 
-# --- the ops ----------------------------------------------------------------------------------------------------------
+# --- the ops ------------------------------------------------------------------------------------------------
 
 NUMPY = {
     "negative": np.negative, "abs": np.absolute, "sign": np.sign, "bitwise_invert": np.invert, "floor": np.floor,
@@ -484,7 +492,7 @@ def make(name: str, dtype: str) -> Callable[..., ndarray]:
     return unary(small, Loop(found, (dtype,), result) if found else None, crossover)
 
 
-# --- astype -----------------------------------------------------------------------------------------------------------
+# --- astype -------------------------------------------------------------------------------------------------
 
 
 def make_astype(source_name: str) -> Callable[..., ndarray]:

@@ -1,4 +1,6 @@
-"""Reading and writing at computed places. NumPy checks bounds; scatters work on flat indices, so that the order is fixed."""
+"""Reading and writing at computed places. NumPy checks bounds; scatters work on flat indices, so that the
+order is fixed.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,9 @@ from . import native
 from .movement import copy
 from .quiet import quiet
 
-# Words: out, values, flat indices, indices, elements of a place, places along the indexed axes, bytes of a place.
-# A unit is a run of 16 columns of one group, so that no two threads write to the same element and each adds in order.
+# Words: out, values, flat indices, indices, elements of a place, places along the indexed axes, bytes of a
+# place. A unit is a run of 16 columns of one group, so that no two threads write to the same element and each
+# adds in order.
 _SCATTER_ADD = """
 def kernel(lo, hi, args):
     words = at_int64(args)
@@ -52,7 +55,9 @@ def gather(x: ndarray, /, *indices: ndarray, axis: int) -> ndarray:
 def _places(
     x: ndarray, values: ndarray, indices: tuple[ndarray, ...], axis: int
 ) -> tuple[ndarray, int, int, int]:
-    """Flat indices into the indexed axes, and the number of groups before, places along and elements behind those axes."""
+    """Flat indices into the indexed axes, and the number of groups before, places along and elements behind
+    those axes.
+    """
     first = _axis(x, axis)
     lengths = x.shape[first : first + len(indices)]
     shape = indices[0].shape

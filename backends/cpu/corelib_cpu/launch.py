@@ -1,14 +1,15 @@
 """Starts kernels: a team of threads, and the one launcher that hands it work.
 
-Every kernel is a C function ``kernel(lo, hi, args)``: it does the units of work lo <= i < hi, and `args` points to 64-bit
-words: addresses of arrays, strides, sizes. So one launcher serves all kernels, also those that are generated or written
-elsewhere. ``launch(kernel, units, chunk, out, *words)`` takes arrays and integers, lets go of the interpreter lock, cuts the
-units into chunks, and returns `out`.
+Every kernel is a C function ``kernel(lo, hi, args)``: it does the units of work lo <= i < hi, and `args`
+points to 64-bit words: addresses of arrays, strides, sizes. So one launcher serves all kernels, also those
+that are generated or written elsewhere. ``launch(kernel, units, chunk, out, *words)`` takes arrays and
+integers, lets go of the interpreter lock, cuts the units into chunks, and returns `out`.
 
-The calling thread takes chunks from the low end and the workers take them from the high end, so that in consecutive
-kernels each finds its part of the data in its own cache, and nobody waits for a worker that is slow to wake up: what it
-has not taken, the caller does. While one Python thread uses the team, others run their kernels by themselves. A forked
-child starts a team of its own. Where there are no POSIX threads the team is the caller alone.
+The calling thread takes chunks from the low end and the workers take them from the high end, so that in
+consecutive kernels each finds its part of the data in its own cache, and nobody waits for a worker that is
+slow to wake up: what it has not taken, the caller does. While one Python thread uses the team, others run
+their kernels by themselves. A forked child starts a team of its own. Where there are no POSIX threads the
+team is the caller alone.
 
 The launcher itself is compiled like a kernel; see native.py.
 """

@@ -1,8 +1,8 @@
-"""What kernels are made of besides arithmetic: typed pointers, atomics, calls, and operations that a machine has and Python
-has not.
+"""What kernels are made of besides arithmetic: typed pointers, atomics, calls, and operations that a machine
+has and Python has not.
 
-The names of this module and of vmath.py are what the source of a kernel sees. Importing it imports numba, so only the
-compiler of kernels does it.
+The names of this module and of vmath.py are what the source of a kernel sees. Importing it imports numba, so
+only the compiler of kernels does it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BYTES = {
 }  # fmt: skip
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory -------------------------------------------------------------------------------------------------
 
 
 def _pointer(name: str) -> Any:
@@ -146,7 +146,7 @@ acquire_interpreter = types.ExternalFunction("PyEval_RestoreThread", types.void(
 add_reference = types.ExternalFunction("Py_IncRef", types.void(_word))
 
 
-# --- machine operations -----------------------------------------------------------------------------------------------
+# --- machine operations -------------------------------------------------------------------------------------
 
 
 def _operation(name: str, count: int) -> Any:
@@ -239,10 +239,11 @@ to_uint8, to_uint16, to_uint32, to_uint64 = (_saturate(f"uint{b}") for b in (8, 
 
 
 def matrix_tile(element: str, rows: int, vectors: int, lanes: int) -> Any:
-    """The inner loop of a product of matrices, explicitly in vectors: a tile of C += A B stays in registers over all k.
+    """The inner loop of a product of matrices, explicitly in vectors: a tile of C += A B stays in registers
+    over all k.
 
-    ``tile(a, a_row, a_column, b, depth, c, c_row, add)``: addresses and steps in bytes; b is packed, `vectors` * `lanes`
-    elements for each k; the tile is added to C or replaces it.
+    ``tile(a, a_row, a_column, b, depth, c, c_row, add)``: addresses and steps in bytes; b is packed,
+    `vectors` * `lanes` elements for each k; the tile is added to C or replaces it.
     """
     scalar = _BYTES[element]
     size = 4 if element == "float32" else 8

@@ -1,4 +1,6 @@
-"""Shapes, regions and creation: everything that moves elements and computes nothing. Views wherever NumPy has them."""
+"""Shapes, regions and creation: everything that moves elements and computes nothing. Views wherever NumPy has
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from .quiet import guarded
 LARGE = 65536  # elements from which a transposed array is copied by our own loop
 _TILE = 256
 
-# Words: out, input, matrices' rows, columns, bytes from column to column of the input, from matrix to matrix, tiles of a matrix.
-# A unit is _TILE rows of one matrix. The rows of a column are neighbours in the input, so a tile reads and writes whole cache
-# lines: 12 ms for 16M floats where NumPy takes 100.
+# Words: out, input, matrices' rows, columns, bytes from column to column of the input, from matrix to matrix,
+# tiles of a matrix. A unit is _TILE rows of one matrix. The rows of a column are neighbours in the input, so
+# a tile reads and writes whole cache lines: 12 ms for 16M floats where NumPy takes 100.
 _TRANSPOSE = """
 def kernel(lo, hi, args):
     words = at_int64(args)
@@ -39,7 +41,9 @@ def kernel(lo, hi, args):
 
 
 def scalar(value: Any, dtype: np.dtype[Any]) -> ndarray:
-    """A Python number as an array without dimensions; what is too large for float32 becomes infinite, silently."""
+    """A Python number as an array without dimensions; what is too large for float32 becomes infinite,
+    silently.
+    """
     return guarded(np.asarray, value, dtype)
 
 

@@ -1,8 +1,9 @@
 """Compiles kernels once per machine: Python source in, address of machine code out.
 
-A kernel is the source text of a Python function over 64-bit integers. numba turns it into LLVM IR, LLVM into an object
-file, and the object file is kept on disk under a hash of everything that it depends on. A later process loads it in
-about a millisecond and never imports numba, which alone takes 130 ms, or compiles, which takes 70 ms.
+A kernel is the source text of a Python function over 64-bit integers. numba turns it into LLVM IR, LLVM into
+an object file, and the object file is kept on disk under a hash of everything that it depends on. A later
+process loads it in about a millisecond and never imports numba, which alone takes 130 ms, or compiles, which
+takes 70 ms.
 
 This module knows nothing about arrays, operations or threads.
 """
@@ -86,7 +87,8 @@ def _engine() -> tuple[Any, Any]:
         cpu=name, features=features, opt=3, jit=True
     )
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
-    # Worker threads run this code until the process ends, so the engine must outlive the interpreter's shutdown.
+    # Worker threads run this code until the process ends, so the engine must outlive the interpreter's
+    # shutdown.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     return target, engine
 
@@ -114,7 +116,8 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     """Address of the machine code of function `name` in `source`.
 
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
-    `corelib_cpu.machine` and `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo, hi, args)``.
+    `corelib_cpu.machine` and `corelib_cpu.vmath`. The default is the signature of every kernel, ``kernel(lo,
+    hi, args)``.
     """
     key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[
         :40

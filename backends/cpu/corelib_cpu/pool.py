@@ -1,8 +1,9 @@
 """Output buffers that are used again.
 
-A fresh large array costs a page fault per 4 KB, more than most kernels cost: 16M additions take 3.6 ms into a used
-buffer and 6.8 ms into a fresh one. A raw byte array is free when nothing but the pool refers to it: the array made on it,
-and every view of that array, holds a reference to the raw array, not to each other (NumPy collapses chains of bases).
+A fresh large array costs a page fault per 4 KB, more than most kernels cost: 16M additions take 3.6 ms into a
+used buffer and 6.8 ms into a fresh one. A raw byte array is free when nothing but the pool refers to it: the
+array made on it, and every view of that array, holds a reference to the raw array, not to each other (NumPy
+collapses chains of bases).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def _references(raws: list[ndarray]) -> int:
     return count
 
 
-_FREE = _references([np.empty(0, np.uint8)])  # the list, the loop's name, the argument: as this Python counts them
+# the list, the loop's name, the argument: as this Python counts them
+_FREE = _references([np.empty(0, np.uint8)])
 
 
 def limit() -> int:
@@ -52,8 +54,8 @@ def limit() -> int:
 def empty(shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
     """An uninitialised C-contiguous array of `size` bytes, on a reused buffer where there is one.
 
-    No lock is needed here: whoever looks at a raw array holds a reference to it, so two who look at the same one both see
-    that it is taken.
+    No lock is needed here: whoever looks at a raw array holds a reference to it, so two who look at the same
+    one both see that it is taken.
     """
     if size < SMALLEST:
         return np.empty(shape, dtype)
@@ -115,7 +117,8 @@ def _base_references(array: ndarray) -> int:
 
 
 _sample = [np.empty(64, np.uint8)]
-_OWNED = _base_references(ndarray(64, np.uint8, _sample[0]))  # the pool's list, and one array on the raw array
+# the pool's list, and one array on the raw array
+_OWNED = _base_references(ndarray(64, np.uint8, _sample[0]))
 
 
 def owns(array: ndarray) -> bool:

@@ -1,8 +1,8 @@
 """Calls NumPy without its floating-point warnings, and without touching the caller's settings.
 
-NumPy keeps its error state in a context variable, so a call inside a context of our own, where everything is ignored,
-costs 20 ns; ``numpy.errstate`` costs 800. A context can be entered by one thread at a time: whoever comes second, which
-happens only while NumPy has let go of the interpreter lock, uses a new one.
+NumPy keeps its error state in a context variable, so a call inside a context of our own, where everything is
+ignored, costs 20 ns; ``numpy.errstate`` costs 800. A context can be entered by one thread at a time: whoever
+comes second, which happens only while NumPy has let go of the interpreter lock, uses a new one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def quiet(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any
 
 
 class Scalars:
-    """Python numbers as arrays of one dtype without dimensions: converting one costs more than the kernel (190 ns)."""
+    """Python numbers as arrays of one dtype without dimensions: converting one costs more than the kernel
+    (190 ns).
+    """
 
     __slots__ = ("_dtype", "_known")
 

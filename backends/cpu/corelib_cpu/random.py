@@ -1,6 +1,7 @@
 """Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
-Element i depends on the key, the counter and i alone: every thread count, and every other backend, gives the same bits.
+Element i depends on the key, the counter and i alone: every thread count, and every other backend, gives the
+same bits.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from numpy import ndarray
 from . import launch as team
 from . import native, pool
 
-# The compiled loop takes 3 us for a small draw and NumPy's hundred steps 57, but loading compiled code takes 20 ms, and compiling
-# it once per machine a second: a program that draws little and loads none for anything else is not made to wait.
+# The compiled loop takes 3 us for a small draw and NumPy's hundred steps 57, but loading compiled code takes
+# 20 ms, and compiling it once per machine a second: a program that draws little and loads none for anything
+# else is not made to wait.
 LARGE = 4096  # words for which it is loaded at once
 PATIENCE = 256  # small draws after which it is loaded for them
 _small_draws = itertools.count()

@@ -1,11 +1,12 @@
 """Reductions and cumulative sums.
 
-Small arrays go to NumPy. Large C-contiguous ones are seen as blocks (groups, rows, columns) whose rows are reduced: axis -1
-is the case columns = 1, axis 0 the case groups = 1, and other sets of axes are taken one run of axes after the other, from
-the last. Partial results are cut at places that depend on the shape alone, so the number of threads never shows.
+Small arrays go to NumPy. Large C-contiguous ones are seen as blocks (groups, rows, columns) whose rows are
+reduced: axis -1 is the case columns = 1, axis 0 the case groups = 1, and other sets of axes are taken one run
+of axes after the other, from the last. Partial results are cut at places that depend on the shape alone, so
+the number of threads never shows.
 
-Sums of float32 add eight elements at a time and accumulate those in float64, at the speed of float32: the error is that of
-four roundings, whatever the length.
+Sums of float32 add eight elements at a time and accumulate those in float64, at the speed of float32: the
+error is that of four roundings, whatever the length.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ ROWS = 128  # rows of one partial result otherwise
 SUM, MAX, MIN = ("T(0)", "s + x"), ("T(-inf)", "maximum(s, x)"), ("T(inf)", "minimum(s, x)")
 _INTEGER_MAX, _INTEGER_MIN = ("LOWEST", "x if x > s else s"), ("HIGHEST", "x if x < s else s")
 
-# Words: result, input, rows in a group, rows in a part, parts in a group, [columns]. A unit is a part of a group.
+# Words: result, input, rows in a group, rows in a part, parts in a group, [columns]. A unit is a part of a
+# group.
 _COMBINE_SOURCE = """
 @register_jitable({options})
 def combine(s, x):
@@ -128,7 +130,9 @@ class Reduction:
         self._row = self._column = 0
 
     def __call__(self, x: ndarray, axes: tuple[int, ...]) -> ndarray:
-        """Reduces a large C-contiguous array over a non-empty set of axes (negative, sorted); they are dropped."""
+        """Reduces a large C-contiguous array over a non-empty set of axes (negative, sorted); they are
+        dropped.
+        """
         shape = list(x.shape)
         while axes:
             last = axes[-1]
@@ -155,7 +159,8 @@ class Reduction:
         if rows == 1:
             return x.reshape(groups, columns)
         if columns == 1:
-            # Few long rows are cut into parts, so that every thread gets some; the cut depends on the shape alone.
+            # Few long rows are cut into parts, so that every thread gets some; the cut depends on the shape
+            # alone.
             size = (
                 rows
                 if groups >= 64

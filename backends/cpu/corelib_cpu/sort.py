@@ -10,7 +10,8 @@ from numpy import ndarray
 
 def sort(x: ndarray, /, *, axis: int, descending: bool) -> ndarray:
     if x.dtype.kind == "f":
-        # A stable sort of the reversed array, reversed: what compares equal (zeros of both signs) keeps its order.
+        # A stable sort of the reversed array, reversed: what compares equal (zeros of both signs) keeps its
+        # order.
         return (
             np.flip(np.sort(np.flip(x, axis), axis, "stable"), axis)
             if descending

@@ -1,10 +1,11 @@
 """Vector mathematics: functions of one element that the compiled loops are built on.
 
-No function has a branch that LLVM could not turn into a selection, so that a plain loop over it becomes vector code of
-whatever width the machine has. Constants are literals of the element's type: a double that slips in would halve the width.
+No function has a branch that LLVM could not turn into a selection, so that a plain loop over it becomes
+vector code of whatever width the machine has. Constants are literals of the element's type: a double that
+slips in would halve the width.
 
-Polynomials are near-minimax fits (float32: weighted least squares iterated after Lawson; float64: interpolation at Chebyshev
-nodes); ``tests/unit/test_cpu_vmath.py`` measures them.
+Polynomials are near-minimax fits (float32: weighted least squares iterated after Lawson; float64:
+interpolation at Chebyshev nodes); ``tests/unit/test_cpu_vmath.py`` measures them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .machine import (
     nan,
 )  # fmt: skip
 
-# --- float32 ----------------------------------------------------------------------------------------------------------
+# --- float32 ------------------------------------------------------------------------------------------------
 
 _F = np.float32
 LOG2E_F, MAGIC_F, LN2_HI_F, LN2_LO_F = (
@@ -141,7 +142,7 @@ def remainder_float32(x, y):
     return float32(remainder_float64(float64(x), float64(y)))
 
 
-# --- float64 ----------------------------------------------------------------------------------------------------------
+# --- float64 ------------------------------------------------------------------------------------------------
 
 LOG2E_D, MAGIC_D, MAGIC_BITS_D = 1.4426950408889634, 6755399441055744.0, 0x4338000000000000
 LN2_HI_D, LN2_LO_D = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -219,7 +220,7 @@ def remainder_float64(x, y):
     return copysign(0.0, y) if m == 0.0 else (m + y if (y < 0.0) != (m < 0.0) else m)
 
 
-# --- every type -------------------------------------------------------------------------------------------------------
+# --- every type ---------------------------------------------------------------------------------------------
 
 
 @register_jitable

@@ -1,4 +1,6 @@
-"""The `cuda` backend: whether it can be used, its devices, transfers and memory. The kernels are in the modules beside."""
+"""The `cuda` backend: whether it can be used, its devices, transfers and memory. The kernels are in the
+modules beside.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ class CudaBackend(Backend):
         return None if kernel is None else self._here(kernel)
 
     def describe(self) -> str:
-        """Name, compute capability and memory, as in "NVIDIA H200, compute capability 9.0, 139 GiB" on that device."""
+        """Name, compute capability and memory, as in "NVIDIA H200, compute capability 9.0, 139 GiB" on that
+        device.
+        """
         properties = cupy().cuda.runtime.getDeviceProperties(self.index)
         name = properties["name"]
         name = name.decode() if isinstance(name, bytes) else name
@@ -122,7 +126,9 @@ class CudaBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- memory
 
     def owns(self, array: Any) -> bool:
-        """A dense array with memory of CuPy's pool to itself; an import through DLPack is the exporter's as well."""
+        """A dense array with memory of CuPy's pool to itself; an import through DLPack is the exporter's as
+        well.
+        """
         return (
             array.base is None
             and array.flags.c_contiguous

@@ -1,4 +1,6 @@
-"""Products of matrices: cuBLAS for floating dtypes, in their own precision; a kernel of ours for integers (matmul.cu)."""
+"""Products of matrices: cuBLAS for floating dtypes, in their own precision; a kernel of ours for integers
+(matmul.cu).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The element-wise family: one line per op says what it computes; everything else is derived from that line.
 
-For a call the operands' forms are looked at: arrays (``a``) or Python scalars (``v``), dense or of any layout, indices
-of 32 bits or of 64. Each combination is an entry point of its own, compiled when it is met first.
+For a call the operands' forms are looked at: arrays (``a``) or Python scalars (``v``), dense or of any
+layout, indices of 32 bits or of 64. Each combination is an entry point of its own, compiled when it is met
+first.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ INDEX_LIMIT = 2**31  # element counts and offsets below it take the kernels with
 
 class Expression(NamedTuple):
     """C++ for one element, per kind of dtype (an absent kind is not accepted). ``x1 x2 x3`` are the operands;
-    ``{T}`` is their type, ``{W}`` its unsigned word (integers are computed there, where overflow wraps), ``{f}`` the
-    suffix of the C library's functions. ``x`` alone hands the operand through, without a kernel.
+    ``{T}`` is their type, ``{W}`` its unsigned word (integers are computed there, where overflow wraps),
+    ``{f}`` the suffix of the C library's functions. ``x`` alone hands the operand through, without a kernel.
     """
 
     floating: str | None = None
@@ -119,8 +120,8 @@ BINARY: dict[str, Expression] = {
 
 
 class Elementwise:
-    """One op for one combination of dtypes: ``inputs`` and ``output`` are dtype names, ``"position"`` stands for the
-    index of the element. Holds the entry points that were launched so far.
+    """One op for one combination of dtypes: ``inputs`` and ``output`` are dtype names, ``"position"`` stands
+    for the index of the element. Holds the entry points that were launched so far.
     """
 
     def __init__(self, name: str, inputs: tuple[str, ...], output: str, expression: str) -> None:
@@ -158,7 +159,8 @@ class Elementwise:
             last = f", const __grid_constant__ Layout<{index}, {len(types)}> layout"
             call = f"strided<Op, {self.output}>(out, n, layout, Places<{places}>{{}}, {', '.join(operands)})"
         parameters += [f"{self.output}* out", f"{index} n"]
-        # Four blocks per multiprocessor: without that, ptxas takes so few registers for some functions that it spills.
+        # Four blocks per multiprocessor: without that, ptxas takes so few registers for some functions that
+        # it spills.
         return name, (
             f'extern "C" __global__ void __launch_bounds__({launch.THREADS}, 4) {name}({", ".join(parameters)}{last}) {{ '
             f"struct Op {{ static INLINE {self.output} apply({operation}) {{ return {self.expression}; }} }}; {call}; }}"
@@ -242,7 +244,9 @@ class Elementwise:
 
 
 def packed_layout(sizes: list[int], strides: list[list[int]], bits: int) -> Any:
-    """``struct Layout`` of elementwise.cu, as NumPy's array of one element: how CuPy passes a struct by value."""
+    """``struct Layout`` of elementwise.cu, as NumPy's array of one element: how CuPy passes a struct by
+    value.
+    """
     word = np.dtype(f"i{bits // 8}")
     dtype = np.dtype(
         [
@@ -286,7 +290,9 @@ def full_kernel(dtype: str) -> Elementwise:
 
 
 def arange_kernel(dtype: str, kind: str) -> Elementwise:
-    """start + i * step: integers modulo 2^64, then to the dtype; floating ones as Python computes them, then rounded."""
+    """start + i * step: integers modulo 2^64, then to the dtype; floating ones as Python computes them, then
+    rounded.
+    """
     if kind == "float":
         return Elementwise(
             "arange",

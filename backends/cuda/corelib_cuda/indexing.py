@@ -1,6 +1,8 @@
-"""Gathering and scattering: checked indices, results that do not depend on the order of threads. Kernels: index.cu.
+"""Gathering and scattering: checked indices, results that do not depend on the order of threads. Kernels:
+index.cu.
 
-Indices out of range raise, which needs one number back from the device: these ops wait for the work before them.
+Indices out of range raise, which needs one number back from the device: these ops wait for the work before
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from .launch import cupy
 from .movement import arange, fill
 from .reduce import reduction
 
-# The linear index so far (x1), a further index (x2) along an axis of x3 places; -1 once any index is out of range.
+# The linear index so far (x1), a further index (x2) along an axis of x3 places; -1 once any index is out of
+# range.
 linear_index = Elementwise(
     "linear_index",
     ("int64", "int64", "int64"),

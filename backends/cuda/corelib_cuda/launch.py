@@ -1,8 +1,8 @@
 """Sources to loaded functions: assemble, compile once, keep on disk, load per device, launch.
 
-A kernel is an entry point in a source that is made of a ``.cu`` file beside this module and a few generated lines. It is
-compiled at its first launch (tens of milliseconds) and found on disk ever after. This module, `device()` and `cupy()`
-included, is the only one that knows how CuPy is reached.
+A kernel is an entry point in a source that is made of a ``.cu`` file beside this module and a few generated
+lines. It is compiled at its first launch (tens of milliseconds) and found on disk ever after. This module,
+`device()` and `cupy()` included, is the only one that knows how CuPy is reached.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class Kernel:
 
 
 def blocks_for(threads: int, block: int = THREADS) -> tuple[int]:
-    """The grid with at least ``threads`` threads, or the largest there is: such kernels walk on by themselves."""
+    """The grid with at least ``threads`` threads, or the largest there is: such kernels walk on by
+    themselves.
+    """
     return (min(-(-threads // block), MAX_BLOCKS),)
 
 

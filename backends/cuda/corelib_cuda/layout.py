@@ -1,4 +1,5 @@
-"""Shapes and strides as the kernels want them: broadcast, merged, and split into what is kept and what is reduced.
+"""Shapes and strides as the kernels want them: broadcast, merged, and split into what is kept and what is
+reduced.
 
 Pure arithmetic on tuples; knows neither CuPy nor kernels. Strides are in elements.
 """
@@ -31,8 +32,9 @@ def broadcast_strides(shape: tuple[int, ...], strides: Sequence[int], target: tu
 
 
 def merge(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """Sizes and strides (one list per operand), innermost first, with the fewest dimensions that visit the same
-    places in the same order: dimensions of size 1 go, neighbours that every operand walks through evenly become one.
+    """Sizes and strides (one list per operand), innermost first, with the fewest dimensions that visit the
+    same places in the same order: dimensions of size 1 go, neighbours that every operand walks through evenly
+    become one.
     """
     sizes: list[int] = []
     merged: list[list[int]] = [[] for _ in strides]
@@ -72,9 +74,9 @@ def split(
 ) -> tuple[tuple[int, ...], tuple[int, int, int] | None]:
     """How to reduce ``axes`` (negative) of an array: (order, (outer, reduced, inner)).
 
-    ``order`` lists the axes by decreasing stride, which is the order in which a permuted dense array lies in memory. If
-    the array is dense in that order and the reduced axes stand together in it, the triple says how to see it as
-    outer x reduced x inner; otherwise the triple is None, and the caller copies.
+    ``order`` lists the axes by decreasing stride, which is the order in which a permuted dense array lies in
+    memory. If the array is dense in that order and the reduced axes stand together in it, the triple says how
+    to see it as outer x reduced x inner; otherwise the triple is None, and the caller copies.
     """
     ndim = len(shape)
     order = tuple(sorted(range(ndim), key=lambda axis: (-abs(strides[axis]) if shape[axis] > 1 else 0, axis)))

@@ -1,7 +1,7 @@
 """Creation and movement: views where the layout allows them, CuPy's copies where it does not.
 
-CuPy's copy kernels move bits unchanged, so no number passes through arithmetic here; `full`, `arange` and `astype`, which
-compute, are kernels of our own.
+CuPy's copy kernels move bits unchanged, so no number passes through arithmetic here; `full`, `arange` and
+`astype`, which compute, are kernels of our own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CUDA C++ to machine code, by NVRTC alone: neither a driver, nor a device, nor CuPy is needed.
 
-CuPy's own compilation appends ``-ftz=true``, which flushes subnormal numbers to zero; compiling ourselves is how the
-numeric contract is kept, and how every kernel is compiled by the tests on a machine without a GPU. This module knows
-nothing of corelib's kernels.
+CuPy's own compilation appends ``-ftz=true``, which flushes subnormal numbers to zero; compiling ourselves is
+how the numeric contract is kept, and how every kernel is compiled by the tests on a machine without a GPU.
+This module knows nothing of corelib's kernels.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import re
 import sys
 from collections.abc import Sequence
 
-# All the flags there are, for production and for the tests. The last three are the defaults, spelled out because
-# the numeric contract rests on them: subnormals are kept, division and square root are correctly rounded. --fmad
-# stays on: a kernel in which a fused multiply-add would change a contracted result says so with __dmul_rn.
+# All the flags there are, for production and for the tests. The last three are the defaults, spelled out
+# because the numeric contract rests on them: subnormals are kept, division and square root are correctly
+# rounded. --fmad stays on: a kernel in which a fused multiply-add would change a contracted result says so
+# with __dmul_rn.
 FLAGS = (
     "--std=c++17",
     "--device-as-default-execution-space",
@@ -34,7 +35,8 @@ class CompilationError(RuntimeError):
 def find_library(prefer_major: int | None = None) -> str | None:
     """Path of ``libnvrtc``: from NVIDIA's wheels, a toolkit, or the system's loader, in this order.
 
-    ``prefer_major`` is the CUDA version of the driver's side (CuPy's): code of a newer compiler may be refused there.
+    ``prefer_major`` is the CUDA version of the driver's side (CuPy's): code of a newer compiler may be
+    refused there.
     """
     patterns = []
     for root in sys.path:
@@ -81,8 +83,8 @@ class Compiler:
     """One loaded ``libnvrtc``."""
 
     def __init__(self, path: str) -> None:
-        # The builtins lie beside the library and are opened by it by name: loading them first makes that work from
-        # a folder which the system's loader does not know.
+        # The builtins lie beside the library and are opened by it by name: loading them first makes that work
+        # from a folder which the system's loader does not know.
         for builtins in glob.glob(os.path.join(os.path.dirname(path), "libnvrtc-builtins.so.*")):
             ctypes.CDLL(builtins, mode=ctypes.RTLD_GLOBAL)
         self.path = path
@@ -102,7 +104,9 @@ class Compiler:
             raise CompilationError(f"NVRTC: {self._library.nvrtcGetErrorString(status).decode()}")
 
     def target(self, capability: int) -> tuple[str, str]:
-        """(flag, kind of image) for a device: machine code for itself, or else PTX which its driver will translate."""
+        """(flag, kind of image) for a device: machine code for itself, or else PTX which its driver will
+        translate.
+        """
         if capability in self.architectures:
             return f"--gpu-architecture=sm_{capability}", "CUBIN"
         older = [a for a in self.architectures if a < capability]

@@ -1,5 +1,5 @@
-"""Sorting and scans. Every order is taken from unsigned keys (`sort_key` in elementwise.cu), which settle NaN, the zeros and
-the direction, so that one stable ascending sort, CuPy's, serves all.
+"""Sorting and scans. Every order is taken from unsigned keys (`sort_key` in elementwise.cu), which settle
+NaN, the zeros and the direction, so that one stable ascending sort, CuPy's, serves all.
 """
 
 from __future__ import annotations

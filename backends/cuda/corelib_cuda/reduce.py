@@ -1,8 +1,8 @@
 """Reductions: sum prod max min any all argmax argmin over any axes.
 
-The array is brought to the form outer x length x inner, dense, which most calls are already (a permuted array counts,
-its result is permuted back); the rest is copied once. Then one launch of `rows` or `columns` (reduce.cu), or two
-where there are too few results to fill the device.
+The array is brought to the form outer x length x inner, dense, which most calls are already (a permuted array
+counts, its result is permuted back); the rest is copied once. Then one launch of `rows` or `columns`
+(reduce.cu), or two where there are too few results to fill the device.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from . import launch, layout
 from .kernels import kernels
 from .launch import cupy
 
-# Fixed, not read from the device: the cut into chunks, and with it the rounding, is then the same on every device.
+# Fixed, not read from the device: the cut into chunks, and with it the rounding, is then the same on every
+# device.
 WANTED_BLOCKS = 512
 ROW_CHUNK = 16384  # least elements of a row that are worth a block of their own
 COLUMN_CHUNK = 256  # least positions of a reduced axis that are worth one
@@ -28,8 +29,8 @@ SHORT_ROW = 16  # rows up to this length are reduced like columns
 
 
 class Reducer(NamedTuple):
-    """``template`` of reduce.cu; ``state``: bytes of its State per byte size of the operand; ``empty``: the result of
-    reducing nothing, or None where there is none.
+    """``template`` of reduce.cu; ``state``: bytes of its State per byte size of the operand; ``empty``: the
+    result of reducing nothing, or None where there is none.
     """
 
     template: str
@@ -226,7 +227,9 @@ kernels.family([ops.argmax, ops.argmin], _make_arg)
 
 
 def every_reduction(names: list[str]) -> Iterator[Reduction]:
-    """Each reduction for each dtype of ``names``, with the results that the core asks for: what the tests compile."""
+    """Each reduction for each dtype of ``names``, with the results that the core asks for: what the tests
+    compile.
+    """
     for operand in names:
         for op, reducer in REDUCERS.items():
             if op in ("sum", "prod"):
