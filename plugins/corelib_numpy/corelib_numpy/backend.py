@@ -34,8 +34,7 @@ class NumpyBackend(Backend):
         return kernel and np.errstate(all="ignore")(kernel)
 
 
-# Element-wise functions have the standard's names and meaning; so have these, with the parameters that
-# kernels get.
+# Element-wise functions have the standard's names and meaning; so have these, with the parameters that kernels get.
 kernels.fill_from(standard)
 MOVES = ["where", "reshape", "permute_dims", "broadcast_to", "flip", "take_along_axis"]
 for name in [*MOVES, "max", "min", "any", "all", "argmax", "argmin", "argsort", "searchsorted", "nonzero"]:
