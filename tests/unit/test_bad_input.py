@@ -173,6 +173,11 @@ def test_what_no_memory_holds_is_refused_at_once(make, device):
     assert isinstance(caught.value, MemoryError)
 
 
+def test_no_element_repeated_without_end_is_no_element():
+    x = corelib.ones((2, 0), device="reference")
+    assert ops.repeat(x, 2**40, axis=0).shape == (2**41, 0)
+
+
 def test_more_differences_than_there_are_elements_leave_none():
     x = corelib.ones((2, 3), device="reference")
     assert ops.diff(x, n=2**60).shape == (2, 0)

@@ -47,7 +47,8 @@ def strides(shape: Shape) -> Shape:
 
 def offsets(shape: Shape, steps: Shape, start: int = 0) -> list[int]:
     """Where the elements of a view lie: start + sum(index * steps) for each index of ``shape`` in C order."""
-    elements(shape)
+    if not elements(shape):
+        return []  # however long its other axes are
     found = [start]
     for length, step in zip(shape, steps, strict=True):
         jumps = [index * step for index in range(length)]
