@@ -24,6 +24,7 @@ from .quiet import Scalars, guarded, quiet, run
 
 PARALLEL = 49152  # elements (of cost 1) from which a second thread pays; waking it up costs about 1 us
 CROSSOVER = 32768  # elements (of cost 1) below which NumPy is faster
+STAGE = 512  # elements on the stack between reading and writing, where a result takes an operand's place
 ROW = 8  # shortest row that is worth a loop of its own; shorter ones are copied into longer ones
 
 
@@ -101,11 +102,14 @@ def expression(name: str, dtype: str) -> Expression | None:
 
 def source(text: str, dtypes: tuple[str, ...], result: str, kinds: str) -> str:
     """The kernel of one expression; `kinds` says for each operand whether it varies (v) along a row or not
-    (s).
+    (s). With a "!" at the end the result may stand where an operand does: a loop that writes where it reads is
+    not vectorised, so that it then goes through a stage on the stack (7 us instead of 17 for 200k elements).
 
     Words: address of the result, elements in a row, then for each operand its address and its stride from row
     to row.
     """
+    in_place = kinds.endswith("!")
+    kinds = kinds.removesuffix("!")
     names = "xyz"[: len(kinds)]
     size = np.dtype(result).itemsize
     rows: list[str] = []
@@ -116,10 +120,27 @@ def source(text: str, dtypes: tuple[str, ...], result: str, kinds: str) -> str:
         rows.append(f"        p{name} = at_{dtype}(words[{2 + 2 * i}] + row * words[{3 + 2 * i}]{offset})")
         (elements if kind == "v" else scalars).append((name, f"p{name}[{'i' if kind == 'v' else 0}]"))
     loop = [f"        {name} = {value}" for name, value in scalars]
-    loop += ["        for i in range(count):"]
-    loop += [f"            {name} = {value}" for name, value in elements]
+    if in_place:
+        loop += [
+            "        done = 0",
+            "        while done < count:",
+            "            part = count - done",
+            f"            if part > {STAGE}:",
+            f"                part = {STAGE}",
+            "            for i in range(part):",
+            *[f"                {name} = {value.replace('[i]', '[done + i]')}" for name, value in elements],
+            f"                stage[i] = {text}",
+            "            for i in range(part):",
+            "                out[done + i] = stage[i]",
+            "            done += part",
+        ]
+    else:
+        loop += ["        for i in range(count):"]
+        loop += [f"            {name} = {value}" for name, value in elements]
+        loop += [f"            out[i] = {text}"]
     lines = [
         "def kernel(lo, hi, args):",
+        *([f"    stage = at_{result}(stack_words(0))"] if in_place else []),
         "    words = at_int64(args)",
         "    columns = words[1]",
         "    row = lo // columns",
@@ -131,7 +152,6 @@ def source(text: str, dtypes: tuple[str, ...], result: str, kinds: str) -> str:
         f"        out = at_{result}(words[0] + lo * {size})",
         *rows,
         *loop,
-        f"            out[i] = {text}",
         "        lo += count",
         "        row += 1",
         "        column = 0",
@@ -188,6 +208,8 @@ class Loop:
             out = pool.empty(shape, self.dtype, count * self.itemsize)
         elif out.shape != shape or not out.flags.c_contiguous:
             return _stored(self(*operands), out)
+        elif any([operand is out for operand in operands]):
+            kinds += "!"
         if not count:
             return out
         return team.launch(self.address(kinds), count, self.chunk(count), out, count, *words)
