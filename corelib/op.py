@@ -8,9 +8,9 @@ the public function.
 **Derivative rules name what they read.** The parameters of a rule are names of the op's operands and
 parameters, ``y`` for the result and ``g`` for its cotangent; a tape node keeps those, and nothing else:
 
-* ``d=``: partial derivatives of an element-wise op, one per operand: a number or a function, ``d=lambda y:
-  y`` for exp, ``d=(lambda x2: x2, lambda x1: x1)`` for multiply, None for an operand without derivative. The
-  tape unbroadcasts.
+* ``d=``: partial derivatives of an element-wise op, one per operand: a number, the name of an operand or ``"y"``
+  where that is the derivative (``d="y"`` for exp, ``d=("x2", "x1")`` for multiply), a function
+  (``d=lambda x: cos(x)`` for sin), or None for an operand without derivative. The tape unbroadcasts.
 * ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the
   op is not linear in. Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are
   never kept), the others as tensors.
@@ -222,6 +222,7 @@ class Derivative:
         self.partials: tuple[Any, ...] = ()  # the tape's own form of an element-wise op's rules
         if kind not in ("nondiff", "body"):
             self.rules = value if isinstance(value, tuple) else (value,)
+            self.rules = tuple(_itself(r) if kind == "d" and isinstance(r, str) else r for r in self.rules)
             if kind != "vjp" and len(self.rules) != len(op.operands):
                 raise DeclarationError(
                     f"{op.name}: {kind}= has {len(self.rules)} rules for the operands {', '.join(op.operands)}"
@@ -265,6 +266,16 @@ class Derivative:
                 result = result or "y" in names
             found = self._keep[tracked] = (tuple(min(p, last) in slots for p in range(len(tracked))), result)
         return found
+
+
+def _itself(name: str) -> Callable[..., Any]:
+    """The partial derivative that is an operand or the result itself, as a function that reads it."""
+    if not name.isidentifier():
+        raise DeclarationError(f"d= names an operand or y, got {name!r}")
+    scope: dict[str, Any] = {}
+    exec(f"def partial({name}):\n    return {name}", scope)
+    scope["partial"].itself = True
+    return scope["partial"]
 
 
 def _check_names(op: Op, kind: str, rule: Any, known: set[str]) -> tuple[str, ...]:

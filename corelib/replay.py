@@ -323,6 +323,25 @@ def apply_rule(name: Any, rule: Callable[..., Any], args: Sequence[Any], backend
     return None if result is None else wrap(result, backend)
 
 
+def elementwise_program(
+    rule: Callable[..., Any], dtype: DType, backend: Backend
+) -> Callable[..., Any] | None:
+    """``rule`` of one operand as kernels, for operands of every shape; None unless all its steps are element-wise on that shape."""
+    shape = (3,)
+    recorder = Recorder(backend)
+    x = Traced(shape, dtype, "a0")
+    try:
+        result = rule(wrap(x, recorder))
+    except Exception:  # the rule will say it again, on real arrays
+        return None
+    steps = recorder.steps
+    if not isinstance(result, Tensor) or not isinstance(result._data, Traced):
+        return None
+    if any(s.op.kind != "elementwise" or s.several or s.outputs[0].shape != shape for s in steps):
+        return None
+    return _program(recorder, [x], result._data, ())
+
+
 class _Composites:
     """The last answer to ``find_kernel``: a composite's own body."""
 

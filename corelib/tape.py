@@ -19,7 +19,7 @@ from typing import Any
 from .dtypes import as_dtype
 from .errors import GradientError
 from .op import Op, calls
-from .replay import apply_rule
+from .replay import apply_rule, elementwise_program
 from .rules import Spec
 from .tensor import Tensor, wrap
 
@@ -263,19 +263,30 @@ def _spread(
     direct = not record and not backend.level
     table = backend.tables[native]
     partials = node.op.derivative.partials or _compile_partials(node.op)
-    for parent, partial in zip(node.parents, partials, strict=True):
+    for parent, partial in zip(node.parents, partials):  # noqa: B905 - of one length; strict= costs 80 ns
         if parent is None or partial is None:
             continue
-        factor = partial if partial.__class__ is int else partial(node, record)
-        if factor is None:
-            continue
-        if not direct or (factor.__class__ is Tensor and factor._data.dtype is not native):
-            grad = _times(g, factor)
-        elif factor.__class__ is Tensor:
-            grad = wrap(table[times](data, factor._data), backend)
+        if partial.__class__ is tuple:  # the result or an operand itself
+            (position,) = partial
+            factor = node.result if position < 0 else node.saved[position]
+            if direct and (factor.__class__ is float or factor.dtype is native):
+                grad = wrap(table[times](data, factor), backend)
+            else:
+                source = (node if position < 0 else node.parents[position]) if record else None
+                grad = _times(
+                    g, factor if factor.__class__ in _NOT_ARRAYS else wrap(factor, node.backend, source)
+                )
         else:
-            grad = g
-            if factor != 1:
+            factor = partial if partial.__class__ is int else partial(node, record)
+            if factor is None:
+                continue
+            if not direct or (factor.__class__ is Tensor and factor._data.dtype is not native):
+                grad = _times(g, factor)
+            elif factor.__class__ is Tensor:
+                grad = wrap(table[times](data, factor._data), backend)
+            elif factor == 1:
+                grad = g
+            else:
                 grad = wrap(
                     table[minus](data) if factor == -1 else table[times](data, float(factor)), backend
                 )
@@ -298,18 +309,27 @@ def _compile_partials(op: Op) -> tuple[Any, ...]:
     def compile_one(rule: Any, reads: Any) -> Any:
         if rule is None or isinstance(rule, int | float):
             return rule
-        if [how for _, how, _ in reads] == ["y"]:
-            return lambda node, record: rule(wrap(node.result, node.backend, node if record else None))
-        if [how for _, how, _ in reads] == ["value"]:
+        if getattr(rule, "itself", False):
+            return (reads[0][2],)
+        if [how for _, how, _ in reads] in (["y"], ["value"]):
             position = reads[0][2]
 
-            def of_one_operand(node: Node, record: bool) -> Any:
-                saved = node.saved[position]
-                if saved.__class__ in _NOT_ARRAYS:
-                    return rule(saved)
-                return rule(wrap(saved, node.backend, node.parents[position] if record else None))
+            def of_one(node: Node, record: bool) -> Any:
+                read = node.result if position < 0 else node.saved[position]
+                if read.__class__ in _NOT_ARRAYS:
+                    return rule(read)
+                backend = node.backend
+                if record or backend.level:
+                    source = node if position < 0 else node.parents[position]
+                    return rule(wrap(read, backend, source if record else None))
+                programs = backend.tables.replays
+                program = programs.get((rule, read.dtype))
+                if program is None:
+                    program = elementwise_program(rule, as_dtype(read.dtype), backend) or False
+                    programs[rule, read.dtype] = program
+                return wrap(program(read), backend) if program else rule(wrap(read, backend))
 
-            return of_one_operand
+            return of_one
         return lambda node, record: rule(*_arguments(op, node, reads, None, record))
 
     derivative = op.derivative
@@ -483,7 +503,7 @@ def walk(
         g = cotangents.pop(node, None)
         if g is None:
             continue
-        if node in wanted:
+        if wanted and node in wanted:
             found[node] = g
             continue
         op = node.op

@@ -77,7 +77,8 @@ MISTAKES = {
     "jvp without vjp": (undeclared, {**ONE, "d": 1, "jvp": lambda dx: dx}, "undeclared: jvp= comes with vjp="),
     "nondiff without a reason": (undeclared, {**ONE, "nondiff": True}, "undeclared: nondiff= says why, in words, got True"),
     "no rule for an operand": (undeclared_pair, {**TWO, "d": (1,)}, "undeclared_pair: d= has 1 rules for the operands x1, x2"),
-    "a rule is no rule": (undeclared, {**ONE, "d": "x"}, "undeclared: d= must hold functions, numbers or None, got 'x'"),
+    "a rule is no rule": (undeclared, {**ONE, "d": ["x"]}, "undeclared: d= must hold functions, numbers or None, got ['x']"),
+    "d names an unknown operand": (undeclared, {**ONE, "d": "z"}, "undeclared: the d rule reads 'z', which is none of power, x, y"),
     "d reads an unknown name": (undeclared, {**ONE, "d": lambda z: z}, "undeclared: the d rule reads 'z', which is none of power, x, y"),
     "d reads g": (undeclared, {**ONE, "d": lambda g, y: g}, "undeclared: the d rule reads 'g', which is none of power, x, y"),
     "linear reads an unknown name": (
