@@ -74,7 +74,7 @@ def test_an_unusable_backend_is_listed_with_its_reason(short):
             row = short.rows[status.name]
             assert row["usable"] == f"no: {demo.clause(support.why(status))}"
             assert [row[column] for column in HEAD[2:]] == ["-"] * 4
-            assert f"{status.name} cannot be used here: {status.reason}" in short.text
+            assert f"{status.name} cannot be used here: {support.why(status)}" in short.text
 
 
 def test_the_fastest_is_trained_and_the_others_are_estimated(short):
