@@ -208,7 +208,7 @@ class Loop:
             out = pool.empty(shape, self.dtype, count * self.itemsize)
         elif out.shape != shape or not out.flags.c_contiguous:
             return _stored(self(*operands), out)
-        elif any([operand is out for operand in operands]):
+        elif any(operand is out for operand in operands):
             kinds += "!"
         if not count:
             return out
