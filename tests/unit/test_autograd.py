@@ -359,10 +359,7 @@ def test_gradcheck_accepts_right_rules_and_refuses_wrong_ones():
 
 def test_gradients_follow_a_tensor_to_another_device_and_back():
     x = t([1.0, 2.0]).requires_grad_()
-    try:
-        y = x.to("cpu")
-    except cl.BackendNotFoundError as error:
-        pytest.skip(str(error))
+    y = x.to("cpu")
     assert y.device == "cpu"
     (y * y).sum().backward()
     assert x.grad.device == "reference" and x.grad.tolist() == [2.0, 4.0]
