@@ -18,9 +18,10 @@ from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
 from .registry import active_backends
 from .rules import Spec
-from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick, push, walk
+from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick
 from .tensor import Tensor, wrap
 from .tree import flatten, map_tensors
+from .walk import push, walk
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -17,8 +17,9 @@ from typing import Any
 from .dtypes import as_dtype
 from .errors import GradientError
 from .rules import Spec
-from .tape import LEAF, Node, topological
+from .tape import LEAF, Node
 from .tensor import Tensor
+from .walk import topological
 
 RESULT, OP, PARAMETER, CONSTANT = "result", "op", "parameter", "constant"
 FILL = {RESULT: "#fff3d6", OP: "#ffffff", PARAMETER: "#dcebfb", CONSTANT: "#eeeeee"}

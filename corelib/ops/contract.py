@@ -18,7 +18,7 @@ from ..op import SUM_BOUND, calls
 from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, shapes
-from ..tape import unbroadcast
+from ..walk import unbroadcast
 from .arrange import diagonal
 from .elementwise import multiply
 from .movement import permute_dims, reshape

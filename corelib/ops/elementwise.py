@@ -406,7 +406,7 @@ def where(condition: Tensor, x1: Array, x2: Array, /) -> Tensor:
 
 
 def _unbroadcast(g: Tensor, spec: object) -> Tensor:
-    from ..tape import unbroadcast
+    from ..walk import unbroadcast
 
     return unbroadcast(g, tuple(spec.shape))  # type: ignore[attr-defined]
 

@@ -18,7 +18,7 @@ from ..op import calls
 from ..params import normalize_axis, not_a_tensor, several
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Raw, Sample, calls_, shapes
-from ..tape import unbroadcast
+from ..walk import unbroadcast
 
 if TYPE_CHECKING:
     from ..params import Axes, Axis, Copy, NewShape, Permutation, Scalar, Shape

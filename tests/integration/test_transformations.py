@@ -278,7 +278,7 @@ def test_scalars_reach_kernels_as_scalars_and_creation_asks_the_transformation(b
 
 def test_generation_is_an_integer_and_orders_are_deterministic(base):
     from corelib import nn
-    from corelib.tape import topological
+    from corelib.walk import topological
 
     before = registry.generation
     name = registry.register(SimpleNamespace(), "nothing")

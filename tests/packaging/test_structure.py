@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"registry"},
     {"replay"},
     {"tape"},
+    {"walk"},
     {"dispatch"},
     {"ops"},
     {"plugin_api", "autograd", "random", "support", "drawing"},

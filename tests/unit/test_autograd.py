@@ -12,7 +12,7 @@ import pytest
 import corelib as cl
 from corelib import nn, ops, optim
 from corelib.errors import BackendError, DTypeError, GradientError, ShapeError
-from corelib.tape import topological
+from corelib.walk import topological
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,412 @@
+"""Walks over the tape: derivative rules applied node by node.
+
+Backward is one walk in reverse topological order, forward mode one in topological order. A rule gets what it names from what the node has
+saved, as tensors: with ``record=True`` they carry their nodes, so that the walk is itself differentiable; without it they carry none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .dtypes import as_dtype
+from .op import Op, calls
+from .replay import apply_rule, elementwise_program
+from .rules import Spec
+from .tape import FREED, LEAF, NOT_ARRAYS, PICK, Leaf, Node, alias, freed, full_like, pick
+from .tensor import Tensor, wrap
+
+# -- rules ---------------------------------------------------------------------------------------------------
+
+
+def _operand(node: Node, position: int, how: str, record: bool) -> Any:
+    """Operand ``position`` as a rule sees it."""
+    saved, parent = node.saved[position], node.parents[position]
+    if how == "spec":
+        return parent.spec() if parent is not None else saved
+    if saved.__class__ in NOT_ARRAYS:
+        return saved
+    return wrap(saved, node.backend, parent if record else None)
+
+
+def _arguments(op: Op, node: Node, reads: Any, g: Any, record: bool) -> list[Any]:
+    """The arguments of a rule, in the order in which it names them."""
+    args = []
+    for name, how, slot in reads:
+        if how == "g":
+            args.append(g)
+        elif how == "param":
+            args.append(node.params[name])
+        elif how == "y":
+            if isinstance(node.result, tuple):
+                args.append(
+                    tuple(
+                        wrap(r, node.backend, pick(node, r, i) if record else None)
+                        for i, r in enumerate(node.result)
+                    )
+                )
+            else:
+                args.append(wrap(node.result, node.backend, node if record else None))
+        elif op.variadic and slot == len(op.operands) - 1:
+            args.append(tuple(_operand(node, p, how, record) for p in range(slot, len(node.parents))))
+        else:
+            args.append(_operand(node, slot, how, record))
+    return args
+
+
+def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``g`` summed over the axes along which an operand of ``shape`` was broadcast: the transpose of
+    broadcasting.
+    """
+    if g._data.shape == shape:
+        return g
+    extra = len(g.shape) - len(shape)
+    axes = tuple(i for i, n in enumerate(g.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+    return calls.reshape(calls.sum(g, axis=axes), shape) if axes else calls.reshape(g, shape)
+
+
+def _times(g: Tensor, partial: Any) -> Tensor:
+    if partial.__class__ is int or partial.__class__ is float:
+        return g if partial == 1 else calls.negative(g) if partial == -1 else calls.multiply(g, partial)
+    return calls.multiply(g, partial)
+
+
+def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
+    """The cotangents of the operands of ``node``, given the cotangent ``g`` of its result; not for
+    element-wise partials.
+    """
+    derivative = op.derivative
+    parents = node.parents
+    if derivative.kind == "vjp":
+        result = _apply(op, node, 0, g, record)
+        result = result if isinstance(result, tuple | list) else (result,)
+        return _flatten(op, result, len(parents))
+    grads: list[Any] = []
+    last = len(op.operands) - 1
+    for slot, rule in enumerate(derivative.rules):
+        own = parents[slot:] if op.variadic and slot == last else (parents[slot],)
+        if rule is None or not any(p is not None for p in own):
+            grads.extend([None] * len(own))
+            continue
+        result = _apply(op, node, slot, g, record)
+        grads.extend(result if op.variadic and slot == last else (result,))
+    return grads
+
+
+def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
+    """A rule on what it reads; a composite's, which is a program of its own, is replayed when nothing is to
+    be recorded.
+    """
+    derivative = op.derivative
+    args = _arguments(op, node, derivative.reads[slot], g, record)
+    rule = derivative.rules[slot]
+    if record or op.primitive or op.variadic or node.backend.level or node.result.__class__ is tuple:
+        return rule(*args)
+    return apply_rule((op.index, slot), rule, args, node.backend)
+
+
+def _spread(
+    node: Node, g: Tensor, cotangents: dict[Node, Any], record: bool, ops: tuple[int, int, int]
+) -> None:
+    """The pullback of an element-wise op, straight into the parents' cotangents: the hot loop of backward.
+
+    When nothing is to be recorded it calls the kernels of multiply, add and negative itself: 0.3 us less for each.
+    """
+    times, plus, minus = ops
+    backend, data = g._backend, g._data
+    native = data.dtype
+    direct = not record and not backend.level
+    table = backend.tables[native]
+    partials = node.op.derivative.partials or _compile_partials(node.op)
+    for parent, partial in zip(node.parents, partials):  # noqa: B905 - of one length; strict= costs 80 ns
+        if parent is None or partial is None:
+            continue
+        if partial.__class__ is tuple:  # the result or an operand itself
+            (position,) = partial
+            factor = node.result if position < 0 else node.saved[position]
+            if direct and (factor.__class__ is float or factor.dtype is native):
+                grad = wrap(table[times](data, factor), backend)
+            else:
+                source = (node if position < 0 else node.parents[position]) if record else None
+                grad = _times(
+                    g, factor if factor.__class__ in NOT_ARRAYS else wrap(factor, node.backend, source)
+                )
+        else:
+            factor = partial if partial.__class__ is int else partial(node, record)
+            if factor is None:
+                continue
+            if not direct or (factor.__class__ is Tensor and factor._data.dtype is not native):
+                grad = _times(g, factor)
+            elif factor.__class__ is Tensor:
+                grad = wrap(table[times](data, factor._data), backend)
+            elif factor == 1:
+                grad = g
+            else:
+                grad = wrap(
+                    table[minus](data) if factor == -1 else table[times](data, float(factor)), backend
+                )
+        if grad._data.shape != parent.shape:
+            grad = unbroadcast(grad, parent.shape)
+        before = cotangents.get(parent)
+        if before is None:
+            cotangents[parent] = grad
+        elif direct and before._data.dtype is grad._data.dtype is native:
+            cotangents[parent] = wrap(table[plus](before._data, grad._data), backend)
+        else:
+            cotangents[parent] = calls.add(before, grad)
+
+
+def _compile_partials(op: Op) -> tuple[Any, ...]:
+    """For each operand of an element-wise op its partial: a number, None, or a function of (node, record).
+    Most read one thing.
+    """
+
+    def compile_one(rule: Any, reads: Any) -> Any:
+        if rule is None or isinstance(rule, int | float):
+            return rule
+        if getattr(rule, "itself", False):
+            return (reads[0][2],)
+        if [how for _, how, _ in reads] in (["y"], ["value"]):
+            position = reads[0][2]
+
+            def of_one(node: Node, record: bool) -> Any:
+                read = node.result if position < 0 else node.saved[position]
+                if read.__class__ in NOT_ARRAYS:
+                    return rule(read)
+                backend = node.backend
+                if record or backend.level:
+                    source = node if position < 0 else node.parents[position]
+                    return rule(wrap(read, backend, source if record else None))
+                programs = backend.tables.replays
+                program = programs.get((rule, read.dtype))
+                if program is None:
+                    program = elementwise_program(rule, as_dtype(read.dtype), backend) or False
+                    programs[rule, read.dtype] = program
+                return wrap(program(read), backend) if program else rule(wrap(read, backend))
+
+            return of_one
+        return lambda node, record: rule(*_arguments(op, node, reads, None, record))
+
+    derivative = op.derivative
+    derivative.partials = tuple(
+        compile_one(rule, reads) for rule, reads in zip(derivative.rules, derivative.reads, strict=True)
+    )
+    return derivative.partials
+
+
+def pull(node: Node, g: Any, record: bool) -> Sequence[Any]:
+    """The cotangents of a node's operands, whatever kind of op it is of."""
+    return (
+        pullback(node.op, node, g, record) if node.op.__class__ is Op else node.op.pullback(node, g, record)
+    )
+
+
+def _flatten(op: Op, result: Sequence[Any], count: int) -> list[Any]:
+    if op.variadic and len(result) == len(op.operands) and isinstance(result[-1], tuple | list):
+        result = [*result[:-1], *result[-1]]
+    return [*result, *[None] * (count - len(result))]
+
+
+def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: bool) -> Any:
+    """The tangent of the result of ``node``, given the tangents of its operands (None: zero)."""
+    derivative = op.derivative
+    if derivative.kind == "d":
+        total = None
+        for slot, tangent in enumerate(tangents):
+            rule = derivative.rules[slot]
+            if tangent is None or rule is None:
+                continue
+            partial = (
+                rule
+                if isinstance(rule, int | float)
+                else rule(*_arguments(op, node, derivative.reads[slot], None, record))
+            )
+            term = _times(tangent, partial)
+            total = term if total is None else calls.add(total, term)
+        return None if total is None else calls.broadcast_to(total, tuple(node.shape))
+    if derivative.jvp is not None:
+        return _jvp_rule(op, node, tangents, record)
+    if derivative.kind == "bilinear" and len(tangents) == 2:
+        terms = []
+        for slot, tangent in enumerate(tangents):
+            if tangent is not None:
+                other = _operand(node, 1 - slot, "value", record)
+                terms.append(
+                    op.fn(tangent, other, **(node.params or {}))
+                    if slot == 0
+                    else op.fn(other, tangent, **(node.params or {}))
+                )
+        return terms[0] if len(terms) == 1 else calls.add(terms[0], terms[1])
+    return _transposed_twice(op, node, tangents)
+
+
+def _jvp_rule(op: Op, node: Node, tangents: Sequence[Any], record: bool) -> Any:
+    import inspect
+
+    args = []
+    for name in inspect.signature(op.derivative.jvp).parameters:  # type: ignore[arg-type]
+        if name.startswith("d") and name[1:] in op.operands:
+            slot = op.operands.index(name[1:])
+            tangent = tangents[slot]
+            args.append(
+                _zeros(node.parents[slot].spec() if node.parents[slot] else node.saved[slot], node)
+                if tangent is None
+                else tangent
+            )
+        else:
+            how = "param" if name in op.params else "y" if name == "y" else "value"
+            args += _arguments(
+                op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record
+            )
+    return op.derivative.jvp(*args)  # type: ignore[misc]
+
+
+def _transposed_twice(op: Op, node: Node, tangents: Sequence[Tensor | None]) -> Any:
+    """The tangent through the reverse rule: the pullback is linear in g, and its transpose is the
+    pushforward.
+
+    Correct for every kind; linear rules need no more than this, since their operands' values are not kept.
+    """
+    specs = (
+        [node.spec()]
+        if node.shape == () or not isinstance(node.shape[0], tuple)
+        else [Spec(s, as_dtype(d)) for s, d in zip(node.shape, node.dtype, strict=True)]
+    )
+    variables = [alias(_zeros(s, node)) for s in specs]
+    grads = pull(node, variables[0] if len(variables) == 1 else tuple(variables), True)
+    roots = [
+        (g, t)
+        for g, t in zip(grads, tangents, strict=True)
+        if t is not None and g is not None and g._node is not None
+    ]
+    found = walk([(g._node, t) for g, t in roots], targets=[v._node for v in variables], record=True)
+    results = tuple(_zeros(s, node) if f is None else f for s, f in zip(specs, found, strict=True))
+    return results[0] if len(results) == 1 else results
+
+
+def _zeros(spec: Spec, node: Node) -> Tensor:
+    return full_like(spec, node.backend, 0)
+
+
+# -- walks ---------------------------------------------------------------------------------------------------
+
+
+def topological(roots: Iterable[Node], targets: Iterable[Node] | None = None) -> list[Node]:
+    """The ancestors of ``roots``, parents before children, in an order that depends on the graph alone.
+
+    With ``targets``, only nodes that lead to one of them; a target's own ancestors are left out.
+    """
+    stops = None if targets is None else set(targets)
+    order: list[Node] = []
+    # None: opened, and on the stack below its ancestors; else whether it leads to a target
+    state: dict[Node, bool | None] = {}
+    stack = list(roots)
+    stack.reverse()
+    while stack:
+        node = stack.pop()
+        if node not in state:
+            if stops is not None and node in stops:
+                state[node] = True
+                order.append(node)
+                continue
+            state[node] = None
+            stack.append(node)
+            for parent in reversed(node.parents):
+                if parent is not None and parent not in state:
+                    stack.append(parent)
+        elif state[node] is None:
+            useful = stops is None or any(p is not None and state[p] for p in node.parents)
+            state[node] = useful
+            if useful:
+                order.append(node)
+    return order
+
+
+def walk(
+    roots: Sequence[tuple[Node, Tensor]],
+    *,
+    targets: Sequence[Node] | None = None,
+    record: bool = False,
+    free: bool = False,
+    deposit: Callable[[Leaf, Tensor], None] | None = None,
+) -> list[Tensor | None]:
+    """Reverse mode: carry the cotangents of ``roots`` back to ``targets`` and return theirs (None where none
+    arrived).
+
+    ``deposit`` is called for each leaf instead when there are no targets. ``free`` drops what each node has
+    saved once it is used.
+    """
+    order = topological([n for n, _ in roots], targets)
+    wanted = set(targets or ())
+    cotangents: dict[Node, Any] = {}
+    found: dict[Node, Tensor] = {}
+    add = calls.add
+    elementary = (calls.multiply.op.index, add.op.index, calls.negative.op.index)
+    g: Any
+    for node, g in roots:
+        cotangents[node] = g if node not in cotangents else add(cotangents[node], g)
+    while order:
+        node = order.pop()
+        g = cotangents.pop(node, None)
+        if g is None:
+            continue
+        if wanted and node in wanted:
+            found[node] = g
+            continue
+        op = node.op
+        if op is LEAF:
+            if deposit is not None:
+                deposit(node, g)  # type: ignore[arg-type]
+            continue
+        if op is PICK:
+            _gather_pick(cotangents, node, g)
+            continue
+        if node.saved is FREED:
+            raise freed(node)
+        if g.__class__ is list:
+            g = tuple(
+                _zeros(Spec(s, as_dtype(d)), node) if c is None else c
+                for c, s, d in zip(g, node.shape, node.dtype, strict=True)
+            )
+        if op.__class__ is Op and op.derivative.kind == "d":
+            _spread(node, g, cotangents, record, elementary)
+        else:
+            for parent, grad in zip(node.parents, pull(node, g, record), strict=False):
+                if parent is not None and grad is not None:
+                    cotangents[parent] = add(cotangents[parent], grad) if parent in cotangents else grad
+        if free:
+            node.saved, node.result = FREED, None
+        del node
+    return [found.get(t) for t in targets or ()]
+
+
+def _gather_pick(cotangents: dict[Node, Any], node: Node, g: Tensor) -> None:
+    (parent,) = node.parents
+    slots = cotangents.setdefault(parent, [None] * len(parent.shape))
+    slots[node.params] = g if slots[node.params] is None else calls.add(slots[node.params], g)
+
+
+def push(
+    inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, record: bool = False
+) -> list[Any]:
+    """Forward mode: carry the tangents of ``inputs`` to ``outputs`` and return theirs (None: independent of
+    the inputs).
+    """
+    tangents: dict[Node, Any] = dict(inputs)
+    for node in topological(outputs, [n for n, _ in inputs]):
+        if node in tangents:
+            continue
+        if node.saved is FREED:
+            raise freed(node)
+        given: list[Any] = [tangents.get(p) if p is not None else None for p in node.parents]
+        if all(t is None for t in given):
+            continue
+        if node.op is PICK:
+            tangents[node] = given[0][node.params]
+        elif isinstance(node.op, Op):
+            tangents[node] = pushforward(node.op, node, given, record)
+        elif node.op.pushforward is not None:
+            tangents[node] = node.op.pushforward(node, given, record)
+        else:
+            tangents[node] = _transposed_twice(node.op, node, given)
+    return [tangents.get(n) for n in outputs]
