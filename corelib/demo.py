@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -401,5 +402,11 @@ def command() -> str:
     """How this program was started, as the user would type it."""
     python = os.path.relpath(sys.executable)
     if python.startswith(os.pardir):
-        python = "python"
+        found = shutil.which("python")
+        python = (
+            "python"
+            if found
+            and os.path.realpath(os.path.dirname(found)) == os.path.realpath(os.path.dirname(sys.executable))
+            else sys.executable
+        )
     return f"{python} -m corelib"
