@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from .dtypes import FLOATING, as_dtype
+from .dtypes import FLOATING
 from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
 from .registry import active_backends
@@ -530,8 +530,3 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
         return build(leaves)
 
     return call
-
-
-def is_floating(x: Any) -> bool:
-    """Whether x is a tensor of floating dtype."""
-    return isinstance(x, Tensor) and as_dtype(x._data.dtype) in FLOATING
