@@ -157,6 +157,9 @@ class Backend:
 
     kernels: ClassVar[KernelSet]
     level: int = 0
+    hooked: ClassVar[bool] = (
+        True  # plugins see its kernels; not those that compute nothing, such as a recorder's
+    )
     info: BackendInfo | None = None
 
     def __init__(self, name: str, index: int = 0) -> None:

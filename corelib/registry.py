@@ -318,7 +318,10 @@ class Registry:
         op.rule.check(op, dtype)
         if dtype not in op.rule.accepts:
             return casting(op, backend, default_dtype("float"))
-        kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
+        if backend.hooked:
+            kernel = self.manager.hook.find_kernel(op=op, dtype=dtype, backend=backend)
+        else:
+            kernel = backend.find(op, dtype)
         if kernel is not None:
             return kernel
         fallback = os.environ.get("CORELIB_FALLBACK")

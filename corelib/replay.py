@@ -73,6 +73,7 @@ class Recorder(Backend):
     """A backend above all others whose kernels write down the calls that ``target``'s kernels would get."""
 
     level = 1 << 30
+    hooked = False
 
     def __init__(self, target: Backend) -> None:
         super().__init__(target.name, target.index)
@@ -91,7 +92,7 @@ class Recorder(Backend):
         if op.data_dependent:
             raise NotReplayableError(op.name)
         kernel = registry.bind(op, dtype, self.target)
-        if getattr(kernel, "composed", False):
+        if own(kernel, "composed"):
             inner = decomposed(op, self)
             assert inner is not None
             return inner
@@ -165,11 +166,16 @@ def _program(
     return scope["program"]
 
 
+def own(kernel: Any, name: str) -> Any:
+    """A kernel's attribute, or None. A wrapper made with functools.wraps has copies of what it wraps: they are not its own."""
+    return None if hasattr(kernel, "__wrapped__") else getattr(kernel, name, None)
+
+
 def _writes(step: Step) -> bool:
     """Whether the step's kernel can write its result, which is fresh memory otherwise, over an operand of the
     same shape and dtype.
     """
-    return step.op.kind == "elementwise" and not step.several and hasattr(step.kernel, "into")
+    return step.op.kind == "elementwise" and not step.several and own(step.kernel, "into") is not None
 
 
 def _places(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -168,3 +169,36 @@ def test_derivative_rules_are_replayed_and_give_the_same_gradients(device):
     for _ in range(3):
         assert cl.grad(f)(x).tolist() == first
     assert registry.get(device).tables.replays
+
+
+def test_a_wrapper_made_with_functools_wraps_sees_every_call_and_is_never_bypassed():
+    """wraps() copies a kernel's attributes, `into` and `composed` among them: what they lead to is not the wrapper."""
+    seen = []
+
+    class Watching:
+        @hookimpl(wrapper=True)
+        def find_kernel(self, op, dtype, backend):
+            kernel = yield
+            if kernel is None or backend.device != "cpu":
+                return kernel
+
+            @functools.wraps(kernel)
+            def watched(*operands, **params):
+                seen.append(op.name)
+                return kernel(*operands, **params)
+
+            return watched
+
+    cl.register(Watching(), "watching")
+    try:
+        counts = []
+        x = cl.asarray([[0.5, -1.0, 2.0]], device="cpu")
+        for _ in range(4):  # bodies, recordings, programs
+            del seen[:]
+            ops.log_sigmoid(x)
+            ops.cross_entropy(x, cl.asarray([1], device="cpu"))
+            counts.append(sorted(seen))
+        assert counts[0] == counts[1] == counts[2] == counts[3]
+        assert counts[0].count("cross_entropy") == 1 and counts[0].count("exp") >= 1
+    finally:
+        cl.unregister("watching")
