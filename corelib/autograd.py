@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from .dtypes import FLOATING
 from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
 from .registry import active_backends
@@ -78,8 +77,10 @@ def is_grad_enabled() -> bool:
 
 
 def _require_floating(x: Tensor, what: str) -> None:
-    if x.dtype not in FLOATING:
-        raise DTypeError(f"{what} needs a floating dtype, got {x.dtype.name}: call x.astype(corelib.float32)")
+    if x.dtype.kind not in ("float", "complex"):
+        raise DTypeError(
+            f"{what} needs a floating or complex dtype, got {x.dtype.name}: call x.astype(corelib.float32)"
+        )
 
 
 def requires_grad_(x: Tensor, flag: bool = True) -> Tensor:
@@ -107,6 +108,10 @@ def _cotangent(y: Tensor, g: Tensor | None, what: str) -> Tensor:
         if y.shape != ():
             raise ShapeError(
                 f"{what} of a tensor of shape {y.shape} needs a cotangent g of that shape; only a scalar can do without"
+            )
+        if y.dtype.kind == "complex":
+            raise GradientError(
+                f"{what} of a complex number needs a cotangent g, or a real number: take abs(y) or real(y)"
             )
         return one(y)
     if not isinstance(g, Tensor) or g.shape != y.shape or g.dtype is not y.dtype:
@@ -367,6 +372,10 @@ def jacobian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
         y, pullback = vjp(along, args[argument])
         if not isinstance(y, Tensor):
             raise GradientError(f"jacobian: {fn!r} must return one tensor, got {type(y).__name__}")
+        if any(isinstance(t, Tensor) and t.dtype.kind == "complex" for t in (y, *flatten(args[argument])[0])):
+            raise GradientError(
+                "jacobian of complex numbers: not every function has one; use vjp, jvp or grad"
+            )
         rows = []
         for i in range(y.size):
             basis = calls.astype(calls.equal(calls.arange(y.size, device=y._backend), i), y.dtype)
@@ -502,7 +511,9 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
             return result
         leaves, build = flatten(result)
         frozen = map_tensors(lambda t: wrap(t._data, t._backend, t._node), [list(args), kwargs])
-        differentiable = [i for i, y in enumerate(leaves) if isinstance(y, Tensor) and y.dtype in FLOATING]
+        differentiable = [
+            i for i, y in enumerate(leaves) if isinstance(y, Tensor) and y.dtype.kind in ("float", "complex")
+        ]
         parents = tuple(noted)
 
         def pullback(node: Node, g: Any, record: bool) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .dtypes import DType
+from .dtypes import HALF, DType
 from .errors import PluginError
 from .op import BY_NAME, Op
 
@@ -29,7 +29,8 @@ class BackendInfo:
     ``name``: the device string. ``load``: "package.module:Class". ``requires``: importable modules that it
     needs. ``install_hint``: how to install them, a sentence. ``base``: for an overlay, the backend whose
     kernels it inherits. ``deviations``: known deviations from the contract, ``{conformance case: reason}``.
-    ``priority``: the usable backend of the highest one is the default.
+    ``priority``: the usable backend of the highest one is the default. ``lacks``: capability groups that the
+    backend does without, of "complex", "half", "linalg" and "fft".
     """
 
     name: str
@@ -41,6 +42,7 @@ class BackendInfo:
     base: str | None = None
     deviations: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    lacks: tuple[str, ...] = ()
 
 
 class KernelSet:
@@ -51,8 +53,10 @@ class KernelSet:
         self._families: dict[tuple[str, DType | None], Callable[[Op, DType], Callable[..., Any]]] = {}
 
     def implements(self, op: Any, dtypes: Iterable[DType] | None = None) -> Callable[[Any], Any]:
-        """Decorator: this function is the kernel of ``op`` (for ``dtypes``, or for every dtype the op
-        accepts).
+        """Decorator: this function is the kernel of ``op`` for ``dtypes``, or for every dtype the op accepts.
+
+        float16 and bfloat16 are storage: unless they are named here, they reach kernels that move elements
+        only, and the core casts to float32 and back for all others.
         """
 
         def register(kernel: Any) -> Any:
@@ -103,8 +107,7 @@ class KernelSet:
         """What :meth:`get` would give, or the function that would make it: for telling where it stands,
         without building it.
         """
-        name = _op(op).name
-        for key in ((name, dtype), (name, None)):
+        for key in _keys(_op(op), dtype):
             found = self._kernels.get(key) or self._families.get(key)
             if found is not None:
                 return found
@@ -113,7 +116,7 @@ class KernelSet:
     def get(self, op: Any, dtype: DType | None) -> Callable[..., Any] | None:
         """The kernel of ``op`` for ``dtype``, or None."""
         op = _op(op)
-        for key in ((op.name, dtype), (op.name, None)):
+        for key in _keys(op, dtype):
             kernel = self._kernels.get(key)
             if kernel is not None:
                 return kernel
@@ -130,6 +133,11 @@ def _op(op: Any) -> Op:
     if not isinstance(op, Op):
         raise PluginError(f"an op of corelib.ops was needed, got {op!r}")
     return op
+
+
+def _keys(op: Op, dtype: DType | None) -> tuple[tuple[str, DType | None], ...]:
+    """Under what a kernel for ``dtype`` may be registered."""
+    return ((op.name, dtype),) if dtype in HALF and not op.moves else ((op.name, dtype), (op.name, None))
 
 
 def _check_signature(op: Op, kernel: Callable[..., Any]) -> None:

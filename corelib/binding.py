@@ -13,12 +13,12 @@ from functools import partial
 from typing import Any
 
 from .backend import Backend
-from .dtypes import DType, as_dtype
+from .dtypes import DType, as_dtype, float32
 from .op import OPS, Op, calls
 from .tensor import wrap
 
 # by exact class: a backend's 0-d array may be a numpy.float64, which is a float
-SCALARS = (bool, int, float, type(None))
+SCALARS = (bool, int, float, complex, type(None))
 
 
 class Table(list[Any]):
@@ -104,6 +104,33 @@ def elsewhere(
         return move(array=result, source=there, target=here)
 
     return copy_and_call
+
+
+def widened(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
+    """A kernel for float16 or bfloat16 of an op that computes: the op on float32, its result rounded once."""
+    tables, cast = backend.tables, calls.astype.op.index
+
+    def widen_and_call(*operands: Any, **params: Any) -> Any:
+        wide = [
+            o
+            if o.__class__ in SCALARS or as_dtype(o.dtype) is not dtype
+            else tables[o.dtype][cast](o, dtype=float32)
+            for o in operands
+        ]
+        given = {name: float32 if value is dtype else value for name, value in params.items()}
+        result = tables[float32][op.index](*wide, **given)
+        if params.get("dtype", dtype) is not dtype:
+            return result
+        if isinstance(result, tuple):
+            return tuple([narrow(r) for r in result])
+        return narrow(result)
+
+    def narrow(result: Any) -> Any:
+        if as_dtype(result.dtype) is not float32:
+            return result
+        return tables[result.dtype][cast](result, dtype=dtype)
+
+    return widen_and_call
 
 
 def casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:

@@ -84,7 +84,7 @@ def _public(op: Op, fn: F) -> F:
 
 
 def _unary(op: Op) -> Callable[..., Any]:
-    index = op.index
+    index, unchanged = op.index, op.unchanged
     records = op.derivative.kind not in ("nondiff", "body")
     (keep_x,), keep_y = op.derivative.keep(op, (True,)) if records else ((False,), False)
     body = op.derivative.kind == "body"
@@ -94,6 +94,8 @@ def _unary(op: Op) -> Callable[..., Any]:
             backend, data, node = x._backend, x._data, x._node
             if body and node is not None:
                 return execute(op, (x,), {})
+            if unchanged is not None and unchanged(x):
+                return same(x)
             result = backend.tables[data.dtype][index](data)
         except Exception:
             return execute(op, (x,), {})
@@ -274,6 +276,8 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         native = _promote(op, tensors, params)
     kind = op.derivative.kind
     if tracked and kind == "body":
+        if not op.moves and as_dtype(native) in dtypes.HALF:
+            return _in_float32(op, tensors, params, as_dtype(native))
         mode = paused.get()
         if mode is None:
             try:
@@ -295,6 +299,22 @@ def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     if result.__class__ is tuple:
         return tuple([wrap(r, backend, n) for r, n in zip(result, node or [None] * len(result), strict=True)])
     return wrap(result, backend, node)
+
+
+def _in_float32(op: Op, tensors: Sequence[Any], params: dict[str, Any], dtype: DType) -> Any:
+    """A composite on float16 or bfloat16 that is differentiated through its body: the same as its kernel does."""
+    wide = [
+        calls.astype(t, dtypes.float32) if isinstance(t, Tensor) and t.dtype is dtype else t for t in tensors
+    ]
+    given = {name: dtypes.float32 if value is dtype else value for name, value in params.items()}
+    result = execute(op, wide, given)
+
+    def narrow(y: Tensor) -> Tensor:
+        return (
+            calls.astype(y, dtype) if y.dtype is dtypes.float32 and params.get("dtype", dtype) is dtype else y
+        )
+
+    return tuple([narrow(y) for y in result]) if isinstance(result, tuple) else narrow(result)
 
 
 def _uniform(op: Op, operands: Sequence[Any]) -> tuple[Sequence[Any], Any, Any, bool]:
@@ -355,7 +375,7 @@ def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]
                 mixed = True
                 if operand._backend.level > backend.level:
                     backend = operand._backend
-        elif operand is None or isinstance(operand, bool | int | float):
+        elif operand is None or isinstance(operand, bool | int | float | complex):
             parameter = op.signature.parameters[op.operands[op.slot(position)]]
             if (
                 parameter.default is not None
@@ -439,8 +459,10 @@ def _promote(op: Op, tensors: list[Any], params: dict[str, Any]) -> DType:
     return dtype
 
 
-def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float:
+def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float | complex:
     """A Python scalar in the kind of ``dtype``, or DTypeError when it does not fit."""
+    if dtype.kind == "complex":
+        return complex(value)
     if dtype.kind == "float":
         return float(value)
     if dtype.kind == "bool":

@@ -59,6 +59,10 @@ class DeclarationError(CorelibError, TypeError):
     """An op was declared incompletely or inconsistently; raised while its module is imported."""
 
 
+class LinAlgError(CorelibError, ValueError):
+    """A matrix without the decomposition or solution that was asked for: singular, not positive definite."""
+
+
 class CheckpointError(CorelibError, ValueError):
     """A file that is truncated, foreign, or belongs to another model."""
 

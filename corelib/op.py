@@ -10,7 +10,9 @@ parameters, ``y`` for the result and ``g`` for its cotangent; a tape node keeps 
 
 * ``d=``: partial derivatives of an element-wise op, one per operand: a number, the name of an operand or ``"y"``
   where that is the derivative (``d="y"`` for exp, ``d=("x2", "x1")`` for multiply), a function
-  (``d=lambda x: cos(x)`` for sin), or None for an operand without derivative. The tape unbroadcasts.
+  (``d=lambda x: cos(x)`` for sin), or None for an operand without derivative. The tape unbroadcasts, and
+  conjugates: for a partial p of a complex op, ``jvp = p dx`` (its real part where the result is real) and
+  ``vjp = g conj(p)``. All other rules conjugate by themselves (conj is the identity on real tensors).
 * ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the
   op is not linear in. Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are
   never kept), the others as tensors.
@@ -34,6 +36,7 @@ from .errors import DeclarationError, DTypeError, nearest
 from .params import CANONICAL, DROPPED
 from .rules import Rule
 
+GROUPS = ("", "linalg", "fft")
 KINDS = ("elementwise", "reduce", "movement", "contract", "index", "scan", "random", "creation", "opaque")
 DERIVATIVE_KINDS = ("d", "linear", "bilinear", "vjp", "nondiff")
 SUM_BOUND = (
@@ -60,19 +63,23 @@ class Op:
     ``signature``, ``operands`` (names), ``optional`` and ``numbers`` (positions of those that may be None, or
     Python numbers), ``alike`` (for each: True if it is promoted with others, else the dtype it must have, or
     None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels),
-    ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp``, ``leading``
+    ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp`` and ``ulp_complex`` (the error budgets; of complex results the larger part counts), ``leading``
     (takes any leading axes unchanged, since its axes are counted from the end), ``data_dependent`` (the
     result's shape depends on values), ``batch`` (optional batching rule), ``diagnose`` (called as
     ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error
     that only values show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the
     result is x itself), ``donates`` (positions of the operands whose arrays may be written over when the
-    parameter ``overwrite`` is True), ``fn`` (the public function), ``doc``, ``where`` (file and line of the
-    declaration).
+    parameter ``overwrite`` is True), ``residual`` (``residual(y, *operands, **params)``: what is wrong with a
+    result that is judged by backward error, as dimensionless numbers, 0 for none), ``invariant``
+    (``invariant(y, **params)``: what of the results does not depend on an arbitrary choice such as an
+    eigenvector's sign), ``moves`` (it moves elements and computes nothing, so that float16 and bfloat16 need no
+    arithmetic: by default what moves, indexes or creates with a budget of 0), ``group`` (the capability group that a backend may lack: "linalg", "fft" or ""),
+    ``fn`` (the public function), ``doc``, ``where`` (file and line of the declaration).
     """
 
     __slots__ = (
-        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "donates", "errors", "fn", "index", "kind", "leading",
-        "name", "numbers", "operands", "optional", "params", "primitive", "rule", "samples", "signature", "ulp", "unchanged", "variadic", "where",
+        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "donates", "errors", "fn", "group", "index", "invariant", "kind", "leading", "moves",
+        "name", "numbers", "operands", "optional", "params", "primitive", "residual", "rule", "samples", "signature", "ulp", "ulp_complex", "unchanged", "variadic", "where",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +99,11 @@ class Op:
         diagnose: Callable[..., None] | None = None,
         unchanged: Callable[..., bool] | None = None,
         donates: Sequence[int] = (),
+        residual: Callable[..., Any] | None = None,
+        invariant: Callable[..., Any] | None = None,
+        ulp_complex: float | None = None,
+        moves: bool | None = None,
+        group: str = "",
         params: tuple[str, ...] | None = None,
         jvp: Callable[..., Any] | None = None,
         **derivative: Any,
@@ -106,6 +118,9 @@ class Op:
             batch,
         )
         self.diagnose, self.unchanged, self.donates = diagnose, unchanged, donates
+        self.residual, self.invariant, self.group = residual, invariant, group
+        self.ulp_complex = ulp if ulp_complex is None else ulp_complex
+        self.moves = kind in ("movement", "index", "creation") and ulp == 0 if moves is None else moves
         self.body = None if primitive else fn
         self.fn: Any = None
         self.doc = inspect.getdoc(fn) or ""
@@ -143,6 +158,10 @@ class Op:
         """Raise DeclarationError for a missing or inconsistent piece."""
         if self.kind not in KINDS:
             raise DeclarationError(f"{self.name}: kind={self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.group not in GROUPS:
+            raise DeclarationError(
+                f"{self.name}: group={self.group!r} is not one of {', '.join(map(repr, GROUPS))}"
+            )
         if not self.doc and sys.flags.optimize < 2:  # python -OO strips docstrings
             raise DeclarationError(f"{self.name}: a docstring is needed")
         if not callable(self.samples):
@@ -235,7 +254,7 @@ class Derivative:
         self._keep: dict[tuple[bool, ...], tuple[tuple[bool, ...], bool]] = {}
 
     def _read(self, op: Op, slot: int, rule: Any) -> tuple[tuple[str, str, int], ...]:
-        if rule is None or isinstance(rule, int | float):
+        if rule is None or isinstance(rule, int | float | complex):
             return ()
         how = {"y": ("y", -1), **dict.fromkeys(op.params, ("param", -1))}
         if self.kind != "d":  # a partial derivative; the tape multiplies the cotangent by it

@@ -35,7 +35,7 @@ Device: TypeAlias = Any
 Copy: TypeAlias = Any
 Stable: TypeAlias = bool
 Target: TypeAlias = Any
-Scalar: TypeAlias = bool | int | float
+Scalar: TypeAlias = bool | int | float | complex
 DROPPED = ("Copy", "Device", "Stable", "Target")
 
 
@@ -179,7 +179,11 @@ def _accumulator(op: Any, name: str, value: Any, x: Any) -> Any:
     if value is not None:
         wanted = as_dtype(value)
         if (
-            wanted.kind == "bool" or dtype.kind == "float" and wanted.kind != "float"
+            wanted.kind == "bool"
+            or dtype.kind == "float"
+            and wanted.kind not in ("float", "complex")
+            or dtype.kind == "complex"
+            and wanted.kind != "complex"
         ):  # is each element cut off, or the sum?
             raise DTypeError(
                 f"{op.name}: {name} {wanted.name} cannot accumulate {dtype.name}: call x.astype(corelib.{wanted.name}) before, or after"

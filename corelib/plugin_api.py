@@ -10,6 +10,7 @@ from . import dtypes, errors, ops, rules, samples
 from .backend import API, Backend, BackendInfo, KernelSet, Overlay
 from .binding import decomposed
 from .dispatch import composite, primitive, reissue
+from .errors import LinAlgError
 from .hookspecs import hookimpl
 from .registry import activate, registry
 from .tensor import Tensor
@@ -17,6 +18,6 @@ from .tensor import Tensor
 attach = registry.attach
 
 __all__ = [
-    "API", "Backend", "BackendInfo", "KernelSet", "Overlay", "Tensor", "activate", "attach", "composite", "decomposed", "dtypes", "errors",
+    "API", "Backend", "BackendInfo", "KernelSet", "LinAlgError", "Overlay", "Tensor", "activate", "attach", "composite", "decomposed", "dtypes", "errors",
     "hookimpl", "ops", "primitive", "reissue", "rules", "samples",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ gradient.
 from __future__ import annotations
 
 import html
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ EDGE, THRESHOLD, PRECISION, WIDTH = 3, 1000, 4, 88
 
 
 def _format_values(values: list[Any], kind: str) -> list[str]:
+    if kind == "complex":
+        real = _format_values([v.real for v in values], "float")
+        imag = _format_values([abs(v.imag) for v in values], "float")
+        signs = ["-" if math.copysign(1.0, v.imag) < 0 else "+" for v in values]
+        parts = zip(real, signs, imag, strict=True)
+        return [f"{a}{sign}{b.strip()}j".ljust(len(a) + len(b) + 2) for a, sign, b in parts]
     if kind != "float":
         text = [str(v) for v in values]
     else:

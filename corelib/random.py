@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from .backend import Backend
-from .dtypes import DType, as_dtype, float32, int64, uint32, uint64
+from .dtypes import HALF, DType, as_dtype, float32, int64, uint32, uint64
 from .dtypes import bool as bool_
 from .errors import ArgumentError, DTypeError, ShapeError
 from .op import calls
@@ -250,7 +249,7 @@ def _floating(name: str, dtype: Any) -> tuple[DType, DType]:
         raise DTypeError(
             f"random.{name}: dtype must be a floating one, got {found.name}: use random.integers"
         )
-    return found, uint32 if found.bits == 32 else uint64
+    return found, uint64 if found.bits == 64 else uint32
 
 
 def uniform(
@@ -265,7 +264,8 @@ def uniform(
     """Uniform numbers in [low, high): multiples of 2**-24 (float32, a word each) or 2**-53 (float64, two
     words) of the interval.
 
-    low + (high - low) u, kept below ``high`` where rounding would reach it.
+    low + (high - low) u, kept below ``high`` where rounding would reach it. float16 and bfloat16 are rounded
+    from float32.
     """
     low, high = float(low), float(high)
     if not low <= high:
@@ -274,21 +274,19 @@ def uniform(
     if max(abs(low), abs(high), high - low) > dtype.max:
         raise ArgumentError(f"random.uniform: the interval from {low} to {high} does not fit {dtype.name}")
     u = calls.uniform_from_bits(bits(shape, words, generator=generator, device=device))
-    if (low, high) == (0.0, 1.0):
+    if (low, high) == (0.0, 1.0) and dtype not in HALF:
         return u
-    return calls.minimum(calls.add(calls.multiply(u, high - low), low), max(_below(high, dtype), low))
+    spread = calls.astype(calls.add(calls.multiply(u, high - low), low), dtype)
+    return calls.minimum(spread, max(_below(high, dtype), low))
 
 
 def _below(x: float, dtype: DType) -> float:
-    """The largest number of a dtype below x (for float32: below x as float32 rounds it)."""
-    if dtype.bits == 64:
-        return math.nextafter(x, -math.inf)
-    (rounded,) = struct.unpack("f", struct.pack("f", x))
-    (code,) = struct.unpack("i", struct.pack("f", rounded))
-    if rounded == 0:
-        return -math.ldexp(1.0, -149)
-    below: float = struct.unpack("f", struct.pack("i", code - 1 if rounded > 0 else code + 1))[0]
-    return below
+    """The largest number of a dtype below x (or rather, below x as the dtype rounds it)."""
+    x = dtype.round(x)
+    smallest = dtype.smallest_normal * dtype.eps
+    fraction, exponent = math.frexp(x)
+    # below a power of two the numbers lie twice as close
+    return x - max(math.ldexp(1.0, exponent - dtype.digits - (fraction == 0.5)), smallest)
 
 
 def normal(
@@ -318,7 +316,7 @@ def normal(
     z = calls.normal_from_bits(radius, angle)
     if std != 1:
         z = calls.multiply(z, float(std))
-    return calls.add(z, float(mean)) if mean != 0 else z
+    return calls.astype(calls.add(z, float(mean)) if mean != 0 else z, dtype)
 
 
 def integers(

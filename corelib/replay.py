@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import Backend
-from .binding import SCALARS, decomposed
-from .dtypes import DType, as_dtype
+from .binding import SCALARS, decomposed, widened
+from .dtypes import HALF, DType, as_dtype
 from .hookspecs import hookimpl
 from .op import Op
 from .registry import registry
@@ -349,11 +349,14 @@ def elementwise_program(
 
 
 class _Composites:
-    """The last answer to ``find_kernel``: a composite's own body."""
+    """The last answer to ``find_kernel``: float32 for what float16 and bfloat16 do not compute themselves, and a
+    composite's own body.
+    """
 
     @hookimpl(trylast=True)
     def find_kernel(self, op: Op, dtype: DType | None, backend: Backend) -> Any:
-        return composed(op, backend)
+        assert dtype is not None
+        return widened(op, backend, dtype) if dtype in HALF and not op.moves else composed(op, backend)
 
 
 registry.manager.register(_Composites(), "corelib.composites")

@@ -17,6 +17,8 @@ from . import dtypes
 from .dtypes import DType
 from .errors import DTypeError, ShapeError
 
+_EXACT = ("bool", "int", "uint")  # kinds of numbers that are no floats
+
 
 class Spec(NamedTuple):
     """What is known of a tensor without its values. ``weak`` marks a Python scalar, which takes the others'
@@ -42,7 +44,7 @@ class Spec(NamedTuple):
 class Rule:
     """A rule together with what the dispatcher needs of it before a kernel is called.
 
-    ``accepts``: dtypes of the promoted operands. ``joint``: positions of the operands that are promoted to
+    ``accepts``: dtypes of the promoted operands; float16 and bfloat16 wherever float32 is. ``joint``: positions of the operands that are promoted to
     one dtype (None: all of them). ``integers``: what becomes of integers and booleans that are not accepted:
     ``"refuse"`` or ``"float"`` (cast to the default floating dtype). ``fixed``: dtypes that operands outside
     ``joint`` are required to have, by position (``-1`` for all the others); int64 there accepts any integer
@@ -60,7 +62,8 @@ class Rule:
         integers: str = "refuse",
         fixed: dict[int, DType] | None = None,
     ) -> None:
-        self.fn, self.accepts, self.joint, self.integers = fn, tuple(accepts), joint, integers
+        half = [d for d in dtypes.HALF if dtypes.float32 in accepts and d not in accepts]
+        self.fn, self.accepts, self.joint, self.integers = fn, (*accepts, *half), joint, integers
         self.fixed = fixed or {}
         self.name = fn.__qualname__.split(".")[0]
 
@@ -77,12 +80,14 @@ class Rule:
 
     def check(self, op: Any, dtype: DType) -> None:
         """Raise DTypeError unless ``dtype`` is accepted for the promoted operands."""
-        if dtype in self.accepts or (self.integers == "float" and dtype.kind != "float"):
+        if dtype in self.accepts or (self.integers == "float" and dtype.kind in _EXACT):
             return
         names = ", ".join(d.name for d in self.accepts)
         hint = (
             ": call x.astype(corelib.float32)"
-            if dtype.kind != "float" and dtypes.float32 in self.accepts
+            if dtype.kind in _EXACT and dtypes.float32 in self.accepts
+            else ": take corelib.real(x), corelib.imag(x) or corelib.abs(x)"
+            if dtype.kind == "complex"
             else ""
         )
         raise DTypeError(f"{op.name} does not accept {dtype.name}, it needs one of {names}{hint}")
@@ -143,19 +148,23 @@ def reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tu
 # -- factories, by name --------------------------------------------------------------------------------------
 
 
-def elementwise(accepts: Sequence[DType], result: DType | None = None, *, integers: str = "refuse") -> Rule:
-    """Operands broadcast together and promote to one dtype; the result has it, or ``result``."""
+def elementwise(
+    accepts: Sequence[DType], result: DType | str | None = None, *, integers: str = "refuse"
+) -> Rule:
+    """Operands broadcast together and promote to one dtype; the result has it, or ``result``: a dtype, or
+    "real" for the dtype of the parts of a complex one.
+    """
 
     def elementwise(op: Any, specs: Sequence[Spec | None], params: dict[str, Any]) -> Spec:
         dtype = common(op, specs)
-        if integers == "float" and dtype.kind != "float":
+        if integers == "float" and dtype.kind in _EXACT:
             dtype = dtypes.default_dtype("float")
-        return Spec(_broadcast(op, specs), result or dtype)
+        return Spec(_broadcast(op, specs), dtype.real if result == "real" else result or dtype)
 
     return Rule(elementwise, accepts, integers=integers)
 
 
-def unary(accepts: Sequence[DType], result: DType | None = None) -> Rule:
+def unary(accepts: Sequence[DType], result: DType | str | None = None) -> Rule:
     """One operand; the result has its shape, and its dtype or ``result``."""
     return elementwise(accepts, result)
 

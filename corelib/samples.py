@@ -62,12 +62,15 @@ class Maker:
         self.random = random.Random(seed)
 
     def array(self, shape: Sequence[int], dtype: DType, low: float = -3.0, high: float = 3.0) -> Values:
-        """Values in [low, high] (integers for integer dtypes, rounded to the dtype for floats)."""
+        """Values in [low, high] (integers for integer dtypes, rounded to the dtype for floats); both parts of complex ones."""
         n = math.prod(shape)
         if dtype.kind == "bool":
             data: list[Any] = [self.random.random() < 0.5 for _ in range(n)]
         elif dtype.kind == "float":
-            data = [_round(self.random.uniform(low, high), dtype) for _ in range(n)]
+            data = [dtype.round(self.random.uniform(low, high)) for _ in range(n)]
+        elif dtype.kind == "complex":
+            parts = [dtype.real.round(self.random.uniform(low, high)) for _ in range(2 * n)]
+            data = [complex(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
         else:
             bottom = max(math.ceil(low), dtype.min)
             data = [
@@ -84,17 +87,13 @@ class Maker:
             return self.array(shape, dtype)
         data = [i - n // 2 if dtype.kind == "int" else i for i in range(n)]
         self.random.shuffle(data)
+        if dtype.kind == "complex":  # the imaginary parts in another order
+            return Values(tuple(shape), dtype, tuple(complex(d, data[i - 1]) / 4 for i, d in enumerate(data)))
         return Values(tuple(shape), dtype, tuple(d / 4 if dtype.kind == "float" else d for d in data))
 
     def full(self, shape: Sequence[int], dtype: DType, value: Any) -> Values:
         """``value`` everywhere."""
         return Values(tuple(shape), dtype, (value,) * math.prod(shape))
-
-
-def _round(x: float, dtype: DType) -> float:
-    import struct
-
-    return struct.unpack("f", struct.pack("f", x))[0] if dtype.bits == 32 else x
 
 
 Samples = Callable[[Maker, DType], Iterable[Sample]]

@@ -20,7 +20,7 @@ from .rules import Spec
 from .tensor import Tensor, wrap
 
 # by exact class: a 0-d array may be a numpy.float64, which is a float
-NOT_ARRAYS = (type(None), bool, int, float, Spec)
+NOT_ARRAYS = (type(None), bool, int, float, complex, Spec)
 
 # None: ops record. False: they do not. A dictionary: they do not, but note in it the nodes of the tensors
 # they read.
@@ -151,7 +151,7 @@ def record(op: Op, backend: Any, operands: Sequence[Any], params: dict[str, Any]
 def full_like(spec: Spec, backend: Any, value: Any) -> Tensor:
     """A constant tensor of a spec on a backend."""
     table = backend.tables[spec.dtype]
-    fill = bool(value) if spec.dtype.kind == "bool" else float(value) if spec.dtype.kind == "float" else value
+    fill = {"bool": bool, "float": float, "complex": complex}.get(spec.dtype.kind, int)(value)
     data = table[calls.full.op.index](shape=tuple(spec.shape), fill_value=fill, dtype=spec.dtype)
     return wrap(data, backend, None)
 

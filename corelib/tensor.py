@@ -148,13 +148,10 @@ class Tensor:
         """The elements in C order as a buffer: the only place where values are read."""
         return self._backend.to_host(self._data)
 
-    def _flat(self, why: str) -> memoryview:
-        buffer = memoryview(self._read(why))
-        if buffer.nbytes == 0:
-            return memoryview(b"")
-        return buffer.cast("B").cast(self.dtype.format)  # type: ignore[call-overload]
+    def _flat(self, why: str) -> list[Any]:
+        return self.dtype.unpack(self._read(why))
 
-    def item(self) -> bool | int | float:
+    def item(self) -> bool | int | float | complex:
         """The value of a tensor with one element, as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item() needs one element, the tensor has shape {self.shape}: use tolist()")
@@ -162,7 +159,7 @@ class Tensor:
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers (a number if there is no axis)."""
-        flat = self._flat("tolist").tolist() if self.size else []
+        flat = self._flat("tolist")
 
         def nest(shape: tuple[int, ...], values: list[Any]) -> Any:
             if not shape:
@@ -202,6 +199,9 @@ class Tensor:
 
     def __float__(self) -> float:
         return float(self._scalar("float"))
+
+    def __complex__(self) -> complex:
+        return complex(self._scalar("complex"))
 
     def __index__(self) -> int:
         if self.dtype.kind not in ("int", "uint"):
@@ -472,7 +472,7 @@ for _dunder, _name in {
 }.items():  # fmt: skip
     setattr(Tensor, _dunder, _in_place(_name))
 
-_OPERAND = (Tensor, bool, int, float)
+_OPERAND = (Tensor, bool, int, float, complex)
 
 
 def wrap(data: Any, backend: Any, node: Any = None) -> Tensor:

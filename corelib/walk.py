@@ -65,8 +65,12 @@ def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     return calls.reshape(calls.sum(g, axis=axes), shape) if axes else calls.reshape(g, shape)
 
 
+def _conj(partial: Any) -> Any:
+    return calls.conj(partial) if partial.__class__ is Tensor else partial.conjugate()
+
+
 def _times(g: Tensor, partial: Any) -> Tensor:
-    if partial.__class__ is int or partial.__class__ is float:
+    if partial.__class__ in (int, float, complex):
         return g if partial == 1 else calls.negative(g) if partial == -1 else calls.multiply(g, partial)
     return calls.multiply(g, partial)
 
@@ -110,13 +114,14 @@ def _spread(
 ) -> None:
     """The pullback of an element-wise op, straight into the parents' cotangents: the hot loop of backward.
 
+    Partials of complex ops are conjugated: with ``g = dL/dRe(y) + i dL/dIm(y)``, ``x`` gets ``g conj(dy/dx)``.
     When nothing is to be recorded it calls the kernels of multiply, add and negative itself: 0.3 us less for each.
     """
     times, plus, minus = ops
     backend, data = g._backend, g._data
     native = data.dtype
-    direct = not record and not backend.level
     table = backend.tables[native]
+    direct = not record and not backend.level and table.floating
     partials = node.op.derivative.partials or _compile_partials(node.op)
     for parent, partial in zip(node.parents, partials):  # noqa: B905 - of one length; strict= costs 80 ns
         if parent is None or partial is None:
@@ -129,14 +134,14 @@ def _spread(
             else:
                 source = (node if position < 0 else node.parents[position]) if record else None
                 grad = _times(
-                    g, factor if factor.__class__ in NOT_ARRAYS else wrap(factor, node.backend, source)
+                    g, _conj(factor if factor.__class__ in NOT_ARRAYS else wrap(factor, node.backend, source))
                 )
         else:
             factor = partial if partial.__class__ is int else partial(node, record)
             if factor is None:
                 continue
             if not direct or (factor.__class__ is Tensor and factor._data.dtype is not native):
-                grad = _times(g, factor)
+                grad = _times(g, _conj(factor))
             elif factor.__class__ is Tensor:
                 grad = wrap(table[times](data, factor._data), backend)
             elif factor == 1:
@@ -223,7 +228,11 @@ def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: b
             )
             term = _times(tangent, partial)
             total = term if total is None else calls.add(total, term)
-        return None if total is None else calls.broadcast_to(total, tuple(node.shape))
+        if total is None:
+            return None
+        if as_dtype(node.dtype).kind != "complex":
+            total = calls.real(total)  # of abs, for instance
+        return calls.broadcast_to(total, tuple(node.shape))
     if derivative.jvp is not None:
         return _jvp_rule(op, node, tangents, record)
     if derivative.kind == "bilinear" and len(tangents) == 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dispatch import composite, primitive
-from ..dtypes import ALL, BOOLEAN, FLOATING, NUMERIC
+from ..dtypes import ALL, BOOLEAN, INEXACT, NUMERIC, ORDERED
 from ..dtypes import bool as bool_
 from ..op import calls
 from ..rules import binary, unary
@@ -31,39 +31,41 @@ def not_equal(x1: Array, x2: Array, /) -> Tensor:
     """x1 != x2; NaN differs from everything."""
 
 
-@primitive(rule=binary(ALL, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
+@primitive(rule=binary(ORDERED, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
 def less(x1: Array, x2: Array, /) -> Tensor:
     """x1 < x2."""
 
 
-@primitive(rule=binary(ALL, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
+@primitive(rule=binary(ORDERED, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
 def less_equal(x1: Array, x2: Array, /) -> Tensor:
     """x1 <= x2."""
 
 
-@primitive(rule=binary(ALL, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
+@primitive(rule=binary(ORDERED, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
 def greater(x1: Array, x2: Array, /) -> Tensor:
     """x1 > x2."""
 
 
-@primitive(rule=binary(ALL, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
+@primitive(rule=binary(ORDERED, bool_), nondiff=COMPARISON, samples=pairs(-3, 3), ulp=0)
 def greater_equal(x1: Array, x2: Array, /) -> Tensor:
     """x1 >= x2."""
 
 
 @primitive(rule=unary(NUMERIC, bool_), nondiff=COMPARISON, samples=reals(-3, 3), ulp=0)
 def isnan(x: Tensor, /) -> Tensor:
-    """Whether an element is NaN; False for integers."""
+    """Whether an element (or a part of a complex one) is NaN; False for integers."""
 
 
 @primitive(rule=unary(NUMERIC, bool_), nondiff=COMPARISON, samples=reals(-3, 3), ulp=0)
 def isinf(x: Tensor, /) -> Tensor:
-    """Whether an element is +inf or -inf; False for integers."""
+    """Whether an element (or a part of a complex one, whatever the other is) is +inf or -inf; False for
+    integers.
+    """
 
 
 @primitive(rule=unary(NUMERIC, bool_), nondiff=COMPARISON, samples=reals(-3, 3), ulp=0)
 def isfinite(x: Tensor, /) -> Tensor:
-    """Whether an element is neither NaN nor infinite; True for integers."""
+    """Whether an element (both parts of a complex one) is neither NaN nor infinite; True for integers."""
 
 
 @composite(rule=binary(BOOLEAN, bool_), nondiff=LOGIC, samples=pairs(0, 1), ulp=0)
@@ -90,7 +92,7 @@ def logical_not(x: Tensor, /) -> Tensor:
     return calls.bitwise_invert(x)
 
 
-@composite(rule=binary(FLOATING, bool_), nondiff=COMPARISON, samples=pairs(-3, 3, scalars=False), ulp=0)
+@composite(rule=binary(INEXACT, bool_), nondiff=COMPARISON, samples=pairs(-3, 3, scalars=False), ulp=0)
 def isclose(x1: Array, x2: Array, /) -> Tensor:
     """|x1 - x2| <= 1e-8 + 1e-5 |x2|, or equal (so infinities match); NaN is close to nothing."""
     near = less_equal(calls.abs(calls.subtract(x1, x2)), calls.add(1e-8, calls.multiply(1e-5, calls.abs(x2))))

@@ -20,7 +20,7 @@ from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, shapes
 from ..walk import unbroadcast
 from .arrange import diagonal
-from .elementwise import multiply
+from .elementwise import conj, multiply
 from .movement import permute_dims, reshape
 from .reduce import sum
 
@@ -56,6 +56,11 @@ def _transposed(x: Tensor) -> Tensor:
     return permute_dims(x, (*range(-x.ndim, -2), -1, -2))
 
 
+def _adjoint(x: Tensor) -> Tensor:
+    """The conjugate transpose of each matrix."""
+    return conj(_transposed(x))
+
+
 def _column(x: Tensor) -> Tensor:
     return reshape(x, (*x.shape, 1))
 
@@ -67,32 +72,32 @@ def _rows(x: Tensor, axes: int) -> Tensor:
 
 
 def _left(g: Tensor, x1: Spec, x2: Tensor) -> Tensor:
-    """x1's cotangent: g x2 transposed, summed over the batch axes along which x1 was broadcast."""
+    """x1's cotangent: g times x2's conjugate transpose, summed over the batch axes along which x1 was broadcast."""
     shape = tuple(x1.shape)
     if x2.ndim == 1:
-        return multiply(g if len(shape) == 1 else _column(g), x2)
+        return multiply(g if len(shape) == 1 else _column(g), conj(x2))
     if len(shape) == 1:
-        product = matmul(x2, _column(g))
+        product = matmul(conj(x2), _column(g))
         return unbroadcast(reshape(product, product.shape[:-1]), shape)
-    return unbroadcast(matmul(g, _transposed(x2)), shape)
+    return unbroadcast(matmul(g, _adjoint(x2)), shape)
 
 
 def _right(g: Tensor, x1: Tensor, x2: Spec) -> Tensor:
-    """x2's cotangent: x1 transposed times g, summed over batch axes: by one product of matrices when x2 has
+    """x2's cotangent: x1's conjugate transpose times g, summed over batch axes: by one product of matrices when x2 has
     none of them.
     """
     shape = tuple(x2.shape)
     if x1.ndim == 1:
         return (
-            multiply(g, x1)
+            multiply(g, conj(x1))
             if len(shape) == 1
-            else multiply(_column(x1), reshape(g, (*g.shape[:-1], 1, g.shape[-1])))
+            else multiply(_column(conj(x1)), reshape(g, (*g.shape[:-1], 1, g.shape[-1])))
         )
     if len(shape) == 1:
-        return matmul(_rows(g, 0), _rows(x1, 1))
+        return matmul(_rows(g, 0), conj(_rows(x1, 1)))
     if len(shape) == 2 and x1.ndim > 2:
-        return matmul(_transposed(_rows(x1, 1)), _rows(g, 1))
-    return unbroadcast(matmul(_transposed(x1), g), shape)
+        return matmul(_adjoint(_rows(x1, 1)), _rows(g, 1))
+    return unbroadcast(matmul(_adjoint(x1), g), shape)
 
 
 @primitive(
@@ -162,10 +167,12 @@ def _vecdot_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     ],
 )  # fmt: skip
 def vecdot(x1: Tensor, x2: Tensor, /, *, axis: Axis = -1) -> Tensor:
-    """The scalar products of the vectors along ``axis``; the other axes broadcast. Integers wrap."""
+    """The scalar products of the vectors along ``axis``, x1's conjugated; the other axes broadcast. Integers
+    wrap.
+    """
     if x1.shape[axis] != x2.shape[axis]:
         raise ShapeError(f"vecdot: axis {axis} has {x1.shape[axis]} and {x2.shape[axis]} elements")
-    return sum(multiply(x1, x2), axis=axis, dtype=x1.dtype)
+    return sum(multiply(conj(x1), x2), axis=axis, dtype=x1.dtype)
 
 
 @custom(NUMERIC)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import dtypes
 from ..dispatch import create, primitive
-from ..dtypes import NUMERIC, DType, as_dtype
+from ..dtypes import HALF, REAL, DType, as_dtype
 from ..errors import BackendError, DTypeError, ShapeError
 from ..op import calls
 from ..params import Caller, as_integer, as_shape, checked, several
@@ -27,23 +27,29 @@ if TYPE_CHECKING:
     from ..params import Device, DTypeLike, Scalar, Shape
 
 CONSTANT = "it has no operand"
+NUMBERS = (*REAL, *HALF)
+SCALAR = bool | int | float | complex
 
 
-def _number(name: str, argument: str, value: Any) -> bool | int | float:
+def _number(name: str, argument: str, value: Any, kinds: Any = bool | int | float) -> Any:
     """A Python number from one, from NumPy's or from a 0-d tensor; the DTypeError names the function and its
     argument.
     """
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
-    if not isinstance(value, bool | int | float):
-        raise DTypeError(f"{name}: {argument} must be a number, got {value!r}")
+    if not isinstance(value, kinds):
+        raise DTypeError(
+            f"{name}: {argument} must be a {'real ' * isinstance(value, complex)}number, got {value!r}"
+        )
     return value
 
 
 def _kind(*values: Any) -> DType:
     """The default dtype of Python numbers together."""
     return as_dtype(
-        float
+        complex
+        if any(isinstance(v, complex) for v in values)
+        else float
         if any(isinstance(v, float) for v in values)
         else bool
         if all(isinstance(v, bool) for v in values)
@@ -54,10 +60,14 @@ def _kind(*values: Any) -> DType:
 def _bind_full(
     shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None
 ) -> tuple[tuple[()], dict[str, Any]]:
-    fill_value = _number("full", "fill_value", fill_value)
+    fill_value = _number("full", "fill_value", fill_value, SCALAR)
     dtype = _kind(fill_value) if dtype is None else as_dtype(dtype)
     kind = dtype.kind
-    if kind == "float":
+    if kind == "complex":
+        fill_value = complex(fill_value)
+    elif isinstance(fill_value, complex):
+        raise DTypeError(f"full: {fill_value!r} does not fit {dtype.name}")
+    elif kind == "float":
         fill_value = float(fill_value)
     elif kind == "bool":
         fill_value = bool(fill_value)
@@ -111,9 +121,9 @@ def _bind_arange(
     if dtype is None:
         dtype = float if any(isinstance(v, float) for v in (start, stop, step)) else int
     dtype = as_dtype(dtype)
-    if dtype not in NUMERIC:
+    if dtype not in NUMBERS:
         raise DTypeError(
-            f"arange does not accept {dtype.name}, it needs one of {', '.join(d.name for d in NUMERIC)}"
+            f"arange does not accept {dtype.name}, it needs one of {', '.join(d.name for d in NUMBERS)}"
         )
     exact = all(isinstance(v, int) for v in (start, stop, step))
     size = max(0, -((start - stop) // step) if exact else math.ceil((stop - start) / step))
@@ -130,7 +140,7 @@ def _bind_arange(
     return (), {"start": start, "step": step, "size": size, "dtype": dtype, "device": device}
 
 
-@custom(NUMERIC, joint=())
+@custom(NUMBERS, joint=())
 def _range_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec((params["size"],), params["dtype"])
 
@@ -182,7 +192,7 @@ def _like(name: str, x: Any, value: Any, dtype: Any, device: Any) -> Tensor:
     shape = checked(name, x)
     return full(
         shape,
-        _number(name, "fill_value", value),
+        _number(name, "fill_value", value, SCALAR),
         dtype=dtype or x.dtype,
         device=x._backend if device is None else device,
     )
@@ -209,8 +219,20 @@ def linspace(
     """``num`` evenly spaced numbers from ``start`` to ``stop`` (which is included, exactly, if ``endpoint``);
     float32 unless given.
     """
-    dtype = as_dtype(dtype) if dtype is not None else dtypes.float32
-    start, stop = _number("linspace", "start", start), _number("linspace", "stop", stop)
+    start, stop = (_number("linspace", n, v, SCALAR) for n, v in (("start", start), ("stop", stop)))
+    if dtype is None:
+        dtype = (
+            dtypes.complex64 if isinstance(start, complex) or isinstance(stop, complex) else dtypes.float32
+        )
+    dtype = as_dtype(dtype)
+    if dtype.kind == "complex":
+        parts = [
+            linspace(a, b, num, dtype=dtype.real, device=device, endpoint=endpoint)
+            for a, b in ((complex(start).real, complex(stop).real), (complex(start).imag, complex(stop).imag))
+        ]
+        return calls.add(calls.astype(parts[0], dtype), calls.multiply(calls.astype(parts[1], dtype), 1j))
+    if isinstance(start, complex) or isinstance(stop, complex):
+        raise DTypeError(f"linspace: values from {start} to {stop} do not fit {dtype.name}")
     num = as_integer(Caller("linspace"), "num", num)
     if num < 0:
         raise ShapeError(f"linspace: num must not be negative, got {num}")
@@ -264,8 +286,10 @@ def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
             )
         if hasattr(obj, "item"):
             obj = obj.item()
-        if not isinstance(obj, bool | int | float):
-            raise DTypeError(f"asarray: elements must be bool, int or float, got {type(obj).__name__}")
+        if not isinstance(obj, bool | int | float | complex):
+            raise DTypeError(
+                f"asarray: elements must be bool, int, float or complex, got {type(obj).__name__}"
+            )
         return (), [obj]
     parts = [_flatten(o) for o in obj]
     shapes = {shape for shape, _ in parts}
@@ -290,7 +314,8 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         x = same(obj) if device is None else to(obj, device)
         return calls.astype(x, dtype) if dtype is not None else x
     backend = registry.creation(device)
-    if isinstance(obj, bool | int | float | list | tuple):
+    if isinstance(obj, bool | int | float | complex | list | tuple) and not hasattr(obj, "dtype"):
+        # numpy.float64 is a float, but has a dtype
         shape, values = _flatten(obj)
         found = as_dtype(dtype) if dtype is not None else _kind(*values) if values else dtypes.float32
         return from_buffer(_pack(values, found), shape, found, backend)
@@ -310,30 +335,30 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
 
 
 def _pack(values: list[Any], dtype: DType) -> Any:
-    if dtype.kind == "float":
-        return array_module.array(dtype.format, [_to_float(v, dtype) for v in values])
-    if dtype.kind == "bool":
+    kind = dtype.kind
+    if kind == "complex":
+        return dtype.pack(
+            [complex(_rounded(v.real, dtype.real), _rounded(v.imag, dtype.real)) for v in values]
+        )
+    for v in values:
+        if isinstance(v, complex):
+            raise DTypeError(f"asarray: {v!r} does not fit {dtype.name}: take its real or its imaginary part")
+    if kind == "float":
+        return dtype.pack([_rounded(v, dtype) for v in values])
+    if kind == "bool":
         return bytes(bool(v) for v in values)
     for v in values:
         if not dtype.min <= v <= dtype.max or v != int(v):
             raise DTypeError(f"asarray: {v!r} does not fit {dtype.name} ({dtype.min} to {dtype.max})")
-    return array_module.array(dtype.format, [int(v) for v in values])
+    return dtype.pack([int(v) for v in values])
 
 
-def _to_float(v: Any, dtype: DType) -> float:
-    """A Python number as a double that ``array`` can store: beyond float32's range it rounds to the largest
-    number or to infinity.
-    """
+def _rounded(v: Any, dtype: DType) -> float:
+    """A Python number as the nearest value of a floating dtype, or infinity beyond its range."""
     try:
-        v = float(v)
+        return dtype.round(float(v))
     except OverflowError:
-        v = math.copysign(math.inf, v)
-    if dtype.bits == 64 or abs(v) <= dtype.max or v != v:
-        return v
-    midpoint = math.ldexp(
-        1 - 2.0**-25, 128
-    )  # between the largest float32 and 2**128: ties go to the even one, infinity
-    return math.copysign(math.inf if abs(v) >= midpoint else dtype.max, v)
+        return math.copysign(math.inf, v)
 
 
 def _from_numpy(obj: Any, backend: Any) -> Tensor:

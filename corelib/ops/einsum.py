@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..dtypes import NUMERIC, promote
+from ..dtypes import HALF, NUMERIC, promote
 from ..errors import DTypeError, ShapeError
 from ..op import calls
 from ..params import not_a_tensor
@@ -205,7 +205,7 @@ def einsum(subscripts: str, /, *operands: Tensor) -> Tensor:
     dtype = operands[0].dtype
     for x in operands[1:]:
         dtype = promote(dtype, x.dtype)
-    if dtype not in NUMERIC:
+    if dtype not in (*NUMERIC, *HALF):
         raise DTypeError(f"einsum does not accept {dtype.name}: call x.astype(corelib.int64)")
     simple = [
         _simplified(x if x.dtype is dtype else astype(x, dtype), names, sizes)

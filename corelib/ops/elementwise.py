@@ -6,16 +6,32 @@ of equal operands: half each). Special values follow the array API standard and 
 
 from __future__ import annotations
 
+import cmath
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import composite, primitive
-from ..dtypes import ALL, BOOLEAN, FLOATING, INTEGER, NUMERIC, as_dtype, float32
+from ..dtypes import (
+    ALL,
+    BOOLEAN,
+    FLOATING,
+    INEXACT,
+    INTEGER,
+    NUMERIC,
+    ORDERED,
+    REAL,
+    DType,
+    as_dtype,
+    complex64,
+    float32,
+)
 from ..dtypes import bool as bool_
 from ..errors import DTypeError
 from ..op import calls
 from ..rules import Spec, binary, custom, selection, unary
 from ..samples import ErrorSample, Sample, calls_, pairs, reals
+from ..tape import full_like
 from ..tensor import Tensor
 from .compare import equal, less
 
@@ -39,16 +55,17 @@ def subtract(x1: Array, x2: Array, /) -> Tensor:
     """x1 - x2. Integers wrap."""
 
 
-@primitive(rule=binary(NUMERIC), d=("x2", "x1"), samples=pairs(-3, 3), ulp=0.5)
+@primitive(rule=binary(NUMERIC), d=("x2", "x1"), samples=pairs(-3, 3), ulp=0.5, ulp_complex=2)
 def multiply(x1: Array, x2: Array, /) -> Tensor:
     """x1 * x2. Integers wrap."""
 
 
 @primitive(
-    rule=binary(FLOATING, integers="float"),
+    rule=binary(INEXACT, integers="float"),
     d=(lambda x2: _inverse(x2), lambda y, x2: negative(divide(y, x2))),
     samples=pairs(-3, 3, (0.5, 3)),
     ulp=0.5,
+    ulp_complex=4,
 )
 def divide(x1: Array, x2: Array, /) -> Tensor:
     """x1 / x2 as IEEE 754 divides. Integers and booleans are divided in the default floating dtype."""
@@ -56,11 +73,13 @@ def divide(x1: Array, x2: Array, /) -> Tensor:
 
 def _inverse(x2: Array) -> Array:
     """1 / x2, also for a Python scalar."""
-    return divide(1, x2) if _tensor(x2) else 1 / x2 if x2 else math.copysign(math.inf, x2)
+    if _tensor(x2):
+        return divide(1, x2)
+    return 1 / x2 if x2 else math.copysign(math.inf, x2.real)
 
 
 @primitive(
-    rule=binary(NUMERIC),
+    rule=binary(REAL),
     nondiff="floor_divide is piecewise constant",
     samples=pairs(-9, 9, (1, 4)),
     ulp=0,
@@ -70,7 +89,7 @@ def floor_divide(x1: Array, x2: Array, /) -> Tensor:
 
 
 @primitive(
-    rule=binary(NUMERIC),
+    rule=binary(REAL),
     d=(1, lambda x1, x2: negative(floor_divide(x1, x2))),
     samples=pairs(-9, 9, (1.25, 4)),
     ulp=0,
@@ -90,12 +109,16 @@ def _pow_base(x1: Array, x2: Array) -> Array:
 def _pow_exponent(y: Tensor, x1: Array) -> Tensor:
     """y log(x1), and 0 where x1 is 0 (there 0**x2 is constant for x2 > 0)."""
     if not hasattr(x1, "_data"):
+        if x1.__class__ is complex or y.dtype.kind == "complex":
+            return multiply(y, cmath.log(x1) if x1 else 0)
         return multiply(y, math.log(x1) if x1 > 0 else 0 if x1 == 0 else math.nan)
     zero = equal(x1, 0)
     return where(zero, 0, multiply(y, log(where(zero, 1, x1))))
 
 
-@primitive(rule=binary(NUMERIC), d=(_pow_base, _pow_exponent), samples=pairs(0.5, 3, (1, 3)), ulp=4)
+@primitive(
+    rule=binary(NUMERIC), d=(_pow_base, _pow_exponent), samples=pairs(0.5, 3, (1, 3)), ulp=4, ulp_complex=8
+)
 def pow(x1: Array, x2: Array, /) -> Tensor:
     """x1 to the power x2. Integers wrap; a negative integer exponent truncates the exact result."""
 
@@ -105,31 +128,92 @@ def negative(x: Tensor, /) -> Tensor:
     """-x. The smallest integer wraps to itself, unsigned integers wrap."""
 
 
-@primitive(rule=unary(NUMERIC), d=lambda x: sign(x), samples=reals(0.5, 3), ulp=0)
+@primitive(
+    rule=unary(NUMERIC, "real"), d=lambda x: conj(sign(x)), samples=reals(0.5, 3), ulp=0, ulp_complex=2
+)
 def abs(x: Tensor, /) -> Tensor:
-    """|x|. The smallest integer wraps to itself."""
+    """|x|; of complex numbers sqrt(re**2 + im**2) without overflow or underflow, in the dtype of the parts. The
+    smallest integer wraps to itself.
+    """
 
 
-@primitive(rule=unary(NUMERIC), nondiff="sign is piecewise constant", samples=reals(-3, 3), ulp=0)
+def _zeros(like: Tensor) -> Tensor:
+    return full_like(Spec(tuple(like.shape), like.dtype), like._backend, 0)
+
+
+def _sign_jvp(dx: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """0 for real x; for complex x = r y the part of dx / r that turns: i y Im(conj(y) dx) / r."""
+    if x.dtype.kind != "complex":
+        return _zeros(dx)
+    r = abs(x)
+    turn = divide(imag(multiply(conj(y), dx)), where(equal(r, 0), 1, r))
+    return multiply(multiply(1j, y), turn)
+
+
+@primitive(
+    rule=unary(NUMERIC),
+    vjp=lambda g, x, y: _sign_jvp(g, x, y),  # its matrix over (re, im) is symmetric
+    jvp=_sign_jvp,
+    samples=reals(-3, 3),
+    ulp=0,
+    ulp_complex=4,
+)
 def sign(x: Tensor, /) -> Tensor:
-    """-1, 0 or 1; 0 for either zero, NaN for NaN."""
+    """-1, 0 or 1; of complex numbers x / |x|. 0 for either zero, NaN for NaN."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda y: divide(0.5, y), samples=reals(0.1, 9), ulp=0.5)
+@primitive(rule=unary(INEXACT), d=lambda y: divide(0.5, y), samples=reals(0.1, 9), ulp=0.5, ulp_complex=2)
 def sqrt(x: Tensor, /) -> Tensor:
     """Square root, correctly rounded; NaN below zero."""
 
 
-@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0.5)
+@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0.5, ulp_complex=2)
 def square(x: Tensor, /) -> Tensor:
     """x * x."""
     return multiply(x, x)
 
 
-@composite(rule=unary(FLOATING), samples=reals(0.5, 3), ulp=0.5)
+@composite(rule=unary(INEXACT), samples=reals(0.5, 3), ulp=0.5, ulp_complex=4)
 def reciprocal(x: Tensor, /) -> Tensor:
     """1 / x."""
     return divide(1.0, x)
+
+
+@primitive(
+    rule=unary(NUMERIC),
+    linear=lambda g, x: conj(g),
+    unchanged=lambda x: x.dtype.kind != "complex",
+    samples=reals(-3, 3),
+    ulp=0,
+)
+def conj(x: Tensor, /) -> Tensor:
+    """The complex conjugate; a real x itself."""
+
+
+def _complex(g: Tensor, spec: Any) -> Tensor:
+    """g as the real part of a tensor of the operand's dtype."""
+    return astype(g, spec.dtype)
+
+
+@primitive(
+    rule=unary(NUMERIC, "real"),
+    linear=lambda g, x: _complex(g, x),
+    unchanged=lambda x: x.dtype.kind != "complex",
+    samples=reals(-3, 3),
+    ulp=0,
+)
+def real(x: Tensor, /) -> Tensor:
+    """The real part; a real x itself."""
+
+
+@primitive(
+    rule=unary(NUMERIC, "real"),
+    linear=lambda g, x: multiply(_complex(g, x), 1j) if x.dtype.kind == "complex" else _zeros(g),
+    samples=reals(-3, 3),
+    ulp=0,
+)
+def imag(x: Tensor, /) -> Tensor:
+    """The imaginary part; zeros for a real x."""
 
 
 @composite(rule=unary(FLOATING), samples=reals(0.1, 9), ulp=1.5)
@@ -138,7 +222,7 @@ def rsqrt(x: Tensor, /) -> Tensor:
     return divide(1.0, sqrt(x))
 
 
-@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0)
+@composite(rule=unary(NUMERIC), samples=reals(-3, 3), ulp=0, moves=True)
 def positive(x: Tensor, /) -> Tensor:
     """x itself."""
     return x
@@ -147,32 +231,34 @@ def positive(x: Tensor, /) -> Tensor:
 # -- exponentials and logarithms -----------------------------------------------------------------------------
 
 
-@primitive(rule=unary(FLOATING), d="y", samples=reals(-3, 3), ulp=2)
+@primitive(rule=unary(INEXACT), d="y", samples=reals(-3, 3), ulp=2, ulp_complex=4)
 def exp(x: Tensor, /) -> Tensor:
     """Natural exponential of each element."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda y: add(y, 1), samples=reals(-3, 3), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda y: add(y, 1), samples=reals(-3, 3), ulp=2, ulp_complex=4)
 def expm1(x: Tensor, /) -> Tensor:
     """exp(x) - 1, accurate near 0."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, x), samples=reals(0.1, 9), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: divide(1, x), samples=reals(0.1, 9), ulp=2, ulp_complex=4)
 def log(x: Tensor, /) -> Tensor:
     """Natural logarithm; -inf at 0, NaN below."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, add(x, 1)), samples=reals(-0.9, 9), ulp=2)
+@primitive(
+    rule=unary(INEXACT), d=lambda x: divide(1, add(x, 1)), samples=reals(-0.9, 9), ulp=2, ulp_complex=4
+)
 def log1p(x: Tensor, /) -> Tensor:
     """log(1 + x), accurate near 0."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1 / LN2, x), samples=reals(0.1, 9), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: divide(1 / LN2, x), samples=reals(0.1, 9), ulp=2, ulp_complex=4)
 def log2(x: Tensor, /) -> Tensor:
     """Logarithm to base 2."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1 / LN10, x), samples=reals(0.1, 9), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: divide(1 / LN10, x), samples=reals(0.1, 9), ulp=2, ulp_complex=4)
 def log10(x: Tensor, /) -> Tensor:
     """Logarithm to base 10."""
 
@@ -188,36 +274,52 @@ def logaddexp(x1: Array, x2: Array, /) -> Tensor:
 # -- trigonometric and hyperbolic ----------------------------------------------------------------------------
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: cos(x), samples=reals(-9, 9), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: cos(x), samples=reals(-9, 9), ulp=2, ulp_complex=4)
 def sin(x: Tensor, /) -> Tensor:
     """Sine of x in radians, with full range reduction."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: negative(sin(x)), samples=reals(-9, 9), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: negative(sin(x)), samples=reals(-9, 9), ulp=2, ulp_complex=4)
 def cos(x: Tensor, /) -> Tensor:
     """Cosine of x in radians, with full range reduction."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda y: add(multiply(y, y), 1), samples=reals(-1.3, 1.3), ulp=2)
+@primitive(
+    rule=unary(INEXACT), d=lambda y: add(multiply(y, y), 1), samples=reals(-1.3, 1.3), ulp=2, ulp_complex=4
+)
 def tan(x: Tensor, /) -> Tensor:
     """Tangent of x in radians."""
 
 
 @primitive(
-    rule=unary(FLOATING), d=lambda x: divide(1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2
+    rule=unary(INEXACT),
+    d=lambda x: divide(1, sqrt(_one_minus_square(x))),
+    samples=reals(-0.9, 0.9),
+    ulp=2,
+    ulp_complex=4,
 )
 def asin(x: Tensor, /) -> Tensor:
     """Inverse sine in [-pi/2, pi/2]; NaN outside [-1, 1]."""
 
 
 @primitive(
-    rule=unary(FLOATING), d=lambda x: divide(-1, sqrt(_one_minus_square(x))), samples=reals(-0.9, 0.9), ulp=2
+    rule=unary(INEXACT),
+    d=lambda x: divide(-1, sqrt(_one_minus_square(x))),
+    samples=reals(-0.9, 0.9),
+    ulp=2,
+    ulp_complex=4,
 )
 def acos(x: Tensor, /) -> Tensor:
     """Inverse cosine in [0, pi]; NaN outside [-1, 1]."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, add(multiply(x, x), 1)), samples=reals(-3, 3), ulp=2)
+@primitive(
+    rule=unary(INEXACT),
+    d=lambda x: divide(1, add(multiply(x, x), 1)),
+    samples=reals(-3, 3),
+    ulp=2,
+    ulp_complex=4,
+)
 def atan(x: Tensor, /) -> Tensor:
     """Inverse tangent in [-pi/2, pi/2]."""
 
@@ -242,40 +344,53 @@ def hypot(x1: Array, x2: Array, /) -> Tensor:
     """sqrt(x1**2 + x2**2) without overflow or underflow."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: cosh(x), samples=reals(-3, 3), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: cosh(x), samples=reals(-3, 3), ulp=2, ulp_complex=4)
 def sinh(x: Tensor, /) -> Tensor:
     """Hyperbolic sine."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: sinh(x), samples=reals(-3, 3), ulp=2)
+@primitive(rule=unary(INEXACT), d=lambda x: sinh(x), samples=reals(-3, 3), ulp=2, ulp_complex=4)
 def cosh(x: Tensor, /) -> Tensor:
     """Hyperbolic cosine."""
 
 
 # 1 - y**2, not (1 - y)(1 + y): y's own rounding costs more than the cancellation.
-@primitive(rule=unary(FLOATING), d=lambda y: subtract(1, multiply(y, y)), samples=reals(-3, 3), ulp=2)
+@primitive(
+    rule=unary(INEXACT), d=lambda y: subtract(1, multiply(y, y)), samples=reals(-3, 3), ulp=2, ulp_complex=4
+)
 def tanh(x: Tensor, /) -> Tensor:
     """Hyperbolic tangent."""
 
 
 @primitive(
-    rule=unary(FLOATING), d=lambda x: divide(1, sqrt(add(multiply(x, x), 1))), samples=reals(-3, 3), ulp=2
+    rule=unary(INEXACT),
+    d=lambda x: divide(1, sqrt(add(multiply(x, x), 1))),
+    samples=reals(-3, 3),
+    ulp=2,
+    ulp_complex=4,
 )
 def asinh(x: Tensor, /) -> Tensor:
     """Inverse hyperbolic sine."""
 
 
 @primitive(
-    rule=unary(FLOATING),
+    rule=unary(INEXACT),
     d=lambda x: divide(1, multiply(sqrt(subtract(x, 1)), sqrt(add(x, 1)))),
     samples=reals(1.5, 9),
     ulp=2,
+    ulp_complex=4,
 )
 def acosh(x: Tensor, /) -> Tensor:
     """Inverse hyperbolic cosine; NaN below 1."""
 
 
-@primitive(rule=unary(FLOATING), d=lambda x: divide(1, _one_minus_square(x)), samples=reals(-0.9, 0.9), ulp=2)
+@primitive(
+    rule=unary(INEXACT),
+    d=lambda x: divide(1, _one_minus_square(x)),
+    samples=reals(-0.9, 0.9),
+    ulp=2,
+    ulp_complex=4,
+)
 def atanh(x: Tensor, /) -> Tensor:
     """Inverse hyperbolic tangent; NaN outside [-1, 1]."""
 
@@ -306,22 +421,22 @@ def _tensor(x: object) -> bool:
 # -- rounding ------------------------------------------------------------------------------------------------
 
 
-@primitive(rule=unary(NUMERIC), nondiff="floor is piecewise constant", samples=reals(-3, 3), ulp=0)
+@primitive(rule=unary(REAL), nondiff="floor is piecewise constant", samples=reals(-3, 3), ulp=0)
 def floor(x: Tensor, /) -> Tensor:
     """The largest integer not greater than x, in x's dtype."""
 
 
-@primitive(rule=unary(NUMERIC), nondiff="ceil is piecewise constant", samples=reals(-3, 3), ulp=0)
+@primitive(rule=unary(REAL), nondiff="ceil is piecewise constant", samples=reals(-3, 3), ulp=0)
 def ceil(x: Tensor, /) -> Tensor:
     """The smallest integer not less than x, in x's dtype."""
 
 
 @primitive(rule=unary(NUMERIC), nondiff="round is piecewise constant", samples=reals(-3, 3), ulp=0)
 def round(x: Tensor, /) -> Tensor:
-    """The nearest integer, ties to even, in x's dtype."""
+    """The nearest integer, ties to even, in x's dtype; of complex numbers, part by part."""
 
 
-@primitive(rule=unary(NUMERIC), nondiff="trunc is piecewise constant", samples=reals(-3, 3), ulp=0)
+@primitive(rule=unary(REAL), nondiff="trunc is piecewise constant", samples=reals(-3, 3), ulp=0)
 def trunc(x: Tensor, /) -> Tensor:
     """x without its fraction, in x's dtype."""
 
@@ -366,7 +481,7 @@ def _ones(y: Tensor) -> Tensor:
 
 
 @primitive(
-    rule=binary(ALL),
+    rule=binary(ORDERED),
     d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)),
     samples=pairs(-3, 3),
     ulp=0,
@@ -376,7 +491,7 @@ def maximum(x1: Array, x2: Array, /) -> Tensor:
 
 
 @primitive(
-    rule=binary(ALL),
+    rule=binary(ORDERED),
     d=(lambda y, x1, x2: _share(x1, y, x2), lambda y, x1, x2: _share(x2, y, x1)),
     samples=pairs(-3, 3),
     ulp=0,
@@ -396,6 +511,7 @@ def minimum(x1: Array, x2: Array, /) -> Tensor:
         lambda m, d: Sample((m.array((0,), bool_), m.array((1,), d).data[0], m.array((1,), d))),
     ),
     ulp=0,
+    moves=True,
 )  # fmt: skip
 def where(condition: Tensor, x1: Array, x2: Array, /) -> Tensor:
     """x1 where ``condition`` (bool) holds, x2 elsewhere; a NaN or inf that is not selected reaches neither
@@ -412,7 +528,7 @@ def _unbroadcast(g: Tensor, spec: object) -> Tensor:
 
 
 @composite(
-    rule=binary(ALL), samples=calls_(
+    rule=binary(ORDERED), samples=calls_(
         lambda m, d: Sample((m.array((2, 3), d), *sorted(m.array((2,), d).data))),
         lambda m, d: Sample((m.array((5,), d), m.array((5,), d, -3, -1), m.array((1,), d, 1, 3))),
         lambda m, d: Sample((m.array((5,), d), None, m.array((1,), d).data[0])),
@@ -467,36 +583,53 @@ def _cast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec(specs[0].shape, params["dtype"])
 
 
+def _casts(make: Any, dtype: DType) -> Iterator[Sample]:
+    for target in ALL:
+        if dtype.kind != "complex" or target.kind in ("complex", "bool"):
+            for shape in ((), (2, 3), (0,)):
+                yield Sample((make.array(shape, dtype, 0, 3), target))
+
+
 def _bind_astype(
     x: Any, dtype: Any, /, *, copy: Any = True, device: Any = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if device is not None and isinstance(x, Tensor):
-        x = calls.to(x, device)
-    return (x,), {"dtype": as_dtype(dtype)}
+    dtype = as_dtype(dtype)
+    if isinstance(x, Tensor):
+        if x.dtype.kind == "complex" and dtype.kind not in ("complex", "bool"):
+            raise DTypeError(
+                f"astype: {x.dtype.name} to {dtype.name} would drop the imaginary part: take corelib.real(x) or corelib.abs(x)"
+            )
+        if device is not None:
+            x = calls.to(x, device)
+    return (x,), {"dtype": dtype}
 
 
 @primitive(
     rule=_cast_rule,
     bind=_bind_astype,
-    linear=lambda g, x: astype(g, x.dtype),
+    linear=lambda g, x: astype(real(g) if x.dtype.kind != "complex" else g, x.dtype),
     unchanged=lambda x, dtype: x.dtype is dtype,
-    samples=calls_(
-        *[lambda m, d, t=t, s=s: Sample((m.array(s, d, 0, 3), t)) for t in ALL for s in ((), (2, 3), (0,))]
-    ),
+    samples=_casts,
     errors=[
-        ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty")))
+        ErrorSample(DTypeError, "no dtype 'floaty'", lambda m: Sample((m.array((2,), float32), "floaty"))),
+        ErrorSample(
+            DTypeError, "would drop the imaginary part", lambda m: Sample((m.array((2,), complex64), float32))
+        ),
     ],
     ulp=0.5,
+    moves=True,
 )
 def astype(x: Tensor, dtype: DTypeLike, /, *, copy: Copy = True, device: Target = None) -> Tensor:
     """x in another dtype. Floats to integers truncate and saturate, NaN gives 0; integers to narrower ones
-    wrap; to bool: x != 0.
+    wrap; to bool: x != 0. Complex to real is refused: it would drop the imaginary part.
 
     ``device``: where the result is, if not where x is.
     """
 
 
-@composite(rule=unary(ALL), nondiff="stop_gradient ends differentiation", samples=reals(-3, 3), ulp=0)
+@composite(
+    rule=unary(ALL), nondiff="stop_gradient ends differentiation", samples=reals(-3, 3), ulp=0, moves=True
+)
 def stop_gradient(x: Tensor, /) -> Tensor:
     """x as a constant: nothing behind it is differentiated."""
     return x

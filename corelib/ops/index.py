@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import dtypes
 from ..dispatch import composite, primitive
-from ..dtypes import FLOATING, NUMERIC, float32, int64
+from ..dtypes import NUMERIC, float32, int64
 from ..errors import DTypeError, IndexOutOfBoundsError, ShapeError
 from ..op import SUM_BOUND, calls
 from ..params import normalize_axis
@@ -414,7 +414,9 @@ def _nonzero_rule(op: Any, specs: Any, params: dict[str, Any]) -> tuple[Spec, ..
 
 
 def _sparse(shape: tuple[int, ...]) -> Any:
-    return lambda make, dtype: Sample((make.array(shape, dtype, 0, 1.4 if dtype not in FLOATING else 3),))
+    return lambda make, dtype: Sample(
+        (make.array(shape, dtype, 0, 1.4 if dtype.kind in ("bool", "int", "uint") else 3),)
+    )
 
 
 @primitive(

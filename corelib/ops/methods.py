@@ -33,7 +33,7 @@ AS_THEY_ARE = {
     "ravel": "ravel", "repeat": "repeat", "roll": "roll", "split": "split", "squeeze": "squeeze", "swapaxes": "swapaxes", "take": "take",
     "tile": "tile", "trace": "trace", "tril": "tril", "triu": "triu", "unstack": "unstack",
     "abs": "abs", "exp": "exp", "log": "log", "sqrt": "sqrt", "square": "square", "sin": "sin", "cos": "cos", "tanh": "tanh",
-    "floor": "floor", "ceil": "ceil", "round": "round", "sign": "sign",
+    "conj": "conj", "floor": "floor", "ceil": "ceil", "round": "round", "sign": "sign",
 }  # fmt: skip
 
 # x.sum(0) as well as x.sum(axis=0).

@@ -308,7 +308,10 @@ def _bind_pad(
         return (_extended(x, widths, mode),), {"pad_width": ((0, 0),) * x.ndim, "constant_value": 0}
     if hasattr(constant_values, "item"):
         constant_values = constant_values.item()
-    fits = isinstance(constant_values, bool | int | float if x.dtype.kind == "float" else bool | int)
+    kinds = {"complex": bool | int | float | complex, "float": bool | int | float}.get(
+        x.dtype.kind, bool | int
+    )
+    fits = isinstance(constant_values, kinds)
     if not fits or x.dtype.kind == "bool" and constant_values not in (0, 1):
         raise DTypeError(f"pad: constant_values {constant_values!r} does not fit x of dtype {x.dtype.name}")
     return (x,), {"pad_width": widths, "constant_value": as_scalar(op, constant_values, x.dtype)}

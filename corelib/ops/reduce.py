@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import primitive
-from ..dtypes import ALL, float32, int64
+from ..dtypes import ALL, ORDERED, float32, int64
 from ..dtypes import bool as bool_
 from ..errors import DTypeError, ShapeError
 from ..op import SUM_BOUND, calls
@@ -19,7 +19,7 @@ from ..rules import Spec, custom, reduced, reduction
 from ..samples import ErrorSample, Sample, along, reductions
 from .compare import equal
 from .creation import full
-from .elementwise import add, astype, divide, multiply
+from .elementwise import add, astype, conj, divide, multiply, real
 from .movement import broadcast_to, concat, flip, narrow, pad, permute_dims, reshape
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def spread(y: Tensor, shape: Any, axis: tuple[int, ...], keepdims: bool) -> Tens
 
 @primitive(
     kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=SUM_BOUND, errors=AXES_ERRORS, samples=reductions(),
-    linear=lambda g, x, axis, keepdims: spread(astype(g, x.dtype), x.shape, axis, keepdims),
+    linear=lambda g, x, axis, keepdims: spread(narrowed(g, x.dtype), x.shape, axis, keepdims),
 )  # fmt: skip
 def sum(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims: bool = False) -> Tensor:
     """The sum over ``axis``: one, several, or None for all axes; 0 where there is nothing to add.
@@ -64,6 +64,11 @@ def sum(x: Tensor, /, *, axis: Axes = None, dtype: Accumulator = None, keepdims:
     dtype: what is accumulated in and returned: x's own, int64 or uint64 for smaller integers, int64 for bool,
     unless given.
     """
+
+
+def narrowed(g: Tensor, dtype: Any) -> Tensor:
+    """A cotangent in the dtype of an operand that was cast: the transpose of the cast."""
+    return astype(g if dtype.kind == "complex" else real(g), dtype)
 
 
 def _one_axis(x: Tensor, axis: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
@@ -108,8 +113,8 @@ def _others(x: Tensor, axis: tuple[int, ...]) -> Tensor:
 
 @primitive(
     kind="reduce", rule=reduction(ALL, "dtype"), leading=True, ulp=16, errors=AXES_ERRORS, samples=reductions(0.5, 1.5),
-    vjp=lambda g, x, axis, dtype, keepdims: astype(
-        multiply(spread(g, x.shape, axis, keepdims), _others(astype(x, dtype), axis)), x.dtype),
+    vjp=lambda g, x, axis, dtype, keepdims: narrowed(
+        multiply(spread(g, x.shape, axis, keepdims), conj(_others(astype(x, dtype), axis))), x.dtype),
     jvp=lambda dx, x, axis, dtype, keepdims: sum(
         multiply(astype(dx, dtype), _others(astype(x, dtype), axis)), axis=axis, keepdims=keepdims),
 )  # fmt: skip
@@ -141,7 +146,7 @@ def _shares(x: Tensor, y: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tens
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ORDERED, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False),
     vjp=lambda g, x, y, axis, keepdims: multiply(spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
@@ -153,7 +158,7 @@ def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ORDERED, identity=False), leading=True, ulp=0, errors=[*AXES_ERRORS, *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False),
     vjp=lambda g, x, y, axis, keepdims: multiply(spread(g, x.shape, axis, keepdims), _shares(x, y, axis, keepdims)),
     jvp=lambda dx, x, y, axis, keepdims: sum(multiply(dx, _shares(x, y, axis, keepdims)), axis=axis, keepdims=keepdims),
@@ -202,7 +207,7 @@ def _position_bind(name: str) -> Any:
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, int64, identity=False), leading=True, ulp=0, errors=[*_out_of_range(), *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ORDERED, int64, identity=False), leading=True, ulp=0, errors=[*_out_of_range(), *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False, single=True), nondiff="a position is an integer", bind=_position_bind("argmax"),
 )  # fmt: skip
 def argmax(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) -> Tensor:
@@ -212,7 +217,7 @@ def argmax(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) ->
 
 
 @primitive(
-    kind="reduce", rule=reduction(ALL, int64, identity=False), leading=True, ulp=0, errors=[*_out_of_range(), *_EMPTY_ERRORS],
+    kind="reduce", rule=reduction(ORDERED, int64, identity=False), leading=True, ulp=0, errors=[*_out_of_range(), *_EMPTY_ERRORS],
     samples=reductions(distinct=True, empty=False, single=True), nondiff="a position is an integer", bind=_position_bind("argmin"),
 )  # fmt: skip
 def argmin(x: Tensor, /, *, axis: Axis | None = None, keepdims: bool = False) -> Tensor:
@@ -273,7 +278,7 @@ def _cumulative_back(g: Tensor, axis: int) -> Tensor:
 
 @primitive(
     kind="scan", rule=_scan_rule, leading=True, ulp=SUM_BOUND, params=("axis", "dtype"), bind=_scan_bind("cumulative_sum", 0),
-    linear=lambda g, x, axis: astype(_cumulative_back(g, axis), x.dtype),
+    linear=lambda g, x, axis: narrowed(_cumulative_back(g, axis), x.dtype),
     samples=along(kwargs=_SCAN_KWARGS), errors=_SCAN_ERRORS,
 )  # fmt: skip
 def cumulative_sum(
@@ -309,10 +314,10 @@ def _cumulative_prod_vjp(g: Tensor, x: Tensor, axis: int, dtype: Any) -> Tensor:
     """x_i's cotangent is P_{i-1} S_i: P the products before it, S_i = g_i + x_{i+1} S_{i+1} what comes after
     it.
     """
-    line = astype(x, dtype)
+    line = conj(astype(x, dtype))
     after = _shifted(flip(line, axis=axis), axis, 0)
     s = flip(_recurrence(after, flip(g, axis=axis), axis), axis=axis)
-    return astype(multiply(cumulative_prod(_shifted(line, axis, 1), axis=axis), s), x.dtype)
+    return narrowed(multiply(cumulative_prod(_shifted(line, axis, 1), axis=axis), s), x.dtype)
 
 
 def _cumulative_prod_jvp(dx: Tensor, x: Tensor, axis: int, dtype: Any) -> Tensor:

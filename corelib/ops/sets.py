@@ -1,7 +1,8 @@
 """Tensors as sets: distinct values, membership, union, intersection, difference.
 
 Sizes of results depend on values, which these functions read; they cannot be traced. All are made of a sort,
-so that results are in ascending order on every backend. NaN is equal to nothing: each one is a value of its
+so that results are in ascending order on every backend: complex numbers by their real parts, then by their
+imaginary parts. NaN is equal to nothing: each one is a value of its
 own, as the array API standard has it.
 """
 
@@ -18,7 +19,7 @@ from ..params import checked
 from .arrange import diff
 from .compare import equal, not_equal
 from .creation import asarray, full
-from .elementwise import astype, bitwise_invert, minimum, subtract
+from .elementwise import astype, bitwise_invert, imag, minimum, real, subtract
 from .index import nonzero, take
 from .movement import broadcast_to, concat, narrow, reshape
 from .reduce import cumulative_sum
@@ -60,7 +61,11 @@ def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The positions that sort ``line``, whether each sorted element begins a group of equals, and where the
     groups begin.
     """
-    order = argsort(line)
+    if line.dtype.kind == "complex":
+        order = argsort(imag(line))
+        order = take(order, argsort(take(real(line), order)))
+    else:
+        order = argsort(line)
     ordered = take(line, order)
     n = line.size
     first = full((1 if n else 0,), True, dtype=bool_, device=line._backend)
@@ -117,7 +122,7 @@ def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tens
     """For each element of x1, whether x2 holds an equal one (or, with ``invert``, none): bool, of x1's shape."""
     like = x1 if hasattr(x1, "_backend") else x2
     for argument, x in (("x1", x1), ("x2", x2)):
-        if not isinstance(x, bool | int | float):
+        if not isinstance(x, bool | int | float | complex):
             checked("isin", x, argument)
     if not hasattr(like, "_backend"):
         raise DTypeError("isin needs a Tensor among its operands")
@@ -126,6 +131,10 @@ def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tens
         astype(x if hasattr(x, "_backend") else asarray(x, dtype=dtype, device=like._backend), dtype)
         for x in (x1, x2)
     )
+    if dtype.kind == "complex":  # which have no order: equal numbers get equal places among the distinct ones
+        count, shape = x1.size, x1.shape
+        places = _unique("isin", concat([_flat("isin", x1), _flat("isin", x2)])).inverse_indices
+        x1, x2 = reshape(narrow(places, 0, 0, count), shape), narrow(places, 0, count, x2.size)
     values = calls.sort(_flat("isin", x2))
     if values.size:
         places = minimum(searchsorted(values, x1), values.size - 1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..dispatch import primitive
-from ..dtypes import float32, int64
+from ..dtypes import ORDERED, float32, int64
 from ..errors import ShapeError
 from ..op import calls
 from ..params import Caller, as_integer, checked, checked_axis
@@ -33,7 +33,7 @@ _ERRORS = [
 ]
 
 
-@custom()
+@custom(ORDERED)
 def _positions_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec(specs[0].shape, int64)
 
@@ -54,7 +54,7 @@ def _unsort(g: Tensor, x: Tensor, axis: int, descending: bool) -> Tensor:
 
 
 @primitive(
-    kind="opaque", rule=same_as(0), leading=True, ulp=0, errors=_ERRORS, samples=along(distinct=True, kwargs=_BOTH_WAYS),
+    kind="opaque", rule=same_as(0, ORDERED), leading=True, ulp=0, errors=_ERRORS, samples=along(distinct=True, kwargs=_BOTH_WAYS),
     vjp=_unsort,
     jvp=lambda dx, x, axis, descending: calls.take_along_axis(dx, argsort(x, axis=axis, descending=descending), axis=axis),
 )  # fmt: skip
@@ -72,7 +72,7 @@ def _bind_search(
     return (x1 if sorter is None else calls.take(x1, sorter, axis=0), x2), {"side": side}
 
 
-@custom()
+@custom(ORDERED)
 def _search_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     x1, x2 = specs
     if x1.ndim != 1:

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import composite
-from ..dtypes import ALL, FLOATING, float32, int64
+from ..dtypes import ALL, FLOATING, INEXACT, float32, int64
 from ..errors import DTypeError, ShapeError
 from ..op import SUM_BOUND
 from ..rules import Spec, custom, reduced, reduction
@@ -37,7 +37,7 @@ _ERRORS = [
 
 
 @composite(
-    kind="reduce", rule=reduction(FLOATING), leading=True, ulp=SUM_BOUND, errors=_ERRORS, samples=reductions(empty=False),
+    kind="reduce", rule=reduction(INEXACT), leading=True, ulp=SUM_BOUND, errors=_ERRORS, samples=reductions(empty=False),
     linear=lambda g, x, axis, keepdims: spread(divide(g, _count(x.shape, axis)), x.shape, axis, keepdims),
 )  # fmt: skip
 def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:

@@ -391,7 +391,7 @@ def _is_mask(key: Any) -> bool:
 
 
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or getattr(value, "shape", None) == ()
+    return isinstance(value, bool | int | float | complex) or getattr(value, "shape", None) == ()
 
 
 def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
@@ -404,13 +404,13 @@ def _value(x: Tensor, value: Any, selected: tuple[int, ...], shape: tuple[int, .
     """``value`` as a tensor of x's dtype, broadcast to the shape that a key selects, and given another shape
     of that size.
     """
-    if isinstance(value, bool | int | float) and math.prod(shape) <= FEW:
+    if isinstance(value, bool | int | float | complex) and math.prod(shape) <= FEW:
         return full_like(Spec(shape, x.dtype), x._backend, _cast_scalar(x, value))
     spread = _spread(_cast_value(x, value), selected)
     return spread if spread.shape == shape else reshape(spread, shape)
 
 
-def _cast_scalar(x: Tensor, value: bool | int | float) -> bool | int | float:
+def _cast_scalar(x: Tensor, value: bool | int | float | complex) -> bool | int | float | complex:
     if ORDER[_kind(value)] > ORDER[x.dtype.kind]:
         _refuse_value(repr(value), x)
     return as_scalar(_SET, value, x.dtype)
@@ -419,7 +419,7 @@ def _cast_scalar(x: Tensor, value: bool | int | float) -> bool | int | float:
 def _cast_value(x: Tensor, value: Any) -> Tensor:
     """``value`` as a tensor of x's dtype, where that keeps its kind; DTypeError otherwise."""
     dtype = x.dtype
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float | complex):
         return full_like(Spec((), dtype), x._backend, _cast_scalar(x, value))
     if isinstance(value, list | tuple):
         shape, values = _nested(SET, "values", value)
@@ -432,8 +432,11 @@ def _cast_value(x: Tensor, value: Any) -> Tensor:
     return calls.astype(value, dtype)
 
 
-def _kind(value: bool | int | float) -> str:
-    return "bool" if isinstance(value, bool) else "int" if isinstance(value, int) else "float"
+def _kind(value: bool | int | float | complex) -> str:
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "complex"
 
 
 def _refuse_value(what: str, x: Tensor) -> None:
