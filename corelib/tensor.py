@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import dtypes
 from .dtypes import DType, as_dtype
-from .errors import BackendError, DTypeError, GradientError, ShapeError
+from .errors import DTypeError, GradientError, ShapeError
 from .op import calls
 
 if TYPE_CHECKING:
     from .backend import Backend
 
 _new = object.__new__
+_HOST = 1  # DLPack's kDLCPU
 
 
 class Tensor:
@@ -260,21 +261,36 @@ class Tensor:
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         return sys.modules[__package__]
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule: of this tensor's memory where its backend shares it, else of a copy in the host's
+        memory, which is also what ``dl_device=(1, 0)`` gives of a device. BufferError if ``copy=False`` forbids
+        that.
+        """
         source = self._backend.dlpack(self._data)
-        if source is None:
-            raise BackendError(
-                f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)"
+        asked = None if dl_device is None else int(dl_device[0])
+        if source is not None and asked in (None, int(source.__dlpack_device__()[0])):
+            options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+            return source.__dlpack__(**{name: value for name, value in options.items() if value is not None})
+        if copy is False or asked not in (None, _HOST):
+            raise BufferError(
+                f"backend {self._backend} cannot share this tensor's memory"
+                f"{f' with device type {asked}' if asked not in (None, _HOST) else ''}: "
+                "only a copy in the host's memory can be exported"
             )
-        return source.__dlpack__(**kwargs)
+        if max_version is None:
+            return self.numpy().__dlpack__()
+        return self.__array__().__dlpack__(max_version=max_version, copy=True)  # copy=True marks the capsule
 
     def __dlpack_device__(self) -> tuple[int, int]:
         source = self._backend.dlpack(self._data)
-        if source is None:
-            raise BackendError(
-                f"backend {self._backend} does not export DLPack: use np.asarray(x) or x.to(...)"
-            )
-        return source.__dlpack_device__()
+        return (_HOST, 0) if source is None else source.__dlpack_device__()
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:

@@ -383,17 +383,26 @@ def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a
-    copy.
+    copy; ``copy=True`` never shares, and with ``copy=False`` a BufferError says where a copy is needed.
     """
     if isinstance(x, Tensor):
-        return same(x) if device is None else to(x, device)
-    backend = registry.creation(device)
-    data = backend.from_dlpack(x) if copy is not True else None
-    if data is not None:
-        return wrap(data, backend)
-    import numpy
+        y = same(x) if device is None else to(x, device)
+        if copy is not False or y._backend is x._backend:
+            return y
+    else:
+        backend = registry.creation(device)
+        data = backend.from_dlpack(x) if copy is not True else None
+        if data is not None:
+            return wrap(data, backend)
+        if copy is not False:
+            import numpy
 
-    return _from_numpy(numpy.from_dlpack(x), backend)
+            on_host = int(x.__dlpack_device__()[0]) == 1
+            return _from_numpy(numpy.from_dlpack(x, **({} if on_host else {"device": "cpu"})), backend)
+    raise BufferError(
+        f"from_dlpack: device {str(device or registry.creation(None))!r} cannot share the memory of this "
+        f"{type(x).__name__}: leave out copy=False"
+    )
 
 
 # -- between devices and dtypes ------------------------------------------------------------------------------
