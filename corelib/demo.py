@@ -200,7 +200,7 @@ def identical_steps(name: str, steps: int) -> Run:
                 loss.backward()
                 gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
                 optimizer.step()
-                found.losses.append(loss.item())  # waits until the step is done
+                found.losses.append(float(loss))  # waits until the step is done
                 found.seconds.append(time.perf_counter() - started)
                 found.gradients.append({n: g.numpy().ravel().tolist() for n, g in gradients.items()})
     except Exception as error:  # one backend that fails must not hide the others: it is shown in its row

@@ -108,6 +108,8 @@ class DType:
 
     def unpack(self, buffer: Any) -> list[Any]:
         """The elements of a C-contiguous buffer of this dtype in native byte order as Python numbers."""
+        if self.name == "bfloat16" and hasattr(buffer, "view"):
+            buffer = buffer.view("uint16")  # a NumPy array of ml_dtypes' type is no buffer
         raw = memoryview(buffer)
         if not raw.nbytes:
             return []

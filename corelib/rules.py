@@ -159,7 +159,8 @@ def elementwise(
         dtype = common(op, specs)
         if integers == "float" and dtype.kind in _EXACT:
             dtype = dtypes.default_dtype("float")
-        return Spec(_broadcast(op, specs), dtype.real if result == "real" else result or dtype)
+        found: Any = dtype.real if result == "real" else result or dtype
+        return Spec(_broadcast(op, specs), found)
 
     return Rule(elementwise, accepts, integers=integers)
 

@@ -5,7 +5,9 @@ A file is written beside its destination, flushed to the disk, and then renamed:
 leaves the old file whole. A load reads and checks everything before it changes anything. The format and its
 reading and writing are those of the safetensors library (https://huggingface.co/docs/safetensors), so that
 other programs read the tensors; names begin with ``model.``, ``optimizer.`` or ``random.``, and the metadata
-entry ``corelib`` holds, as JSON, the version and whatever is no tensor.
+entry ``corelib`` holds, as JSON, the version and whatever is no tensor. The format knows no complex128: such a
+tensor is stored as float64 with a last axis of its two parts, and the metadata entry ``corelib.complex128``
+lists its name.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from .tensor import Tensor
 
 FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused
 KEY = "corelib"
+PAIRS = "corelib.complex128"
 
 # -- files of tensors ----------------------------------------------------------------------------------------
 
@@ -42,9 +45,13 @@ def save_file(
 
     # The library writes an array's memory as it lies, so each has to be in C order.
     arrays = {name: numpy.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    pairs = [name for name, array in arrays.items() if array.dtype == numpy.complex128]
+    for name in pairs:
+        arrays[name] = arrays[name].reshape(-1).view(numpy.float64).reshape(*arrays[name].shape, 2)
+    metadata = {**(metadata or {}), **({PAIRS: json.dumps(pairs)} if pairs else {})}
     with _replacing(Path(path)) as temporary:
         try:
-            write(arrays, temporary, dict(metadata) if metadata else None)
+            write(arrays, temporary, metadata or None)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: could not be written: {error}") from error
 
@@ -105,8 +112,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise CheckpointError(f"{path} is a directory, not a checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, KeyError, OSError) as error:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            for name in json.loads(metadata.get(PAIRS, "[]")):
+                arrays[name] = arrays[name].view("complex128")[..., 0]
+            return arrays, metadata
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(
             f"{path}: not a whole safetensors file ({size} bytes): {error}. It is truncated, damaged, or in another format"

@@ -85,6 +85,16 @@ class Tensor:
             raise ShapeError(f"x.T needs two dimensions, x has shape {self.shape}: use x.mT or permute_dims")
         return calls.matrix_transpose(self)
 
+    @property
+    def real(self) -> Tensor:
+        """The real part; of a real tensor: itself."""
+        return calls.real(self)
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part; of a real tensor: zeros."""
+        return calls.imag(self)
+
     # -- gradients -------------------------------------------------------------------------------------------
 
     @property
@@ -152,7 +162,7 @@ class Tensor:
     def _flat(self, why: str) -> list[Any]:
         return self.dtype.unpack(self._read(why))
 
-    def item(self) -> bool | int | float | complex:
+    def item(self) -> Any:
         """The value of a tensor with one element, as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item() needs one element, the tensor has shape {self.shape}: use tolist()")

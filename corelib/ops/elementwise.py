@@ -75,7 +75,8 @@ def _inverse(x2: Array) -> Array:
     """1 / x2, also for a Python scalar."""
     if _tensor(x2):
         return divide(1, x2)
-    return 1 / x2 if x2 else math.copysign(math.inf, x2.real)
+    number: Any = x2
+    return 1 / number if number else math.copysign(math.inf, number.real)
 
 
 @primitive(
@@ -106,7 +107,7 @@ def _pow_base(x1: Array, x2: Array) -> Array:
     return where(zero, 0, multiply(x2, pow(x1, where(zero, 1, subtract(x2, 1)))))
 
 
-def _pow_exponent(y: Tensor, x1: Array) -> Tensor:
+def _pow_exponent(y: Tensor, x1: Any) -> Tensor:
     """y log(x1), and 0 where x1 is 0 (there 0**x2 is constant for x2 > 0)."""
     if not hasattr(x1, "_data"):
         if x1.__class__ is complex or y.dtype.kind == "complex":
@@ -448,7 +449,7 @@ def copysign(x1: Array, x2: Array, /) -> Tensor:
 
 def _same_sign(x1: Any, x2: Array) -> Tensor:
     if not _tensor(x2):
-        return multiply(sign(x1), math.copysign(1.0, x2))
+        return multiply(sign(x1), math.copysign(1.0, x2))  # type: ignore[arg-type]
     return copysign(1.0, x2) if not _tensor(x1) else multiply(sign(x1), copysign(1.0, x2))
 
 

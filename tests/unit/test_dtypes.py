@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -30,8 +31,9 @@ def test_limits_are_numpys():
             np.iinfo(d.numpy).max,
             d.bits,
         )
-    for d in dtypes.FLOATING:
-        ours, theirs = cl.finfo(d), np.finfo(d.numpy)
+    for d in (*dtypes.FLOATING, *dtypes.HALF, *dtypes.COMPLEX):
+        ours, theirs = cl.finfo(d), ml_dtypes.finfo(d.numpy) if d is cl.bfloat16 else np.finfo(d.numpy)
+        assert (ours.bits, ours.dtype) == (theirs.bits, d.real)
         assert (ours.eps, ours.max, ours.min, ours.smallest_normal) == (
             theirs.eps,
             theirs.max,
@@ -40,7 +42,7 @@ def test_limits_are_numpys():
         )
     with pytest.raises(DTypeError, match="iinfo needs an integer dtype, got float32"):
         cl.iinfo(cl.float32)
-    with pytest.raises(DTypeError, match="finfo needs a floating dtype, got int8"):
+    with pytest.raises(DTypeError, match="finfo needs a floating or complex dtype, got int8"):
         cl.finfo(cl.int8)
 
 
@@ -59,8 +61,11 @@ def test_promotion_is_symmetric_and_numpys_within_a_kind(a, b):
         return
     promoted = dtypes.promote(a, b)
     assert promoted is dtypes.promote(b, a)
-    if "float" in (a.kind, b.kind) and a.kind != b.kind:
-        assert promoted is (a if a.kind == "float" else b)  # the floating dtype, whatever the integer's width
+    inexact = [d for d in (a, b) if d.kind in ("float", "complex")]
+    if len(inexact) == 1:
+        assert promoted is inexact[0]  # whatever the integer's width
+    elif {a, b} == set(dtypes.HALF):
+        assert promoted is cl.float32  # neither holds the other
     else:
         assert promoted == np.promote_types(a.numpy, b.numpy)
 
@@ -68,11 +73,13 @@ def test_promotion_is_symmetric_and_numpys_within_a_kind(a, b):
 @pytest.mark.parametrize(("scalar", "dtype", "expected"), [
     (True, cl.int8, cl.int8), (3, cl.int8, cl.int8), (3, cl.float32, cl.float32), (3.5, cl.float32, cl.float32), (3.5, cl.float64, cl.float64),
     (3.5, cl.int8, cl.float32), (3, cl.bool, cl.int64), (2.5, cl.bool, cl.float32), (True, cl.bool, cl.bool),
+    (3.5, cl.float16, cl.float16), (3, cl.bfloat16, cl.bfloat16), (3.5, cl.complex64, cl.complex64), (2j, cl.complex128, cl.complex128),
+    (2j, cl.float32, cl.complex64), (2j, cl.float64, cl.complex128), (2j, cl.bfloat16, cl.complex64), (2j, cl.int8, cl.complex64), (2j, cl.bool, cl.complex64),
 ])  # fmt: skip
 def test_python_scalars_are_weak(scalar, dtype, expected):
     x = cl.asarray([1, 0], dtype=dtype)
     assert cl.result_type(x, scalar) is expected
-    assert cl.maximum(x, scalar).dtype is expected and cl.maximum(scalar, x).dtype is expected
+    assert cl.where(x != 0, x, scalar).dtype is expected and cl.where(x == 0, scalar, x).dtype is expected
 
 
 def test_a_scalar_that_does_not_fit_is_refused():
