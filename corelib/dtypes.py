@@ -78,6 +78,11 @@ class DType:
                 self._numpy = numpy.dtype(self.name)
         return self._numpy
 
+    @property
+    def __numpy_dtype__(self) -> Any:
+        """What NumPy asks for where it needs a dtype: ``numpy.zeros(3, corelib.float32)`` (NumPy 2.4 or newer)."""
+        return self.numpy
+
     def round(self, x: float) -> float:
         """The value of this floating dtype nearest to the double ``x``, ties to even; infinity beyond the
         largest.
@@ -228,6 +233,13 @@ def as_dtype(obj: Any) -> DType:
 _CACHE: dict[Any, DType] = {}
 
 
+def _dtype_of(obj: Any) -> DType:
+    """The dtype of a tensor or an array, or the one that ``obj`` names; numpy.float32 is a type whose
+    ``dtype`` describes its instances.
+    """
+    return as_dtype(obj if isinstance(obj, type) else getattr(obj, "dtype", obj))
+
+
 def _promoted(a: DType, b: DType) -> DType | None:
     if a is b:
         return a
@@ -282,7 +294,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
     Example: ``result_type(corelib.int32, corelib.float32) is corelib.float32``.
     """
     scalars = [a for a in arrays_and_dtypes if a.__class__ in _PYTHON]
-    strong = [as_dtype(getattr(a, "dtype", a)) for a in arrays_and_dtypes if a.__class__ not in _PYTHON]
+    strong = [_dtype_of(a) for a in arrays_and_dtypes if a.__class__ not in _PYTHON]
     if not strong:
         if not scalars:
             raise DTypeError("result_type needs at least one tensor, dtype or scalar")
@@ -297,7 +309,7 @@ def result_type(*arrays_and_dtypes: Any) -> DType:
 
 def can_cast(from_: Any, to: Any, /) -> builtins.bool:
     """Whether promotion can turn ``from_`` (a dtype or a tensor) into the dtype ``to``."""
-    source, target = as_dtype(getattr(from_, "dtype", from_)), as_dtype(to)
+    source, target = _dtype_of(from_), as_dtype(to)
     return _PROMOTION[source, target] is target
 
 
@@ -327,7 +339,7 @@ class iinfo:
     __slots__ = ("bits", "dtype", "max", "min")
 
     def __init__(self, type: Any, /) -> None:
-        self.dtype = as_dtype(getattr(type, "dtype", type))
+        self.dtype = _dtype_of(type)
         if self.dtype not in INTEGER:
             raise DTypeError(f"iinfo needs an integer dtype, got {self.dtype.name}")
         self.bits, self.min, self.max = self.dtype.bits, self.dtype.min, self.dtype.max
@@ -344,7 +356,7 @@ class finfo:
     __slots__ = ("bits", "dtype", "eps", "max", "min", "smallest_normal")
 
     def __init__(self, type: Any, /) -> None:
-        d = self.dtype = as_dtype(getattr(type, "dtype", type)).real
+        d = self.dtype = _dtype_of(type).real
         if d.kind != "float":
             raise DTypeError(f"finfo needs a floating or complex dtype, got {d.name}")
         self.bits, self.eps, self.min, self.max, self.smallest_normal = (

@@ -26,6 +26,7 @@ from .arrange import (
     stack,
     swapaxes,
     tile,
+    transpose,
     tril,
     triu,
     unstack,
@@ -186,7 +187,7 @@ __all__ = [
     "scatter_add", "searchsorted", "setdiff1d", "sgd_update", "sigmoid", "sign", "signbit", "silu", "sin",
     "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
     "stop_gradient", "strided_slice", "strided_update", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace", "tril", "triu", "trunc",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace", "transpose", "tril", "triu", "trunc",
     "uniform_from_bits", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
     "unstack", "var", "vecdot", "vector_norm", "where", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from ..dispatch import composite, execute
 from ..dtypes import float32, int64
 from ..errors import DTypeError, ShapeError
 from ..op import calls
-from ..params import Caller, as_integer, as_shape, checked, checked_axis, normalize_axis, several
+from ..params import CANONICAL, Caller, as_integer, as_shape, checked, checked_axis, normalize_axis, several
 from ..rules import Spec, custom
 from ..samples import ErrorSample, Sample, shapes
 from .compare import less_equal, not_equal
@@ -92,6 +92,15 @@ def matrix_transpose(x: Tensor, /) -> Tensor:
     if n < 2:
         raise ShapeError(f"matrix_transpose needs at least two dimensions, x has shape {x.shape}")
     return execute(permute_dims.op, (x,), {"axes": (*range(-n, -2), -1, -2)})  # type: ignore[attr-defined]  # canonical already: 1 us less
+
+
+def transpose(x: Tensor, /, axes: Sequence[int] | None = None) -> Tensor:
+    """x with its axes in the order ``axes``, or reversed: NumPy's name for ``permute_dims``, which clients ask
+    for.
+    """
+    n = len(checked("transpose", x))
+    order = tuple(range(n))[::-1] if axes is None else axes
+    return permute_dims(x, CANONICAL["Permutation"](Caller("transpose"), "axes", order, x))
 
 
 def flatten(x: Tensor, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
@@ -292,10 +301,10 @@ def _repeated_positions(repeats: Tensor, n: int) -> Tensor:
 
 
 def diff(
-    x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None
+    x: Tensor, /, n: int = 1, *, axis: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
     """The ``n``-th differences ``x[i + 1] - x[i]`` along ``axis``, after ``prepend`` and ``append`` have been
-    joined to x there.
+    joined to x there. ``n`` may be given by position, as to NumPy's.
 
     For bool: whether neighbours differ.
     """
@@ -402,7 +411,7 @@ def diagonal(x: Tensor, /, *, offset: int = 0) -> Tensor:
 
 __all__: Sequence[str] = (
     "array_split", "broadcast_arrays", "broadcast_shapes", "diff", "expand_dims", "flatten", "matrix_transpose", "moveaxis", "ravel",
-    "repeat", "roll", "split", "squeeze", "stack", "swapaxes", "tile", "unstack",
+    "repeat", "roll", "split", "squeeze", "stack", "swapaxes", "tile", "transpose", "unstack",
 )  # fmt: skip
 
 for _name in __all__:

@@ -276,16 +276,18 @@ def eye(
 
 
 def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements of nested sequences of Python scalars (or NumPy's), or ShapeError if they are
-    ragged.
+    """Shape and elements of nested sequences of Python scalars (or NumPy's, or arrays), or ShapeError if they
+    are ragged.
     """
     if not isinstance(obj, list | tuple):
         if isinstance(obj, Tensor):
             raise DTypeError(
                 "asarray: a list of tensors would lose their gradients and devices: use corelib.stack"
             )
-        if hasattr(obj, "item"):
-            obj = obj.item()
+        if hasattr(obj, "tolist"):
+            obj = obj.tolist()
+            if isinstance(obj, list):
+                return _flatten(obj)
         if not isinstance(obj, bool | int | float | complex):
             raise DTypeError(
                 f"asarray: elements must be bool, int, float or complex, got {type(obj).__name__}"
