@@ -385,6 +385,7 @@ class Tensor:
         broadcast_to: Callable[..., Tensor]
         ceil: Callable[..., Tensor]
         clip: Callable[..., Tensor]
+        conj: Callable[..., Tensor]
         cos: Callable[..., Tensor]
         count_nonzero: Callable[..., Tensor]
         cumprod: Callable[..., Tensor]
