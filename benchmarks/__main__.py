@@ -50,9 +50,14 @@ def main() -> int:
     """Run, print and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--only", choices=("startup", "dispatch", "training"), help="one group of workloads")
+    parser.add_argument(
+        "--only", choices=("startup", "dispatch", "training", "standard"), help="one group of workloads"
+    )
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
+
+    if options.only == "standard":
+        return standard_functions(write=not options.no_write)
 
     from . import dispatch, training
     from .timing import interleaved
@@ -99,12 +104,55 @@ def main() -> int:
          ", ".join(f"{k} {v}" for k, v in facts.items()), "", *lines, ""])  # fmt: skip
     print(text)
     if not options.no_write and options.only is None:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "foundation.md").write_text(text)
-        (RESULTS / "foundation.json").write_text(
-            json.dumps({"machine": facts, "rows": rows, "memory": memory}, indent=1) + "\n"
-        )
+        written("foundation", text, {"machine": facts, "rows": rows, "memory": memory})
+        return standard_functions(write=True)
     return 0
+
+
+def standard_functions(*, write: bool) -> int:
+    """The table of the array API standard's functions, slowest against NumPy first."""
+    from . import standard
+    from .timing import interleaved
+
+    rows = []
+    for name, contestants in standard.workloads().items():
+        times = interleaved(contestants, rounds=5, seconds=0.02)
+        rows.append(
+            {"workload": name, "times": times, "ratio": times["numpy"]["min"] / times["corelib"]["min"]}
+        )
+        print(f"  {name}: {rows[-1]['ratio']:.2f}", file=sys.stderr)
+    rows.sort(key=lambda row: row["ratio"])
+    slower = [f"`{row['workload']}` {row['ratio']:.2f}" for row in rows if row["ratio"] < 0.95]
+    facts = machine()
+    text = "\n".join([
+        "# The array API standard's functions at a million elements",
+        "",
+        "corelib on `cpu` beside array-api-compat's NumPy, float32 unless said otherwise. Ratios above 1: corelib is faster. Written by",
+        "`make bench`, or alone by `python -m benchmarks --only standard`.",
+        "",
+        ", ".join(f"{k} {v}" for k, v in facts.items()),
+        "",
+        f"Slower than NumPy by more than 5 %: {len(slower)} of {len(rows)}: {', '.join(slower) or 'none'}.",
+        "",
+        "| function | corelib | NumPy | ratio of minima |",
+        "|---|---|---|---|",
+        *[
+            f"| {row['workload']} | {scaled(row['times']['corelib']['median'])} | {scaled(row['times']['numpy']['median'])} | {row['ratio']:.2f} |"
+            for row in rows
+        ],
+        "",
+    ])  # fmt: skip
+    print(text)
+    if write:
+        written("standard", text, {"machine": facts, "rows": rows})
+    return 0
+
+
+def written(name: str, text: str, data: dict[str, Any]) -> None:
+    """Keep a table beside the code, for readers and for programs."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
 
 
 if __name__ == "__main__":
