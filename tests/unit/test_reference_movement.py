@@ -18,7 +18,7 @@ SOME = [s for s in SHAPES if s != ()]
 
 
 def ref(x: np.ndarray) -> RefArray:
-    return BACKEND.from_host(np.array(x, order="C"), x.shape, dtypes.as_dtype(x.dtype))
+    return BACKEND.from_host(x.tobytes(), x.shape, dtypes.as_dtype(x.dtype))
 
 
 def host(y: RefArray) -> np.ndarray:
@@ -73,8 +73,15 @@ def cast(values, source, target):
     return host(BACKEND.find(ops.astype.op, source)(ref(x), dtype=target))
 
 
-@pytest.mark.parametrize("source", dtypes.ALL, ids=str)
-@pytest.mark.parametrize("target", dtypes.ALL, ids=str)
+CASTS = [
+    pytest.param(source, target, id=f"{source.name}-{target.name}")
+    for source in dtypes.ALL
+    for target in dtypes.ALL
+    if source.kind != "complex" or target.kind in ("complex", "bool")  # the core refuses complex to real
+]
+
+
+@pytest.mark.parametrize(("source", "target"), CASTS)
 def test_casts_of_values_that_both_dtypes_hold_equal_numpy(source, target):
     values = [0, 1, 2, 3, 100] if dtypes.bool not in (source, target) else [0, 1]
     assert_same(cast(values, source, target), np.array(values, source.numpy).astype(target.numpy))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array as typed_array
 from typing import Any
 
 from corelib.plugin_api import Backend, dtypes
@@ -40,11 +39,8 @@ class ReferenceBackend(Backend):
         raw = memoryview(buffer).tobytes()
         if len(raw) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{len(raw)} bytes do not hold {math.prod(shape)} elements of {dtype.name}")
-        flat: Any = memoryview(raw)
-        return RefArray(tuple(shape), dtype, flat.cast(dtype.format).tolist())
+        return RefArray(tuple(shape), dtype, dtype.unpack(raw))
 
     def to_host(self, array: RefArray) -> Any:
-        """The elements as a flat, C-contiguous buffer of the dtype's format."""
-        if array.dtype.kind == "bool":
-            return memoryview(bytearray(array.data)).cast("?")
-        return typed_array(array.dtype.format, array.data)
+        """The elements as a flat, C-contiguous buffer."""
+        return array.dtype.pack(array.data)

@@ -54,7 +54,21 @@ def _infinite_dot(row: list[float], column: list[float]) -> float:
     return sum(map(mul, map(ieee.unit, row), map(ieee.unit, column)))
 
 
-_DOTS = {dtypes.float32: _float32_dots, dtypes.float64: _float64_dots}
+def _complex_dots(rows: Lines, columns: Lines, dtype: dtypes.DType) -> list[complex]:
+    """With the parts of the columns' elements side by side, [c, d], each part is one real dot product of twice the
+    length: [a, -b] . [c, d] is the real part of a + bi by c + di, and [b, a] . [c, d] the imaginary part.
+    """
+    dots = _DOTS[dtype.real]
+    columns = [[part for z in column for part in (z.real, z.imag)] for column in columns]
+    for_real = [[part for z in row for part in (z.real, -z.imag)] for row in rows]
+    for_imag = [[part for z in row for part in (z.imag, z.real)] for row in rows]
+    return list(map(complex, dots(for_real, columns, dtype.real), dots(for_imag, columns, dtype.real)))
+
+
+_DOTS = {
+    dtypes.float32: _float32_dots, dtypes.float64: _float64_dots,
+    dtypes.complex64: _complex_dots, dtypes.complex128: _complex_dots,
+}  # fmt: skip
 
 
 @kernels.implements(ops.matmul)

@@ -38,7 +38,7 @@ def _truncated(dtype: dtypes.DType) -> Callable[[float], int]:
 
 
 def _to_floating(dtype: dtypes.DType) -> Callable[[int], float]:
-    """From integer to the nearest float. A 64-bit integer must not become a double on its way to float32."""
+    """From integer to the nearest float. A 64-bit integer must not become a double on its way to a narrower one."""
     return lambda value: from_exact(value, 0, dtype)
 
 
@@ -48,6 +48,10 @@ def converted(data: list[Any], source: dtypes.DType, target: dtypes.DType) -> li
         return data
     if target.kind == "bool":
         return [value != 0 for value in data]
+    if target.kind == "complex":
+        if source.kind == "complex":
+            return rounding(target)(data)
+        return [complex(value, 0.0) for value in converted(data, source, target.real)]
     if target.kind == "float":
         if source.kind == "float":
             return rounding(target)(data)

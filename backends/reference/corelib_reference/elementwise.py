@@ -2,11 +2,13 @@
 
 Read the tables first: they are the definitions. Each kernel applies its function to the broadcast operands
 and rounds the results once. A float32 operand is a double that happens to be representable in 24 bits; why
-computing in double and rounding once is right is told in ``rounding.py``.
+computing in double and rounding once is right is told in ``rounding.py``. Real functions are ``ieee.py``'s, complex
+ones ``annex_g.py``'s.
 """
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -15,7 +17,7 @@ from typing import Any
 
 from corelib.plugin_api import dtypes, ops
 
-from . import ieee
+from . import annex_g, ieee
 from .array import RefArray, Shape, broadcast, broadcast_shape
 from .kernels import kernels
 from .rounding import rounding, scalar
@@ -68,8 +70,8 @@ def _right_shift(dtype: dtypes.DType) -> Function:
     return lambda x, count: x >> count if 0 <= count < dtype.bits else -(x < 0)
 
 
-# What each op does to one element: of a floating dtype, then of an integer dtype (where booleans are accepted
-# they count as integers: False is 0 and True is 1).
+# What each op does to one element: of a floating dtype, of an integer dtype (where booleans are accepted they count
+# as integers: False is 0 and True is 1), of a complex dtype.
 FLOATING_UNARY: Table = {
     ops.negative: operator.neg, ops.abs: abs, ops.sign: ieee.sign,
     ops.floor: ieee.floor, ops.ceil: ieee.ceil, ops.round: ieee.rint, ops.trunc: ieee.trunc,
@@ -79,13 +81,28 @@ FLOATING_UNARY: Table = {
     ops.asin: ieee.asin, ops.acos: ieee.acos, ops.atan: math.atan,
     ops.sinh: ieee.sinh, ops.cosh: ieee.cosh, ops.tanh: math.tanh,
     ops.asinh: math.asinh, ops.acosh: ieee.acosh, ops.atanh: ieee.atanh, ops.erf: math.erf,
+    ops.conj: _same, ops.real: _same, ops.imag: lambda x: 0.0,
 }  # fmt: skip
 INTEGER_UNARY: Table = {
     ops.negative: operator.neg, ops.abs: abs, ops.sign: _integer_sign,
     ops.floor: _same, ops.ceil: _same, ops.round: _same, ops.trunc: _same,
+    ops.conj: _same, ops.real: _same, ops.imag: lambda x: 0,
+}  # fmt: skip
+COMPLEX_UNARY: Table = {
+    ops.negative: operator.neg, ops.conj: complex.conjugate, ops.sign: annex_g.sign, ops.round: annex_g.rint,
+    ops.sqrt: annex_g.sqrt, ops.exp: annex_g.exp, ops.expm1: annex_g.expm1,
+    ops.log: annex_g.log, ops.log1p: annex_g.log1p, ops.log2: annex_g.log2, ops.log10: annex_g.log10,
+    ops.sin: annex_g.sin, ops.cos: annex_g.cos, ops.tan: annex_g.tan,
+    ops.asin: annex_g.asin, ops.acos: annex_g.acos, ops.atan: annex_g.atan,
+    ops.sinh: annex_g.sinh, ops.cosh: annex_g.cosh, ops.tanh: annex_g.tanh,
+    ops.asinh: annex_g.asinh, ops.acosh: annex_g.acosh, ops.atanh: annex_g.atanh,
+}  # fmt: skip
+COMPLEX_TO_REAL: Table = {
+    ops.real: operator.attrgetter("real"), ops.imag: operator.attrgetter("imag"), ops.abs: annex_g.modulus,
 }  # fmt: skip
 FLOATING_PREDICATE: Table = {ops.isnan: math.isnan, ops.isinf: math.isinf, ops.isfinite: math.isfinite}
 INTEGER_PREDICATE: Table = {ops.isnan: _never, ops.isinf: _never, ops.isfinite: _always}
+COMPLEX_PREDICATE: Table = {ops.isnan: cmath.isnan, ops.isinf: cmath.isinf, ops.isfinite: cmath.isfinite}
 FLOATING_BINARY: Table = {
     ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: operator.mul, ops.divide: ieee.divide,
     ops.floor_divide: ieee.floor_divide, ops.remainder: ieee.remainder, ops.pow: ieee.power,
@@ -98,12 +115,16 @@ INTEGER_BINARY: Table = {
     ops.maximum: max, ops.minimum: min,
     ops.bitwise_and: operator.and_, ops.bitwise_or: operator.or_, ops.bitwise_xor: operator.xor,
 }  # fmt: skip
+COMPLEX_BINARY: Table = {
+    ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: annex_g.multiply, ops.divide: annex_g.divide,
+    ops.pow: annex_g.pow,
+}  # fmt: skip
 INTEGER_BINARY_BY_WIDTH: Table = {
     ops.pow: _integer_power, ops.bitwise_left_shift: _left_shift, ops.bitwise_right_shift: _right_shift,
 }  # fmt: skip
-COMPARISON: Table = {
-    ops.equal: operator.eq, ops.not_equal: operator.ne, ops.less: operator.lt,
-    ops.less_equal: operator.le, ops.greater: operator.gt, ops.greater_equal: operator.ge,
+EQUALITY: Table = {ops.equal: operator.eq, ops.not_equal: operator.ne}
+ORDER: Table = {
+    ops.less: operator.lt, ops.less_equal: operator.le, ops.greater: operator.gt, ops.greater_equal: operator.ge,
 }  # fmt: skip
 
 
@@ -138,31 +159,37 @@ def binary(function: Function, dtype: dtypes.DType, result: dtypes.DType) -> Cal
     return kernel
 
 
-def _register(
-    table: dict[Any, Function], form: Any, accepted: tuple[Any, ...], to_bool: bool = False
-) -> None:
-    """Register form(function, dtype, result dtype) for each op of the table and each accepted dtype."""
+def _register(table: dict[Any, Function], form: Any, accepted: tuple[Any, ...], result: str = "same") -> None:
+    """Register form(function, dtype, result dtype) for each op of the table and each accepted dtype; the result is of
+    the ``same`` dtype, the ``real`` one of a complex dtype's parts, or ``bool``.
+    """
     for op, function in table.items():
         for dtype in accepted:
-            kernels.add(op, form(function, dtype, dtypes.bool if to_bool else dtype), dtypes=(dtype,))
+            results = {"same": dtype, "real": dtype.real, "bool": dtypes.bool}
+            kernels.add(op, form(function, dtype, results[result]), dtypes=(dtype,))
 
 
 _register(FLOATING_UNARY, unary, dtypes.FLOATING)
 _register(INTEGER_UNARY, unary, dtypes.INTEGER)
-_register(FLOATING_PREDICATE, unary, dtypes.FLOATING, to_bool=True)
-_register(INTEGER_PREDICATE, unary, dtypes.INTEGER, to_bool=True)
+_register(COMPLEX_UNARY, unary, dtypes.COMPLEX)
+_register(COMPLEX_TO_REAL, unary, dtypes.COMPLEX, "real")
+_register(FLOATING_PREDICATE, unary, dtypes.FLOATING, "bool")
+_register(INTEGER_PREDICATE, unary, dtypes.INTEGER, "bool")
+_register(COMPLEX_PREDICATE, unary, dtypes.COMPLEX, "bool")
 _register({ops.bitwise_invert: operator.invert}, unary, dtypes.INTEGER)
 _register({ops.bitwise_invert: operator.not_}, unary, dtypes.BOOLEAN)
 _register(FLOATING_BINARY, binary, dtypes.FLOATING)
 _register({ops.nextafter: ieee.nextafter_float32}, binary, (dtypes.float32,))
 _register(INTEGER_BINARY, binary, dtypes.INTEGER)
+_register(COMPLEX_BINARY, binary, dtypes.COMPLEX)
 _register(
     {op: INTEGER_BINARY[op] for op in (ops.bitwise_and, ops.bitwise_or, ops.bitwise_xor)},
     binary,
     dtypes.BOOLEAN,
 )
 _register({ops.maximum: max, ops.minimum: min}, binary, dtypes.BOOLEAN)
-_register(COMPARISON, binary, (*dtypes.BOOLEAN, *dtypes.INTEGER, *dtypes.FLOATING), to_bool=True)
+_register(EQUALITY, binary, (*dtypes.BOOLEAN, *dtypes.NUMERIC), "bool")
+_register(ORDER, binary, (*dtypes.BOOLEAN, *dtypes.REAL), "bool")
 for _dtype in dtypes.INTEGER:
     _register({op: make(_dtype) for op, make in INTEGER_BINARY_BY_WIDTH.items()}, binary, (_dtype,))
 

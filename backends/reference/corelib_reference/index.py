@@ -80,7 +80,7 @@ def scatter_add(x: RefArray, values: RefArray, /, *indices: RefArray, axis: int,
     data = list(x.data)
     for position, added in terms.items():
         added.append(data[position])
-        total = exact_sum(added, x.dtype) if x.dtype.kind == "float" else sum(added)
+        total = exact_sum(added, x.dtype) if x.dtype in dtypes.INEXACT else sum(added)
         data[position] = rounding(x.dtype)([total])[0]
     return RefArray(x.shape, x.dtype, data)
 

@@ -1,12 +1,13 @@
 """Reductions and scans: many elements into one.
 
-Sums and products of floats are computed exactly and rounded once, so no order of summation is better than
-this one; whoever adds in another order differs by at most its own rounding errors. ``groups`` lists the
-elements of each result.
+Sums and products of floats and of complex numbers are computed exactly and rounded once, so no order of summation is
+better than this one; whoever adds in another order differs by at most its own rounding errors. ``groups`` lists
+the elements of each result.
 """
 
 from __future__ import annotations
 
+import cmath
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -16,13 +17,13 @@ from typing import Any
 
 from corelib.plugin_api import dtypes, ops
 
-from . import ieee
+from . import annex_g, ieee
 from .array import RefArray, Shape, groups, lines, reduced_shape
 from .creation import converted
 from .kernels import kernels
-from .rounding import exact, from_exact, rounding, to_float32
+from .rounding import exact, from_exact, parts, rounding, to_float32
 
-# ---- exact sums and products of floats
+# ---- exact sums and products
 
 
 def signed_zero(total: float, terms: Sequence[float]) -> float:
@@ -32,8 +33,10 @@ def signed_zero(total: float, terms: Sequence[float]) -> float:
     return total
 
 
-def exact_sum(terms: Sequence[float], dtype: dtypes.DType) -> float:
-    """The sum of ``terms``, rounded once to ``dtype``; infinities and NaN as in IEEE 754."""
+def exact_sum(terms: Sequence[Any], dtype: dtypes.DType) -> Any:
+    """The sum of ``terms``, rounded once to ``dtype``; infinities and NaN as in IEEE 754. Parts add up by themselves."""
+    if dtype.kind == "complex":
+        return complex(*[exact_sum(part, dtype.real) for part in parts(terms)])
     try:
         total = math.fsum(terms)  # correctly rounded to double, unless a partial sum overflows
     except (ValueError, OverflowError):  # inf - inf, or a partial sum beyond the largest double
@@ -61,14 +64,35 @@ def _may_round_twice(total: float) -> bool:
     return (significand * 2**25) % 2 == 1 or (exponent < -125 and total != 0)
 
 
-def exact_product(factors: Sequence[float], dtype: dtypes.DType) -> float:
+def exact_product(factors: Sequence[Any], dtype: dtypes.DType) -> Any:
     """The product of ``factors``, rounded once to ``dtype``; infinities, NaN and zeros as in IEEE 754."""
+    if dtype.kind == "complex":
+        return _complex_product(factors, dtype)
     if all(map(math.isfinite, factors)) and 0.0 not in factors:
         ratios = [factor.as_integer_ratio() for factor in factors]
         exponent = sum(denominator.bit_length() - 1 for _, denominator in ratios)
         return from_exact(math.prod(numerator for numerator, _ in ratios), exponent, dtype)
     # A finite factor changes an infinity, a NaN or a zero by its sign at most; +-1 cannot overflow.
     return math.prod(map(ieee.unit, factors))
+
+
+def _complex_product(factors: Sequence[complex], dtype: dtypes.DType) -> complex:
+    if not all(map(cmath.isfinite, factors)):
+        return rounding(dtype)([functools.reduce(annex_g.multiply, factors)])[0]
+    numbers, k = _gaussian(factors)
+    product = functools.reduce(annex_g.gaussian_product, numbers, (1, 0))
+    return _from_gaussian(product, k * len(factors), dtype)
+
+
+def _gaussian(values: Sequence[complex]) -> tuple[list[annex_g.Gaussian], int]:
+    """Finite complex numbers as pairs of integers over one power of two, 2**k."""
+    (real, j), (imag, k) = map(exact, parts(values))
+    shared = max(j, k)
+    return [(a << shared - j, b << shared - k) for a, b in zip(real, imag, strict=True)], shared
+
+
+def _from_gaussian(z: annex_g.Gaussian, k: int, dtype: dtypes.DType) -> complex:
+    return complex(from_exact(z[0], k, dtype.real), from_exact(z[1], k, dtype.real))
 
 
 # ---- reductions
@@ -91,7 +115,7 @@ def _accumulated(x: RefArray, dtype: dtypes.DType) -> RefArray:
 @kernels.implements(ops.sum)
 def sum_(x: RefArray, /, *, axis: Shape, dtype: dtypes.DType, keepdims: bool) -> RefArray:
     """The sum along ``axis``; 0 of nothing."""
-    if dtype.kind == "float":
+    if dtype in dtypes.INEXACT:
         return _reduction(
             _accumulated(x, dtype), axis, keepdims, dtype, lambda terms: exact_sum(terms, dtype)
         )
@@ -102,7 +126,7 @@ def sum_(x: RefArray, /, *, axis: Shape, dtype: dtypes.DType, keepdims: bool) ->
 @kernels.implements(ops.prod)
 def prod(x: RefArray, /, *, axis: Shape, dtype: dtypes.DType, keepdims: bool) -> RefArray:
     """The product along ``axis``; 1 of nothing."""
-    if dtype.kind == "float":
+    if dtype in dtypes.INEXACT:
         return _reduction(
             _accumulated(x, dtype), axis, keepdims, dtype, lambda factors: exact_product(factors, dtype)
         )
@@ -168,8 +192,10 @@ def _scan(
     return RefArray(x.shape, dtype, data)
 
 
-def prefix_sums(terms: list[float], dtype: dtypes.DType) -> list[float]:
+def prefix_sums(terms: list[Any], dtype: dtypes.DType) -> list[Any]:
     """Every sum of the first terms, each exact and rounded once."""
+    if dtype.kind == "complex":
+        return list(map(complex, *[prefix_sums(part, dtype.real) for part in parts(terms)]))
     finite = next((i for i, term in enumerate(terms) if not math.isfinite(term)), len(terms))
     integers, k = exact(terms[:finite])
     sums = [from_exact(total, k, dtype) for total in accumulate(integers)]
@@ -181,8 +207,10 @@ def prefix_sums(terms: list[float], dtype: dtypes.DType) -> list[float]:
     return sums + list(accumulate(term if not math.isfinite(term) else 0.0 for term in terms[finite:]))
 
 
-def prefix_products(factors: list[float], dtype: dtypes.DType) -> list[float]:
+def prefix_products(factors: list[Any], dtype: dtypes.DType) -> list[Any]:
     """Every product of the first factors, each exact and rounded once."""
+    if dtype.kind == "complex":
+        return _complex_prefix_products(factors, dtype)
     special = next((i for i, f in enumerate(factors) if f == 0 or not math.isfinite(f)), len(factors))
     ratios = [factor.as_integer_ratio() for factor in factors[:special]]
     numerators = accumulate((numerator for numerator, _ in ratios), mul)
@@ -192,10 +220,19 @@ def prefix_products(factors: list[float], dtype: dtypes.DType) -> list[float]:
     return products + list(accumulate(map(ieee.unit, factors[special:]), mul, initial=sign))[1:]
 
 
+def _complex_prefix_products(factors: list[complex], dtype: dtypes.DType) -> list[complex]:
+    finite = next((i for i, z in enumerate(factors) if not cmath.isfinite(z)), len(factors))
+    numbers, k = _gaussian(factors[:finite])
+    exactly = enumerate(accumulate(numbers, annex_g.gaussian_product), 1)
+    products = [_from_gaussian(z, i * k, dtype) for i, z in exactly]
+    last = products[-1] if products else 1 + 0j
+    return products + rounding(dtype)(list(accumulate(factors[finite:], annex_g.multiply, initial=last))[1:])
+
+
 @kernels.implements(ops.cumulative_sum)
 def cumulative_sum(x: RefArray, /, *, axis: int, dtype: dtypes.DType) -> RefArray:
     """Element i is the sum of the elements up to and with i."""
-    if dtype.kind == "float":
+    if dtype in dtypes.INEXACT:
         return _scan(x, axis, dtype, lambda terms: prefix_sums(terms, dtype))
     return _scan(x, axis, dtype, lambda terms: rounding(dtype)(list(accumulate(terms))))
 
@@ -203,6 +240,6 @@ def cumulative_sum(x: RefArray, /, *, axis: int, dtype: dtypes.DType) -> RefArra
 @kernels.implements(ops.cumulative_prod)
 def cumulative_prod(x: RefArray, /, *, axis: int, dtype: dtypes.DType) -> RefArray:
     """Element i is the product of the elements up to and with i."""
-    if dtype.kind == "float":
+    if dtype in dtypes.INEXACT:
         return _scan(x, axis, dtype, lambda factors: prefix_products(factors, dtype))
     return _scan(x, axis, dtype, lambda factors: rounding(dtype)(list(accumulate(factors, mul))))
