@@ -301,10 +301,10 @@ def _repeated_positions(repeats: Tensor, n: int) -> Tensor:
 
 
 def diff(
-    x: Tensor, /, n: int = 1, *, axis: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+    x: Tensor, /, *, axis: int = -1, n: int = 1, prepend: Tensor | None = None, append: Tensor | None = None
 ) -> Tensor:
     """The ``n``-th differences ``x[i + 1] - x[i]`` along ``axis``, after ``prepend`` and ``append`` have been
-    joined to x there. ``n`` may be given by position, as to NumPy's.
+    joined to x there.
 
     For bool: whether neighbours differ.
     """

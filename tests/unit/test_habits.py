@@ -65,11 +65,6 @@ def test_transpose_refuses_what_is_no_permutation():
         t.transpose(0, 0)
 
 
-def test_diff_takes_n_by_position(x):
-    same(cl.diff(x, 2), np.diff(X, 2))
-    same(cl.diff(x, n=1, axis=0), np.diff(X, 1, 0))
-
-
 def test_a_numpy_scalar_keeps_its_dtype():
     for scalar in (np.float64(1.5), np.float32(1.5), np.int16(3), np.bool_(True), np.float64("nan")):
         assert cl.asarray(scalar).dtype.name == scalar.dtype.name

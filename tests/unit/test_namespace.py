@@ -176,8 +176,6 @@ WIDER = {
     "expand_dims": "axis=0 until version 2024.12, and still",
     "squeeze": "axis=None removes all axes of size 1, as in NumPy",
 }
-# ... and that may be given by position, too, as in NumPy: clients do.
-BY_POSITION = {"diff": "n"}
 
 
 def parameters(signature):
@@ -196,10 +194,6 @@ def test_the_signature_is_the_standards(line):
     if name in WIDER:
         assert expected != actual, "no longer wider: take it out of WIDER"
         expected, actual = [p[:2] for p in expected], [p[:2] for p in actual]
-    if name in BY_POSITION:
-        assert actual[1][:2] == (BY_POSITION[name], inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        actual[1] = (actual[1][0], inspect.Parameter.KEYWORD_ONLY, actual[1][2])
-        expected, actual = sorted(expected), sorted(actual)  # of keywords, the order does not matter
     assert expected == actual
 
 
