@@ -20,7 +20,7 @@ from .arrange import diff
 from .compare import equal, not_equal
 from .creation import asarray, full
 from .elementwise import astype, bitwise_invert, imag, minimum, real, subtract
-from .index import nonzero, take
+from .index import nonzero, scatter, take
 from .movement import broadcast_to, concat, narrow, reshape
 from .reduce import cumulative_sum
 from .sort import argsort, searchsorted
@@ -57,25 +57,26 @@ def _flat(name: str, x: Any, argument: str = "x") -> Tensor:
     return reshape(x, (x.size,))
 
 
-def _groups(line: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The positions that sort ``line``, whether each sorted element begins a group of equals, and where the
-    groups begin.
-    """
-    if line.dtype.kind == "complex":
-        order = argsort(imag(line))
-        order = take(order, argsort(take(real(line), order)))
-    else:
-        order = argsort(line)
-    ordered = take(line, order)
-    n = line.size
-    first = full((1 if n else 0,), True, dtype=bool_, device=line._backend)
-    begins = (
-        concat([first, not_equal(narrow(ordered, -1, 1, n - 1), narrow(ordered, -1, 0, n - 1))])
-        if n
-        else first
-    )
-    (starts,) = nonzero(begins)
-    return order, begins, starts
+def _order(line: Tensor) -> Tensor:
+    """The positions that sort ``line``; equal elements stay in order."""
+    if line.dtype.kind != "complex":
+        return argsort(line)
+    order = argsort(imag(line))
+    return take(order, argsort(take(real(line), order)))
+
+
+def _begins(ordered: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each element of a sorted line begins a group of equals, and where the groups begin."""
+    n = ordered.size
+    begins = full((1 if n else 0,), True, dtype=bool_, device=ordered._backend)
+    if n > 1:
+        begins = concat([begins, not_equal(narrow(ordered, -1, 1, n - 1), narrow(ordered, -1, 0, n - 1))])
+    return begins, nonzero(begins)[0]
+
+
+def _counts(starts: Tensor, total: int) -> Tensor:
+    """How many elements each group has, of ``total`` in all."""
+    return diff(concat([starts, full((1,), total, dtype=int64, device=starts._backend)])) if total else starts
 
 
 def unique_all(x: Tensor, /) -> UniqueAll:
@@ -89,20 +90,25 @@ def unique_all(x: Tensor, /) -> UniqueAll:
 
 def _unique(name: str, x: Any) -> UniqueAll:
     line = _flat(name, x)
-    order, begins, starts = _groups(line)
+    order = _order(line)
+    begins, starts = _begins(take(line, order))
     indices = take(order, starts)
     group = subtract(cumulative_sum(begins, axis=0, dtype=int64), 1)
-    inverse = reshape(take(group, argsort(order)), x.shape)
-    end = full((1,), line.size, dtype=int64, device=line._backend)
-    return UniqueAll(
-        take(line, indices), indices, inverse, diff(concat([starts, end])) if line.size else starts
-    )
+    inverse = reshape(scatter(group, group, order), x.shape)
+    return UniqueAll(take(line, indices), indices, inverse, _counts(starts, line.size))
+
+
+def _sorted(name: str, x: Any) -> tuple[Tensor, Tensor]:
+    """The elements of x in ascending order, and where the groups of equal ones begin."""
+    line = _flat(name, x)
+    ordered = take(line, _order(line)) if line.dtype.kind == "complex" else calls.sort(line)
+    return ordered, _begins(ordered)[1]
 
 
 def unique_counts(x: Tensor, /) -> UniqueCounts:
     """The distinct elements of x in ascending order and how often each occurs."""
-    found = _unique("unique_counts", x)
-    return UniqueCounts(found.values, found.counts)
+    ordered, starts = _sorted("unique_counts", x)
+    return UniqueCounts(take(ordered, starts), _counts(starts, ordered.size))
 
 
 def unique_inverse(x: Tensor, /) -> UniqueInverse:
@@ -113,9 +119,8 @@ def unique_inverse(x: Tensor, /) -> UniqueInverse:
 
 def unique_values(x: Tensor, /) -> Tensor:
     """The distinct elements of x in ascending order."""
-    line = _flat("unique_values", x)
-    order, _, starts = _groups(line)
-    return take(line, take(order, starts))
+    ordered, starts = _sorted("unique_values", x)
+    return take(ordered, starts)
 
 
 def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tensor:
@@ -134,7 +139,7 @@ def isin(x1: Tensor | Any, x2: Tensor | Any, /, *, invert: bool = False) -> Tens
     if dtype.kind == "complex":  # which have no order: equal numbers get equal places among the distinct ones
         count, shape = x1.size, x1.shape
         places = _unique("isin", concat([_flat("isin", x1), _flat("isin", x2)])).inverse_indices
-        x1, x2 = reshape(narrow(places, 0, 0, count), shape), narrow(places, 0, count, x2.size)
+        x1, x2 = reshape(narrow(places, -1, 0, count), shape), narrow(places, -1, count, x2.size)
     values = calls.sort(_flat("isin", x2))
     if values.size:
         places = minimum(searchsorted(values, x1), values.size - 1)
