@@ -89,6 +89,8 @@ class DType:
         """
         if self.digits == 53 or x == 0 or not math.isfinite(x):
             return x
+        if abs(x) >= 2 * self.max:
+            return math.copysign(math.inf, x)
         # the grid at x: the last of `digits` binary places, or that of the subnormal numbers
         place = builtins.max(
             math.frexp(x)[1] - self.digits, math.frexp(self.smallest_normal)[1] - self.digits
