@@ -7,7 +7,7 @@ A case is one call of one op. What is made of it depends on ``what``:
 * ``special``: infinities, NaN, both zeros, the smallest and the largest numbers; and ties;
 * ``layout``: a sample whose operands reach the kernel as views: reversed, transposed, with gaps, repeated by
   a stride of 0;
-* ``gradient``: a sample in a floating dtype, differentiated in reverse mode with a random cotangent;
+* ``gradient``: a sample in a floating or complex dtype, differentiated in reverse mode with a random cotangent;
 * ``laws``: the same on the reference backend alone, against finite differences and against forward mode;
 * ``error``: a mistake that must be refused, declared beside the op or following from its rule.
 
@@ -28,6 +28,8 @@ from ..errors import BackendError, DTypeError, ShapeError
 from ..op import OPS, Op
 from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
+from .distance import rounded
+from .unspecified import ORDER_MATTERS
 
 WHATS = ("value", "special", "layout", "gradient", "laws", "error")
 LAYOUTS = ("reversed", "transposed", "gaps", "repeated")
@@ -83,8 +85,26 @@ def sampled_dtypes(op: Op) -> list[DType]:
     """The dtypes on which an op is tried: those it accepts, and the ones it casts to the default floating
     dtype.
     """
-    more = [d for d in dtypes.ALL if d not in op.rule.accepts] if op.rule.integers == "float" else []
-    return [*op.rule.accepts, *more]
+    exact = (*dtypes.BOOLEAN, *dtypes.INTEGER) if op.rule.integers == "float" else ()
+    return [*op.rule.accepts, *(d for d in exact if d not in op.rule.accepts)]
+
+
+def inexact(dtype: DType) -> bool:
+    """Whether numbers of a dtype are rounded, and differentiated: floating or complex."""
+    return dtype.kind in ("float", "complex")
+
+
+def groups(case: Case) -> set[str]:
+    """The capability groups that a case needs of a backend (see ``BackendInfo.lacks``)."""
+    found = {case.op.group} - {""}
+    sample = case.sample.build(Maker(case.op.name)) if isinstance(case.sample, ErrorSample) else case.sample
+    given = [case.dtype] if case.dtype else []
+    if sample is not None:
+        given += [v.dtype for v in tensors(sample)]
+        given += [a for a in (*sample.args, *sample.kwargs.values()) if isinstance(a, DType)]
+    if any(d in dtypes.HALF for d in given):
+        found.add("half")
+    return found | {"complex"} if any(d.kind == "complex" for d in given) else found
 
 
 def _of_dtype(op: Op, dtype: DType, seen: set[str]) -> Iterator[Case]:
@@ -92,28 +112,55 @@ def _of_dtype(op: Op, dtype: DType, seen: set[str]) -> Iterator[Case]:
         samples = list(op.samples(Maker(op.name), dtype))
         for more in registry.manager.hook.conformance_samples(op=op, dtype=dtype):
             samples.extend(more or ())
+        samples = [replaced(s, _representable) for s in samples]
     except Exception as error:  # a generator that fails is a case that fails
         yield Case(op, dtype, "value", 0, None, problem=f"its samples raised {type(error).__name__}: {error}")
         return
     fresh = _not_seen(samples, seen) if op.rule.joint == () else samples
+    fresh = _few(fresh) if dtype in dtypes.HALF and not op.moves else fresh
     for number, sample in enumerate(fresh):
         yield Case(op, dtype, "value", number, sample)
     for number, sample in enumerate(specials(op, dtype, fresh)):
         yield Case(op, dtype, "special", number, sample)
     for number, (layout, sample) in enumerate(layouts(fresh)):
-        yield Case(op, dtype, "layout", number, sample, layout)
-    if op.derivative.kind == "nondiff" or dtype not in dtypes.FLOATING:
+        if dtype not in dtypes.HALF or op.moves:  # otherwise the view reaches no kernel but astype's
+            yield Case(op, dtype, "layout", number, sample, layout)
+    if op.derivative.kind == "nondiff" or not inexact(dtype):
         return
     for number, sample in enumerate(fresh):
-        if any(v.dtype in dtypes.FLOATING for v in tensors(sample)):
+        if any(inexact(v.dtype) for v in tensors(sample)):
             yield Case(op, dtype, "gradient", number, sample)
-            if dtype is dtypes.float64 and not _narrows(sample):
+            if dtype in (dtypes.float64, dtypes.complex128) and not _narrows(sample):
                 yield Case(op, dtype, "laws", number, sample)
 
 
 def _narrows(sample: Sample) -> bool:
-    """Whether a sample asks for a float32 result, which is too coarse for finite differences."""
-    return any(a is dtypes.float32 for a in (*sample.args, *sample.kwargs.values()))
+    """Whether a sample asks for a result that is too coarse for finite differences."""
+    given = (*sample.args, *sample.kwargs.values())
+    return any(isinstance(a, DType) and inexact(a) and a.digits < dtypes.float64.digits for a in given)
+
+
+def _representable(v: Values) -> Values:
+    """Values as their dtype holds them: samples may give 0.1 in float16."""
+    return Values(v.shape, v.dtype, tuple(rounded(x, v.dtype) for x in v.data)) if inexact(v.dtype) else v
+
+
+def _few(samples: list[Sample]) -> list[Sample]:
+    """The samples on which an op that computes is tried in float16 and bfloat16: its first, its largest, one
+    with nothing in it and one with a Python number as an operand.
+
+    The core runs such an op as its float32 kernel between two casts, so that shapes and parameters are what
+    float32 has tried; what is new are the casts, of operands, results, numbers and dtype parameters.
+    """
+    size = lambda s: sum(math.prod(v.shape) for v in tensors(s))
+    largest = max(samples, key=size, default=None)
+    named = next(
+        (s for s in samples if any(isinstance(a, DType) for a in (*s.args, *s.kwargs.values()))), None
+    )
+    number = next((s for s in samples if any(isinstance(a, int | float) for a in s.args)), None)
+    empty = next((s for s in samples if tensors(s) and not size(s)), None)
+    chosen = [id(s) for s in (*samples[:1], largest, named, number, empty) if s is not None]
+    return [s for s in samples if id(s) in chosen]
 
 
 def _not_seen(samples: list[Sample], seen: set[str]) -> list[Sample]:
@@ -163,30 +210,67 @@ def special_values(dtype: DType) -> list[Any]:
     """The numbers of a dtype at which implementations go wrong."""
     if dtype.kind == "bool":
         return [False, True]
+    if dtype.kind == "complex":
+        return [complex(a, b) for a in _component_values(dtype.real) for b in _component_values(dtype.real)]
     if dtype.kind != "float":
-        return sorted(
-            {dtype.min, dtype.min + 1, *([-3, -1] if dtype.min else []), 0, 1, 2, 7, dtype.max - 1, dtype.max}
-        )
+        ends = {dtype.min, dtype.min + 1, dtype.max - 1, dtype.max}
+        # between two numbers of float16 and of bfloat16: halfway, and beyond it by less than float32 holds
+        between = {x for x in (2049, (257 << 16) + 1) if x < dtype.max}
+        return sorted({*ends, *between, *([-3, -1] if dtype.min else []), 0, 1, 2, 7})
     tiny = dtype.smallest_normal * dtype.eps
-    ordinary = [dtype.eps / 2, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 2.0**24 + 2]
-    positive = [0.0, tiny, dtype.smallest_normal, *ordinary, dtype.max, math.inf]
+    ordinary = [dtype.eps / 2, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 2.0**dtype.digits + 2]
+    positive = [0.0, tiny, dtype.smallest_normal, *ordinary, *_between(dtype), dtype.max, math.inf]
     return [math.nan, *positive, *[-x for x in positive]]
+
+
+def _between(dtype: DType) -> list[float]:
+    """Numbers halfway between two numbers of a narrower dtype, and just beyond: what is rounded twice or cut
+    off differs.
+    """
+    narrower = [
+        d for d in (*dtypes.HALF, dtypes.float32) if d.digits < dtype.digits and dtype not in dtypes.HALF
+    ]
+    halfway = [1 + d.eps / 2 for d in narrower]
+    return [*halfway, *(x + dtype.eps for x in halfway)]
+
+
+def _component_values(dtype: DType) -> list[float]:
+    """The parts of special complex numbers: with all their combinations, every row of the standard's tables."""
+    tiny = dtype.smallest_normal * dtype.eps
+    positive = [0.0, tiny, dtype.smallest_normal, 0.5, 1.0, 1.5, 2.5, dtype.max, math.inf]
+    return [math.nan, *positive, *[-x for x in positive]]
+
+
+def _complex_pairs(dtype: DType) -> tuple[list[complex], list[complex]]:
+    """Two columns: every special number with ordinary ones, on either side."""
+    ordinary = [0.0, -0.0, 1.0, -1.5, 2.5]
+    some = [complex(a, b) for a in ordinary for b in ordinary]
+    special = [
+        complex(a, b) for a in (1.5, math.inf, -math.inf, math.nan) for b in (0.0, -1.5, math.inf, math.nan)
+    ]
+    both = [*some, *special]
+    pairs = list(itertools.product(both, both))
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def specials(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
     """Calls with special values.
 
-    Element-wise ops of operands alone get all special values, or all pairs of them; with other arguments,
-    these as in the samples. Other ops get a sample of theirs with NaN, infinity and -0.0 among its values,
-    and one with few different values, so that there are ties.
+    Element-wise ops of operands alone get all special values, or all pairs of them (of complex numbers, many);
+    with other arguments, these as in the samples. Other ops get a sample of theirs with NaN, infinity and -0.0
+    among its values, and one with few different values, so that there are ties. Ops of linear algebra get none
+    of these: a matrix with ties may be singular, and one with NaN has no decomposition.
     """
-    if op.kind in ("creation", "random") or op.variadic:
+    if op.kind in ("creation", "random") or op.variadic or op.group == "linalg":
         return []
     if op.kind != "elementwise":
         return _disturbed(op, dtype, samples)
     values = special_values(dtype)
     if not op.params and op.rule.joint is None and len(op.operands) <= 2:
-        columns = list(zip(*itertools.product(values, repeat=len(op.operands)), strict=True))
+        if len(op.operands) == 2 and dtype.kind == "complex":
+            columns: Any = _complex_pairs(dtype)
+        else:
+            columns = list(zip(*itertools.product(values, repeat=len(op.operands)), strict=True))
         return [Sample(tuple(Values((len(c),), dtype, tuple(c)) for c in columns))]
     one = [s for s in samples if isinstance(s.args[0], Values) and len(tensors(s)) == 1]
     others = {repr((s.args[1:], s.kwargs)): s for s in one}
@@ -219,10 +303,12 @@ def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
             return v
         data = list(v.data)
         for special in (math.nan, math.inf, -0.0):
-            data[make.random.randrange(len(data))] = special
+            i = make.random.randrange(len(data))
+            data[i] = complex(special, data[i].imag) if dtype.kind == "complex" else special
         return Values(v.shape, dtype, tuple(data))
 
-    return [replaced(largest, ties), *([replaced(largest, nonfinite)] if dtype.kind == "float" else [])]
+    open_ = not inexact(dtype) or op.group == "fft" or (dtype.kind == "complex" and op.name in ORDER_MATTERS)
+    return [replaced(largest, ties), *([] if open_ else [replaced(largest, nonfinite)])]
 
 
 # -- layouts -------------------------------------------------------------------------------------------------
@@ -266,11 +352,14 @@ def _following(op: Op) -> Iterator[tuple[str, ErrorSample]]:
                 DTypeError, f"{op.name} does not accept", lambda m: _in_dtype(op, sample, refused[0], m)
             ),
         )
+    if "complex" not in {d.kind for d in op.rule.accepts} and op.kind not in ("creation", "random"):
+        words = f"{op.name} does not accept complex64"
+        yield "", ErrorSample(DTypeError, words, lambda m: _in_dtype(op, sample, dtypes.complex64, m))
     annotations = {
         name: str(p.annotation).removesuffix(" | None") for name, p in op.signature.parameters.items()
     }
     if op.kind == "elementwise" and not op.params and not op.variadic and len(op.operands) == 2:
-        dtype = op.rule.accepts[-1]
+        dtype = _widest(op)
         wrong = lambda m: Sample((m.array((2, 3), dtype), m.array((4,), dtype)))
         yield "", ErrorSample(ShapeError, f"{op.name}: shapes .* do not broadcast", wrong)
     if annotations.get("axis") in ("Axis", "Axes") and "axis" in kwargs:
@@ -294,8 +383,14 @@ def _in_dtype(op: Op, sample: Sample, dtype: DType, make: Maker) -> Sample:
 
 
 def _first_sample(op: Op) -> Sample | None:
-    """The op's first sample with a tensor in it, for the dtype it accepts last (the widest)."""
+    """The op's first sample with a tensor in it."""
     try:
-        return next((s for s in op.samples(Maker(op.name), op.rule.accepts[-1]) if tensors(s)), None)
+        return next((s for s in op.samples(Maker(op.name), _widest(op)) if tensors(s)), None)
     except Exception:  # reported as a failing case of its own
         return None
+
+
+def _widest(op: Op) -> DType:
+    """The widest dtype that an op accepts and that no backend may lack; of a complex op, complex128."""
+    plain = [d for d in op.rule.accepts if d not in dtypes.HALF and d.kind != "complex"]
+    return (plain or op.rule.accepts)[-1]

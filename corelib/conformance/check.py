@@ -10,18 +10,20 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..backend import Backend
-from ..dtypes import float64
+from ..dtypes import HALF, complex128, float64
 from ..errors import UnsupportedError
 from ..op import SUM_BOUND
 from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
 from ..tensor import Tensor
 from ..tree import flatten
-from .cases import Case, tensors
-from .distance import steps, unit
+from .cases import Case, groups, inexact, tensors
+from .compare import Disagreement, compare, place
+from .distance import magnitude, parts, unit
 from .laws import check_laws
-from .oracle import GRADIENT_OPS, Expected, Oracle, as_run, cotangents, gradients
+from .oracle import GRADIENT_OPS, Oracle, as_run, cotangents, gradients, predictions
 from .place import Result, another, arguments, numbers, results, tensor
+from .residuals import limit, residuals
 
 PASS, FAIL, UNSUPPORTED, DEVIATION = "pass", "fail", "unsupported", "deviation"
 STATUSES = (PASS, FAIL, UNSUPPORTED, DEVIATION)
@@ -39,10 +41,6 @@ class Outcome:
     reason: str = ""
 
 
-class Disagreement(Exception):  # noqa: N818 - it is caught and turned into an outcome, never shown as an error
-    """A backend gave something else than the contract asks for; the text says what."""
-
-
 class Suite:
     """One backend under test. ``deviations``: what is known of it, ``{pattern of case ids, or an op's name:
     reason}``.
@@ -53,6 +51,7 @@ class Suite:
         self.oracle = oracle or Oracle()
         info = self.backend.info
         self.deviations = dict(info.deviations) if info else {}
+        self.lacks = set(info.lacks) if info else set()
         self._elsewhere: Backend | None = None
         self._checks: dict[str, Callable[[Case], float | None]] = {
             "value": self._value, "special": self._value, "layout": self._value, "gradient": self._gradient,
@@ -65,6 +64,7 @@ class Suite:
             if case.problem:
                 raise Disagreement(case.problem)
             ulp = self._checks[case.what](case)
+            self._lacking(case)
         except UnsupportedError as error:
             return Outcome(case, UNSUPPORTED, None, str(error))
         except (Disagreement, AssertionError) as error:
@@ -72,6 +72,19 @@ class Suite:
         except Exception as error:
             return self._failed(case, f"raised {type(error).__name__}: {error}")
         return Outcome(case, PASS, ulp)
+
+    def _lacking(self, case: Case) -> None:
+        """A backend that declares that it lacks a group must refuse its cases: Disagreement if one passed.
+
+        Composites of linear algebra and Fourier transforms may do without the group's primitives.
+        """
+        if case.what in ("error", "laws") or not self.lacks:
+            return
+        needed = groups(case) - ({case.op.group} if not case.op.primitive else set())
+        for group in sorted(needed & self.lacks):
+            raise Disagreement(
+                f"the backend declares that it lacks {group!r}, and gives a result: take it out of lacks="
+            )
 
     def _failed(self, case: Case, reason: str) -> Outcome:
         for pattern, why in self.deviations.items():
@@ -82,13 +95,30 @@ class Suite:
     # -- values ----------------------------------------------------------------------------------------------
 
     def _value(self, case: Case) -> float:
-        expected = self._asked(self.oracle.value, case)
+        judged = case.op.residual is not None
+        expected = [] if judged else self._asked(self.oracle.value, case)
         sample = as_run(case)
         args, kwargs = arguments(case.op, sample, self.backend, case.placement)
         found = results(case.op.fn(*args, **kwargs))
-        self._same_kind(expected.results, found)
+        if judged:
+            device = self.oracle.backend.device
+            specs = predictions(case.op, sample, self.oracle.backend)
+            self._same_kind([Result(shape, dtype, (), device) for shape, dtype in specs], found)
+        else:
+            self._same_kind([e.result for e in expected], found)
         self._unchanged(sample, (args, kwargs))
-        return max((self._compare(case, expected, n, got) for n, got in enumerate(found)), default=0.0)
+        if judged:
+            return self._residual(case, sample, found)
+        return max((compare(case, e, got) for e, got in zip(expected, found, strict=True)), default=0.0)
+
+    def _residual(self, case: Case, sample: Sample, found: list[Result]) -> float:
+        """The largest residual as a share of the budget, in ULP."""
+        allowed = limit(case.op, sample, found)
+        sizes = self._asked(lambda case: residuals(case.op, sample, found, self.oracle.backend), case)
+        for n, size in enumerate(sizes):
+            if not size <= allowed:
+                raise Disagreement(f"residual {n} is {size:.3g}, allowed: {allowed:.3g}")
+        return max(sizes, default=0.0) / allowed * float(case.op.ulp) if allowed else 0.0
 
     def _asked(self, question: Callable[[Case], Any], case: Case) -> Any:
         """The oracle's answer; a case that the reference itself refuses is a failure, not something
@@ -122,53 +152,15 @@ class Suite:
             if now != values.data and repr(now) != repr(values.data):  # equal NaNs differ, but look the same
                 raise Disagreement(f"operand {n} was written to: it is {now}, it was {values.data}")
 
-    def _compare(self, case: Case, expected: Expected, number: int, got: Result) -> float:
-        """The largest distance in ULP; Disagreement at the first element that is too far."""
-        want, worst = expected.results[number], 0.0
-        bounds = expected.bounds[number] if expected.bounds else None
-        # Which of two zeros a reduction finds depends on its order, which is the backend's.
-        signed_zero = case.op.primitive and bounds is None and case.op.kind not in ("reduce", "scan")
-        for i, (e, a) in enumerate(zip(want.data, got.data, strict=True)):
-            if want.dtype.kind != "float":
-                if e != a:
-                    raise Disagreement(f"element {place(want.shape, i)} is {a}, expected {e}")
-                continue
-            distance = steps(e, a, want.dtype)
-            if distance == 0:
-                if e == 0 and signed_zero and math.copysign(1, e) != math.copysign(1, a):
-                    raise Disagreement(
-                        f"element {place(want.shape, i)} is {a}, expected {e}: the sign differs"
-                    )
-                continue
-            apart = "" if math.isinf(distance) else f", {distance:.0f} ulp apart"
-            if expected.units and not math.isinf(distance):
-                distance = abs(e - a) / expected.units[number]
-                apart = f", {distance:.1f} ulp of the largest element apart"
-            if not apart or (distance > expected.steps if bounds is None else not abs(e - a) <= bounds[i]):
-                limit = (
-                    SUM_BOUND + f" = {bounds[i]:.3g}"
-                    if bounds and not expected.units
-                    else f"{expected.steps} ulp"
-                )
-                raise Disagreement(
-                    f"element {place(want.shape, i)} is {a!r}, expected {e!r}{apart}; allowed: {limit}"
-                )
-            worst = max(worst, distance)
-        return worst
-
     # -- gradients -------------------------------------------------------------------------------------------
 
     def _gradient(self, case: Case) -> float:
         assert isinstance(case.sample, Sample) and case.dtype is not None
         expected = self._asked(self.oracle.gradient, case)
         found, got = gradients(case, case.sample, self.backend)
-        operands = [v for v in tensors(case.sample) if v.dtype.kind == "float"]
-        scale = max((abs(x) for g in cotangents(case, found) for x in g.data), default=0.0)
-        budget = 1.0 if case.op.ulp == SUM_BOUND else max(float(case.op.ulp), 1.0)
-        terms = max(math.prod(v.shape) for v in tensors(case.sample))
-        limit = (GRADIENT_OPS * budget + terms) * (
-            2 if case.dtype is float64 else 1
-        )  # float64: the reference errs as much
+        operands = [v for v in tensors(case.sample) if inexact(v.dtype)]
+        scale = max((magnitude(x) for g in cotangents(case, found) for x in g.data), default=0.0)
+        limit = self._gradient_limit(case)
         worst = 0.0
         for n, (want, grad, x) in enumerate(zip(expected, got, operands, strict=True)):
             if (grad.shape, grad.dtype, grad.device) != (x.shape, x.dtype, self.backend.device):
@@ -176,10 +168,13 @@ class Suite:
                     f"the gradient of operand {n} is {grad.dtype.name}{list(grad.shape)} on {grad.device!r}, "
                     f"the operand is {x.dtype.name}{list(x.shape)} on {self.backend.device!r}"
                 )
-            finite = [abs(e) for e in want.data if math.isfinite(e)]
-            step = unit(max([*finite, scale]), x.dtype)
+            step = unit(max([*map(magnitude, want.data), scale]), x.dtype.real)
             for i, (e, a) in enumerate(zip(want.data, grad.data, strict=True)):
-                distance = 0.0 if e == a or (e != e and a != a) else abs(e - a) / step
+                distance = (
+                    0.0
+                    if e == a or (e != e and a != a)
+                    else max(abs(p - q) for p, q in zip(parts(e), parts(a), strict=True)) / step
+                )
                 if not distance <= limit:
                     raise Disagreement(
                         f"the gradient of operand {n} at {place(x.shape, i)} is {a!r}, expected {e!r}: {distance:.1f} ulp of the "
@@ -187,6 +182,16 @@ class Suite:
                     )
                 worst = max(worst, distance)
         return worst
+
+    def _gradient_limit(self, case: Case) -> float:
+        """How many ULP of the largest magnitude a gradient may be off (see ``oracle.py``)."""
+        sample, op = case.sample, case.op
+        assert isinstance(sample, Sample)
+        budget: Any = op.ulp_complex if case.dtype and case.dtype.kind == "complex" else op.ulp
+        budget = 1.0 if op.ulp == SUM_BOUND or case.dtype in HALF else max(float(budget), 1.0)
+        terms = max(math.prod(v.shape) for v in tensors(sample))
+        both = 2 if case.dtype in (float64, complex128) else 1  # in these the reference errs as much
+        return (GRADIENT_OPS * budget + terms) * both
 
     def _laws(self, case: Case) -> None:
         # Rules call public ops, the same on every backend: the laws are checked where arithmetic is most
@@ -237,15 +242,6 @@ def covered(case: Case, pattern: str) -> bool:
     ``?``.
     """
     return case.op.name == pattern or fnmatchcase(case.id.replace("[", "("), pattern.replace("[", "("))
-
-
-def place(shape: tuple[int, ...], index: int) -> str:
-    """The position of element ``index`` in C order, as a tuple."""
-    position = []
-    for size in reversed(shape):
-        index, i = divmod(index, size)
-        position.append(i)
-    return str(tuple(reversed(position)))
 
 
 def stale(deviations: dict[str, str], outcomes: list[Outcome]) -> list[str]:

@@ -1,19 +1,21 @@
 """How far apart two floating-point numbers are: in steps between neighbouring numbers of their dtype (ULP).
 
-Everything is computed from Python floats, which hold every float32 and float64 exactly. This module knows
-dtypes and numbers only.
+Everything is computed from Python floats, which hold the numbers of every floating dtype exactly. A complex
+number is its two parts. This module knows dtypes and numbers only.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..dtypes import DType
 
-_CODES = {32: ("<f", "<i"), 64: ("<d", "<q")}
+_CODES = {
+    "float16": ("<e", "<h", 0), "bfloat16": ("<f", "<i", 16), "float32": ("<f", "<i", 0), "float64": ("<d", "<q", 0),
+}  # fmt: skip  # bfloat16: the upper 16 bits of a float32
 
 
 def ordinal(x: float, dtype: DType) -> int:
@@ -22,8 +24,8 @@ def ordinal(x: float, dtype: DType) -> int:
     ``x`` must be a number of the dtype; the bit patterns of IEEE 754, read as integers, are in this order
     already.
     """
-    floating, integer = _CODES[dtype.bits]
-    bits = struct.unpack(integer, struct.pack(floating, x))[0]
+    floating, integer, lower = _CODES[dtype.name]
+    bits = struct.unpack(integer, struct.pack(floating, x))[0] >> lower
     return bits if bits >= 0 else -(bits + (1 << dtype.bits - 1))
 
 
@@ -48,14 +50,23 @@ def unit(x: float, dtype: DType) -> float:
     return smallest if abs(x) < dtype.smallest_normal else math.ldexp(dtype.eps, math.frexp(x)[1] - 1)
 
 
-def rounded(x: float, dtype: DType) -> float:
-    """``x`` rounded to the nearest number of ``dtype``, ties to even; infinity beyond the largest."""
-    if dtype.bits == 64 or not math.isfinite(x):
-        return x
-    try:
-        return struct.unpack("<f", struct.pack("<f", x))[0]
-    except OverflowError:
-        return math.copysign(math.inf, x)
+def parts(x: Any) -> tuple[float, ...]:
+    """The real and the imaginary part of a complex number; a real number alone."""
+    return (x.real, x.imag) if isinstance(x, complex) else (x,)
+
+
+def rounded(x: Any, dtype: DType) -> Any:
+    """``x`` rounded to the nearest number of ``dtype``, ties to even, infinity beyond the largest; each part
+    of a complex one.
+    """
+    if dtype.kind == "complex":
+        return complex(dtype.real.round(x.real), dtype.real.round(x.imag))
+    return dtype.round(x)
+
+
+def magnitude(x: Any) -> float:
+    """The larger of the magnitudes of the finite parts of ``x``; 0 if it has none."""
+    return max((abs(p) for p in parts(x) if math.isfinite(p)), default=0.0)
 
 
 def allowed(budget: float) -> int:
@@ -65,4 +76,4 @@ def allowed(budget: float) -> int:
     The rounded result is within half a ULP of the exact one, so the two are less than ``budget + 1/2`` apart:
     0 steps for a budget of 1/2 (the result must be the rounded one), 2 for 2.
     """
-    return math.ceil(budget + 0.5) - 1
+    return max(math.ceil(budget + 0.5) - 1, 0)

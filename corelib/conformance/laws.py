@@ -1,4 +1,5 @@
-"""What a derivative must satisfy, whatever backend computes it: checked on the reference, in float64.
+"""What a derivative must satisfy, whatever backend computes it: checked on the reference, in float64 and
+complex128.
 
 For an op y = f(x), a cotangent g and directions v and w:
 
@@ -6,6 +7,9 @@ For an op y = f(x), a cotangent g and directions v and w:
 2. forward mode is the transpose of reverse mode: ``<g, jvp(v)> = <vjp(g), v>``;
 3. the rule can itself be differentiated: ``d/dx <vjp(g), v>`` along w is the slope of ``<vjp(g)(x + t w),
    v>``.
+
+The inner product is ``<a, b> = sum Re(conj(a) b)``, of complex numbers that of their parts: a gradient is
+``dL/dRe(x) + i dL/dIm(x)``, and directions are complex.
 
 A slope is a central difference of fourth order, exact to about 1e-11 at the step used; a sample beside a kink
 may need a smaller step, so two are tried. A wrong derivative agrees at neither: v and w are random, so no
@@ -15,14 +19,14 @@ component is out of sight.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..autograd import jvp, vjp
-from ..dtypes import float64
 from ..samples import Maker, Values
 from .cases import Case
-from .oracle import cotangents, variables
+from .distance import parts
+from .oracle import cotangents, variables, wide
 from .place import numbers, tensor
 
 # Step and the relative error that a difference may have there: truncation (f5 h^4 / 30) dominates at the
@@ -37,9 +41,9 @@ def check_laws(case: Case, backend: Any) -> str:
     if not found:
         return ""
     make = Maker(f"laws {case.op.name} {case.number}")
-    given = [Values(g.shape, float64, g.data) for g in cotangents(case, found)]
+    given = [Values(g.shape, wide(g.dtype), g.data) for g in cotangents(case, found)]
     g = [tensor(values, backend) for values in given]
-    v, w = ([make.array(tuple(x.shape), float64, -1, 1) for x in floats] for _ in range(2))
+    v, w = ([make.array(tuple(x.shape), wide(x.dtype), -1, 1) for x in floats] for _ in range(2))
     directions = [tensor(values, backend) for values in v]
 
     grads = pullback(g)
@@ -67,19 +71,19 @@ def check_laws(case: Case, backend: Any) -> str:
 
 
 def inner(tensors: Sequence[Any], values: Sequence[Values]) -> float:
-    """The sum of products of all elements."""
-    return math.fsum(
-        a * b for x, y in zip(tensors, values, strict=True) for a, b in zip(numbers(x), y.data, strict=True)
-    )
+    """The sum of the products of all parts of all elements."""
+    return math.fsum(_products(tensors, values))
 
 
 def terms(tensors: Sequence[Any], values: Sequence[Values]) -> float:
     """The sum of the products' magnitudes: what rounding errors are relative to."""
-    return math.fsum(
-        abs(a * b)
-        for x, y in zip(tensors, values, strict=True)
-        for a, b in zip(numbers(x), y.data, strict=True)
-    )
+    return math.fsum(map(abs, _products(tensors, values)))
+
+
+def _products(tensors: Sequence[Any], values: Sequence[Values]) -> Iterator[float]:
+    for x, y in zip(tensors, values, strict=True):
+        for a, b in zip(numbers(x), y.data, strict=True):
+            yield from (p * q for p, q in zip(parts(a), parts(b), strict=True))
 
 
 def moved(floats: Sequence[Any], direction: Sequence[Values], t: float, backend: Any) -> list[Any]:
@@ -87,7 +91,9 @@ def moved(floats: Sequence[Any], direction: Sequence[Values], t: float, backend:
     return [
         tensor(
             Values(
-                tuple(x.shape), float64, tuple(a + t * b for a, b in zip(numbers(x), v.data, strict=True))
+                tuple(x.shape),
+                wide(x.dtype),
+                tuple(a + t * b for a, b in zip(numbers(x), v.data, strict=True)),
             ),
             backend,
         )

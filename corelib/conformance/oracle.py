@@ -10,14 +10,28 @@ library that the reference uses may be one step off themselves.
 A composite that is not element-wise (softmax, a norm) subtracts numbers of the size of its results: its error
 is measured in ULP of the largest magnitude in the result, not element by element.
 
+**Complex results.** The error of an element is the larger of its parts' errors, in ULP of the larger part, and
+at most ``ulp_complex``; a budget of 1/2 or less holds for each part. Of complex128 functions the reference's
+own error is bounded by the same budget.
+
+**float16 and bfloat16** are results of float32, rounded once. An op that is correctly rounded in float32 is so
+in these as well (24 >= 2 * 11 + 2 bits: rounding twice does no harm to + - * / and sqrt), so there is no step
+between; a float32 error may push a result over to the next number, one step, where it is less than half a step.
+
 **Sums** (budget ``SUM_BOUND``): n terms added in any order are off by at most ``n u sum|x|``. Both factors
 come from the op itself: ``n`` is its result on ones (of a mean: operand elements per result element),
-``sum|x|`` its result on ``|x|``.
+``sum|x|`` its result on ``|x|``. A product of complex numbers adds four products of their parts, two to each
+part: twice as many terms. A sum in float16 or bfloat16 is one in float32, and a ULP for the roundings of both
+sides.
+
+**Residuals.** What is judged by backward error has no expected values at all: only shapes and dtypes, by the
+rule; see ``residuals.py``.
 
 **Gradients.** A rule is a handful of ops (at most GRADIENT_OPS, each within max(budget, 1) ULP of an
 intermediate result), whose terms may cancel: so an error is measured in ULP of the largest magnitude in the
 gradient or the cotangent, whichever is larger, not element by element. What is summed, in the op or in its
-rule, adds at most one ULP of that magnitude per term.
+rule, adds at most one ULP of that magnitude per term. In float16 and bfloat16 each op of a rule rounds its
+result to them, which is half a ULP of theirs, whatever its float32 error: their budget is 1.
 """
 
 from __future__ import annotations
@@ -28,14 +42,15 @@ from typing import Any, NamedTuple
 from .. import dtypes
 from ..autograd import vjp
 from ..dispatch import spec_of
-from ..dtypes import DType, float32, float64
+from ..dtypes import DType, complex64, complex128, float32, float64
 from ..op import SUM_BOUND, Op
 from ..registry import registry
 from ..rules import Spec
 from ..samples import Maker, Sample, Values
+from ..tensor import Tensor
 from ..tree import flatten
-from .cases import Case, replaced, tensors
-from .distance import rounded, unit
+from .cases import Case, inexact, replaced, tensors
+from .distance import allowed, magnitude, rounded, unit
 from .place import Result, arguments, call, numbers, repeated, results, tensor
 
 REFERENCE = "reference"
@@ -43,17 +58,16 @@ GRADIENT_OPS = 8
 
 
 class Expected(NamedTuple):
-    """The reference's results, and how far a backend's elements may be from them.
+    """One of the reference's results, and how far a backend's elements may be from it.
 
-    ``steps`` between neighbouring numbers; or, where ``bounds`` are given, absolutely: one bound for each
-    element of each result. Distances are reported in ULP of the element, or of ``units`` (one for each
-    result) where given.
+    ``ulp``: that many, of the element; or, where ``bounds`` are given, absolutely: one bound for each element.
+    Distances are reported in ULP of the element, or in ``unit`` where given.
     """
 
-    results: list[Result]
-    steps: int
-    bounds: list[list[float]] | None = None
-    units: list[float] | None = None
+    result: Result
+    ulp: float
+    bounds: list[float] | None = None
+    unit: float | None = None
 
 
 class Oracle:
@@ -66,82 +80,84 @@ class Oracle:
 
     # -- values ----------------------------------------------------------------------------------------------
 
-    def value(self, case: Case) -> Expected:
+    def value(self, case: Case) -> list[Expected]:
         """The expected results of a value, special or layout case."""
         found = self._values.get(case.id)
         if found is None:
             found = self._values[case.id] = self._value(case)
         return found
 
-    def _value(self, case: Case) -> Expected:
+    def _value(self, case: Case) -> list[Expected]:
         op, sample = case.op, as_run(case)
         plain = results(call(op, sample, self.backend))
-        self._check_rule(op, sample, plain)
+        predicted = None if op.data_dependent else predictions(op, sample, self.backend)
+        if predicted and predicted != [(r.shape, r.dtype) for r in plain]:
+            got = ", ".join(f"{r.dtype.name}{list(r.shape)}" for r in plain)
+            want = ", ".join(f"{d.name}{list(s)}" for s, d in predicted)
+            raise AssertionError(f"the rule of {op.name} predicts {want}, the reference gives {got}")
         if op.ulp == SUM_BOUND:
-            return Expected(plain, 0, self._sum_bounds(op, sample, plain))
-        budget: Any = op.ulp
-        if op.primitive:
-            libm = 1 if budget > 0.5 and any(r.dtype is float64 for r in plain) else 0
-            return Expected(plain, steps_for(budget) + libm)
-        exact = self._in_float64(op, sample, plain) if case.what != "special" else None
-        expected = Expected(exact or plain, steps_for(budget if exact else 2 * budget))
-        if op.kind == "elementwise" or budget == 0:
-            return expected
-        units = [_largest_unit(r) for r in expected.results]
-        bounds = [[expected.steps * u] * len(r.data) for u, r in zip(units, expected.results, strict=True)]
-        return expected._replace(bounds=bounds, units=units)
+            return self._sums(op, sample, plain)
+        exact = None if op.primitive or case.what == "special" else self._wide(op, sample, plain)
+        budget: Any = budget_of(op, sample, plain)
+        expected = []
+        for result in exact or plain:
+            own = 0.0  # the reference's error
+            if op.primitive and budget > 0.5:
+                own = {float64: 1.0, complex128: budget}.get(result.dtype, 0.0)
+            elif not op.primitive and not exact:
+                own = budget
+            ulp = steps_of(result.dtype, budget, own)
+            if op.primitive or op.kind == "elementwise" or budget == 0 or not inexact(result.dtype):
+                expected.append(Expected(result, ulp))
+            else:
+                size = unit(max(map(magnitude, result.data), default=0.0), computed(result.dtype))
+                reach = [
+                    steps_of(computed(result.dtype), budget, own) * size + once_more(e, result.dtype)
+                    for e in result.data
+                ]
+                expected.append(Expected(result, ulp, reach, size))
+        return expected
 
-    def _in_float64(self, op: Op, sample: Sample, plain: list[Result]) -> list[Result] | None:
-        """The results of a float32 sample computed in float64 and rounded, or None where that would be
-        another computation.
+    def _wide(self, op: Op, sample: Sample, plain: list[Result]) -> list[Result] | None:
+        """The results of a sample in float64 or complex128, rounded, or None where that would be another
+        computation.
         """
-        same = all(v.dtype is float32 or v.dtype not in dtypes.FLOATING for v in tensors(sample))
+        given = [v.dtype for v in tensors(sample) if inexact(v.dtype)]
         named = any(isinstance(a, str | DType) for a in (*sample.args, *sample.kwargs.values()))
         if (
             op.kind in ("random", "creation")
-            or not same
             or named
-            or all(r.dtype is not float32 for r in plain)
+            or not given
+            or not any(inexact(r.dtype) for r in plain)
         ):
             return None
-        if not any(v.dtype is float32 for v in tensors(sample)):
+        if any(d.digits == float64.digits for d in given):
             return None
         wide = results(call(op, widened(sample), self.backend))
         return [
-            Result(p.shape, p.dtype, tuple(rounded(x, float32) for x in w.data), p.device)
-            if p.dtype is float32
+            Result(p.shape, p.dtype, tuple(rounded(x, p.dtype) for x in w.data), p.device)
+            if inexact(p.dtype)
             else p
             for p, w in zip(plain, wide, strict=True)
         ]
 
-    def _check_rule(self, op: Op, sample: Sample, found: list[Result]) -> None:
-        """The rule must predict the reference's shapes and dtypes: AssertionError if it does not."""
-        if op.data_dependent:
-            return
-        args, kwargs = arguments(op, sample, self.backend)
-        operands, params = op.bind(*args, **kwargs)
-        params = {k: v for k, v in params.items() if k != op.device_param}
-        specs = op.rule(op, [spec_of(o) for o in operands], params)
-        predicted = [(tuple(s.shape), s.dtype) for s in ((specs,) if isinstance(specs, Spec) else specs)]
-        if predicted != [(r.shape, r.dtype) for r in found]:
-            got = ", ".join(f"{r.dtype.name}{list(r.shape)}" for r in found)
-            want = ", ".join(f"{d.name}{list(s)}" for s, d in predicted)
-            raise AssertionError(f"the rule of {op.name} predicts {want}, the reference gives {got}")
-
-    def _sum_bounds(self, op: Op, sample: Sample, plain: list[Result]) -> list[list[float]]:
+    def _sums(self, op: Op, sample: Sample, plain: list[Result]) -> list[Expected]:
         """n u sum|x| for each element, plus the rounding of the expected result; twice that where the
         reference errs as much.
         """
         magnitudes = results(call(op, widened(replaced(sample, _magnitude)), self.backend))
         terms = results(call(op, widened(replaced(sample, _ones)), self.backend))
-        times = 1 if op.primitive else 2
-        bounds = []
-        for p, magnitude, count in zip(plain, magnitudes, terms, strict=True):
+        expected = []
+        for p, size, count in zip(plain, magnitudes, terms, strict=True):
+            times = (1 if op.primitive else 2) * (2 if p.dtype.kind == "complex" else 1)
             fan_in = max(math.prod(v.shape) for v in tensors(sample)) / max(len(p.data), 1)
-            u = (p.dtype.eps or 0) / 2
-            pairs = zip(magnitude.data, count.data, strict=True)
-            bounds.append([times * (max(n, fan_in) + 1) * u * abs(m) for m, n in pairs])
-        return bounds
+            u = (computed(p.dtype).eps or 0) / 2
+            bounds = [
+                times * (max(n.real, fan_in) + 1) * u * abs(m) + once_more(e, p.dtype)
+                for e, m, n in zip(p.data, size.data, count.data, strict=True)
+            ]
+            expected.append(Expected(p, 0, bounds))
+        return expected
 
     # -- gradients -------------------------------------------------------------------------------------------
 
@@ -149,21 +165,46 @@ class Oracle:
         """The gradients of a gradient case, computed in float64."""
         found = self._gradients.get(case.id)
         if found is None:
-            wide = widened(case.sample)  # type: ignore[arg-type]
-            found = self._gradients[case.id] = gradients(case, wide, self.backend)[1]
+            found = self._gradients[case.id] = gradients(case, widened(case.sample), self.backend)[1]  # type: ignore[arg-type]
         return found
 
 
-def steps_for(budget: float) -> int:
-    """Steps from the rounded result that a budget of ULP from the exact one allows."""
-    return max(math.ceil(budget + 0.5) - 1, 0)
+def predictions(op: Op, sample: Sample, backend: Any) -> list[tuple[tuple[int, ...], DType]]:
+    """The shapes and dtypes that the op's rule gives for a call."""
+    args, kwargs = arguments(op, sample, backend)
+    operands, params = op.bind(*args, **kwargs)
+    params = {k: v for k, v in params.items() if k != op.device_param}
+    specs = op.rule(op, [spec_of(o) for o in operands], params)
+    return [(tuple(s.shape), s.dtype) for s in ((specs,) if isinstance(specs, Spec) else specs)]
 
 
-def _largest_unit(result: Result) -> float:
-    """One ULP at the largest finite magnitude of a result; 0 for results that must agree exactly."""
-    if result.dtype.kind != "float":
-        return 0.0
-    return unit(max((abs(x) for x in result.data if math.isfinite(x)), default=0.0), result.dtype)
+def budget_of(op: Op, sample: Sample, found: list[Result]) -> Any:
+    """The error budget: that for complex numbers where an operand or a result is complex."""
+    kinds = {v.dtype.kind for v in tensors(sample)} | {r.dtype.kind for r in found}
+    return op.ulp_complex if "complex" in kinds else op.ulp
+
+
+def computed(dtype: DType) -> DType:
+    """The dtype of the parts of a result while it is computed: float32 for float16 and bfloat16."""
+    return float32 if dtype in dtypes.HALF else dtype.real
+
+
+def steps_of(dtype: DType, budget: float, own: float) -> float:
+    """How many ULP a result of ``dtype`` may lie from the reference's, which is off by ``own`` more than a
+    rounding: whole steps of a floating dtype, but not of a complex one, whose smaller part has smaller steps.
+    """
+    if dtype.kind == "complex":
+        return budget + own + 0.5 if budget > 0.5 else 0
+    if dtype in dtypes.HALF:
+        return math.floor(1 + (budget + own) * float32.eps / dtype.eps) if budget > 0.5 else 0
+    return allowed(budget + own) if own != 1.0 else allowed(budget) + 1
+
+
+def once_more(x: Any, dtype: DType) -> float:
+    """What rounding to float16 or bfloat16 adds to the difference of two float32 numbers near ``x``: half a
+    ULP for each.
+    """
+    return unit(x, dtype) if dtype in dtypes.HALF and math.isfinite(x) else 0.0
 
 
 def as_run(case: Case) -> Sample:
@@ -173,49 +214,59 @@ def as_run(case: Case) -> Sample:
 
 
 def widened(sample: Sample) -> Sample:
-    """The same numbers in float64."""
-    return replaced(sample, lambda v: Values(v.shape, float64, v.data) if v.dtype is float32 else v)
+    """The same numbers in float64 and complex128."""
+    return replaced(sample, lambda v: Values(v.shape, wide(v.dtype), v.data))
+
+
+def wide(dtype: DType) -> DType:
+    """float64 for a floating dtype, complex128 for a complex one; any other itself."""
+    return {"float": float64, "complex": complex128}.get(dtype.kind, dtype)
 
 
 def _magnitude(v: Values) -> Values:
-    return v if v.dtype not in dtypes.FLOATING else Values(v.shape, v.dtype, tuple(abs(x) for x in v.data))
+    return Values(v.shape, v.dtype, tuple(type(x)(abs(x)) for x in v.data)) if inexact(v.dtype) else v
 
 
 def _ones(v: Values) -> Values:
-    return v if v.dtype not in dtypes.FLOATING else Values(v.shape, v.dtype, (1.0,) * len(v.data))
+    return Values(v.shape, v.dtype, tuple(type(x)(1) for x in v.data)) if inexact(v.dtype) else v
 
 
 # -- differentiating a sample --------------------------------------------------------------------------------
 
 
 def variables(case: Case, sample: Sample, backend: Any) -> tuple[Any, list[Any]]:
-    """A function from the sample's floating tensors to the op's floating results, and those tensors."""
+    """A function from the sample's floating and complex tensors to the op's floating and complex results, and
+    those tensors. Of an op whose results have arbitrary signs or phases, to what does not depend on them.
+    """
     args, kwargs = arguments(case.op, sample, backend)
     leaves, build = flatten([args, kwargs])
-    places = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "_data") and leaf.dtype in dtypes.FLOATING]
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and inexact(leaf.dtype)]
+    invariant = case.op.invariant
 
     def function(*floats: Any) -> list[Any]:
         given = list(leaves)
         for place, x in zip(places, floats, strict=True):
             given[place] = x
         args, kwargs = build(given)
-        return [
-            y
-            for y in flatten(case.op.fn(*args, **kwargs))[0]
-            if hasattr(y, "_data") and y.dtype in dtypes.FLOATING
-        ]
+        result = case.op.fn(*args, **kwargs)
+        if invariant is not None:
+            params = case.op.bind(*args, **kwargs)[1]
+            result = invariant(result, **{k: v for k, v in params.items() if k != case.op.device_param})
+        return [y for y in flatten(result)[0] if isinstance(y, Tensor) and inexact(y.dtype)]
 
     return function, [leaves[i] for i in places]
 
 
 def cotangents(case: Case, found: list[Any]) -> list[Values]:
-    """A random cotangent for each floating result: the same for every backend and dtype."""
+    """A random cotangent for each result: the same numbers for every backend, and for the wider dtypes."""
     make = Maker(f"{case.op.name} {case.number}")
-    return [make.array(tuple(y.shape), float32, -2, 2) for y in found]
+    narrow = case.dtype if case.dtype in dtypes.HALF else float32
+    kinds = {"float": narrow, "complex": complex64}
+    return [make.array(tuple(y.shape), kinds[y.dtype.kind], -2, 2) for y in found]
 
 
 def gradients(case: Case, sample: Sample, backend: Any) -> tuple[list[Any], list[Result]]:
-    """The op's floating results and the gradients of its floating operands, in reverse mode."""
+    """The op's results and the gradients of its operands, in reverse mode."""
     function, floats = variables(case, sample, backend)
     found, pullback = vjp(function, *floats)
     given = [

@@ -5,7 +5,6 @@ numbers again.
 from __future__ import annotations
 
 import math
-from array import array
 from typing import Any, NamedTuple
 
 from ..backend import Backend
@@ -30,8 +29,7 @@ class Result(NamedTuple):
 def tensor(values: Values, backend: Backend) -> Tensor:
     """The values as a tensor that owns them, contiguous."""
     dtype = values.dtype
-    buffer = bytes(values.data) if dtype.kind == "bool" else array(dtype.format, values.data)
-    return wrap(backend.from_host(buffer, values.shape, dtype), backend)
+    return wrap(backend.from_host(dtype.pack(values.data), values.shape, dtype), backend)
 
 
 def placed(values: Values, backend: Backend, layout: str) -> Tensor:

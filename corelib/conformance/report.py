@@ -94,17 +94,25 @@ def rows(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
     by_op: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_op.setdefault(outcome.case.op.name, []).append(outcome)
-    yield ("op", "budget", "values", "gradients", "errors", "ulp f32", "ulp f64", "grad f32", "grad f64", "")
+    kinds = {
+        "half": ("float16", "bfloat16"),
+        "f32": ("float32",),
+        "f64": ("float64",),
+        "c64": ("complex64",),
+        "c128": ("complex128",),
+    }
+    measured = [f"ulp {k}" for k in kinds] + [f"grad {k}" for k in kinds]
+    yield ("op", "budget", "values", "gradients", "errors", *measured, "")
     for name, found in sorted(by_op.items()):
         part = lambda *whats, found=found: [o for o in found if o.case.what in whats]
         values, grads = part("value", "special", "layout"), part("gradient", "laws")
-        ulp = lambda group, dtype: _largest(
-            o.ulp for o in group if o.ulp is not None and o.case.dtype and o.case.dtype.name == dtype
+        ulp = lambda group, names: _largest(
+            o.ulp for o in group if o.ulp is not None and o.case.dtype and o.case.dtype.name in names
         )
         words = Counter(o.status for o in found if o.status != "pass")
         yield (
             name, str(found[0].case.op.ulp), _passed(values), _passed(grads), _passed(part("error")),
-            ulp(values, "float32"), ulp(values, "float64"), ulp(grads, "float32"), ulp(grads, "float64"),
+            *(ulp(values, names) for names in kinds.values()), *(ulp(grads, names) for names in kinds.values()),
             ", ".join(f"{n} {status.upper() if status == FAIL else status}" for status, n in words.items()),
         )  # fmt: skip
 
