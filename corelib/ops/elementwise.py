@@ -183,7 +183,7 @@ def reciprocal(x: Tensor, /) -> Tensor:
 @primitive(
     rule=unary(NUMERIC),
     linear=lambda g, x: conj(g),
-    unchanged=lambda x: x.dtype.kind != "complex",
+    unchanged=lambda x: x.dtype.kind not in ("complex", "bool"),
     samples=reals(-3, 3),
     ulp=0,
 )
@@ -199,7 +199,7 @@ def _complex(g: Tensor, spec: Any) -> Tensor:
 @primitive(
     rule=unary(NUMERIC, "real"),
     linear=lambda g, x: _complex(g, x),
-    unchanged=lambda x: x.dtype.kind != "complex",
+    unchanged=lambda x: x.dtype.kind not in ("complex", "bool"),
     samples=reals(-3, 3),
     ulp=0,
 )
