@@ -218,7 +218,7 @@ def special_values(dtype: DType) -> list[Any]:
         between = {x for x in (2049, (257 << 16) + 1) if x < dtype.max}
         return sorted({*ends, *between, *([-3, -1] if dtype.min else []), 0, 1, 2, 7})
     tiny = dtype.smallest_normal * dtype.eps
-    ordinary = [dtype.eps / 2, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 2.0**dtype.digits + 2]
+    ordinary = [dtype.eps / 2, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 2.0 ** min(dtype.digits, 24) + 2]
     positive = [0.0, tiny, dtype.smallest_normal, *ordinary, *_between(dtype), dtype.max, math.inf]
     return [math.nan, *positive, *[-x for x in positive]]
 
@@ -242,13 +242,21 @@ def _component_values(dtype: DType) -> list[float]:
 
 
 def _complex_pairs(dtype: DType) -> tuple[list[complex], list[complex]]:
-    """Two columns: every special number with ordinary ones, on either side."""
+    """Two columns: all pairs of some ordinary, extreme and special numbers."""
     ordinary = [0.0, -0.0, 1.0, -1.5, 2.5]
     some = [complex(a, b) for a in ordinary for b in ordinary]
     special = [
         complex(a, b) for a in (1.5, math.inf, -math.inf, math.nan) for b in (0.0, -1.5, math.inf, math.nan)
     ]
-    both = [*some, *special]
+    large, tiny = dtype.real.max / 4, dtype.smallest_normal * dtype.eps  # room for the sum of two products
+    extreme = [
+        complex(large, 0.0),
+        complex(-large, large),
+        complex(tiny, large),
+        complex(tiny, -tiny),
+        complex(0.0, tiny),
+    ]
+    both = [*some, *extreme, *special]
     pairs = list(itertools.product(both, both))
     return [a for a, _ in pairs], [b for _, b in pairs]
 

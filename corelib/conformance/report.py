@@ -52,17 +52,17 @@ class Report:
     def _lines(self, limit: int) -> Iterator[str]:
         yield from table(rows(self.outcomes))
         for status, title in ((UNSUPPORTED, "unsupported"), (DEVIATION, "known deviations")):
-            listed = Counter(
-                (o.case.op.name, o.reason if status == UNSUPPORTED else o.reason.partition(" (")[0])
-                for o in self.outcomes
-                if o.status == status
-            )
+            listed: dict[str, list[str]] = {}
+            for o in self.outcomes:
+                if o.status == status:
+                    reason = o.reason if status == UNSUPPORTED else o.reason.partition(" (")[0]
+                    listed.setdefault(reason, []).append(o.case.op.name)
             if listed:
                 yield f"\n{title}:"
-                yield from (
-                    f"  {op}: {n} case{'s' * (n != 1)}: {reason}"
-                    for (op, reason), n in sorted(listed.items())
-                )
+            for reason, found in sorted(listed.items(), key=lambda item: item[1][0]):
+                names = list(dict.fromkeys(found))
+                more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+                yield f"  {', '.join(names[:4])}{more}: {len(found)} case{'s' * (len(found) != 1)}: {reason}"
         if self.failures:
             yield "\nfailed:"
             groups: dict[tuple[str, str], list[Outcome]] = {}
