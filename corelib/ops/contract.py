@@ -186,7 +186,7 @@ def _outer_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 @composite(
-    kind="contract", rule=_outer_rule, ulp=0.5, samples=shapes(((3,), (4,)), ((1,), (5,)), ((0,), (3,)), ((33,), (2,))),
+    kind="contract", rule=_outer_rule, ulp=0.5, ulp_complex=2, samples=shapes(((3,), (4,)), ((1,), (5,)), ((0,), (3,)), ((33,), (2,))),
     errors=[ErrorSample(ShapeError, "outer: both operands must have one dimension",
                         lambda m: Sample((m.array((2, 3), float32), m.array((3,), float32))))],
 )  # fmt: skip
