@@ -1,16 +1,16 @@
-"""Functions of Python complex numbers with the results that the array API standard and C99's Annex G prescribe.
+"""Functions of Python complex numbers as the array API standard's tables, which are C99's Annex G, have them.
 
-Python's :mod:`cmath` computes most of them well but raises ValueError and OverflowError where the tables have a
-value. Here nothing raises. Three ideas cover nearly every row of the tables, for z = a + bi:
+Python's :mod:`cmath` computes most of them well but raises ValueError and OverflowError where the tables have
+a value. Here nothing raises. Three ideas cover nearly every row of the tables, for z = a + bi:
 
-* **A zero wins.** e**z is ``e**a cos b + i e**a sin b``, and where a factor is exactly zero the product is zero, even
-  if the other factor is infinite or NaN: the component is not there (:func:`product`).
+* **A zero wins.** e**z is ``e**a cos b + i e**a sin b``, and where a factor is exactly zero the product is
+  zero, even if the other factor is infinite or NaN: the component is not there (:func:`product`).
 * **A lost direction.** Where the modulus is infinite and the angle unknown, the result is inf + NaN i.
 * **A quarter turn.** sin z = -i sinh(iz), and so for cos, tan, asin and atan: one table serves two functions.
 
-Accuracy: ``divide``, ``pow`` with a small integer exponent and the sums in ``reduce.py`` are exact and rounded once;
-``pow`` otherwise is computed in decimal arithmetic of 60 digits and more; the others err by at most 4 units in the last
-place of the larger component, most of them in each component. complex64 is computed so and rounded once.
+Accuracy: ``divide`` and ``pow`` are exact and rounded once (``pow`` in decimal arithmetic of 60 digits or
+more, unless the exponent is a small integer). The others err by at most 4 units in the last place of the larger
+component, most of them in each component. complex64 is computed so and rounded once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INFINITE = complex(inf, nan)  # infinitely far in a direction that is not known
 
 
 def multiply(x: complex, y: complex) -> complex:
-    """(ac - bd) + (ad + bc)i as written: an infinity beside a zero or an infinity of the other sign gives NaN."""
+    """(ac - bd) + (ad + bc)i as written: infinity times zero, or less infinity, is NaN."""
     a, b, c, d = x.real, x.imag, y.real, y.imag
     return complex(a * c - b * d, a * d + b * c)
 
@@ -43,9 +43,9 @@ def multiply(x: complex, y: complex) -> complex:
 def divide(x: complex, y: complex) -> complex:
     """The exact quotient of finite numbers, each component rounded once.
 
-    By zero, the components are divided by the zero c as real numbers: (a/c) + (b/c)i. The standard leaves the rest to
-    the implementation; here it is what C99's Annex G recommends: infinite by finite is infinite, finite by infinite is
-    zero, and infinite by infinite is NaN, as is everything else with a NaN.
+    By zero, the components are divided by the zero c as real numbers: (a/c) + (b/c)i. The standard leaves the
+    rest to the implementation; here it is what C99's Annex G recommends: infinite by finite is infinite,
+    finite by infinite is zero, and infinite by infinite is NaN, as is everything else with a NaN.
     """
     a, b, c, d = x.real, x.imag, y.real, y.imag
     if c == d == 0:
@@ -81,7 +81,7 @@ def modulus(z: complex) -> float:
 
 
 def sign(z: complex) -> complex:
-    """z / |z|: the point of the unit circle in the direction of z; 0 for 0, NaN + NaN i if a component is NaN."""
+    """z / |z|: the point of the unit circle in the direction of z; 0 for 0, NaN if a component is NaN."""
     if z == 0 or cmath.isnan(z):
         return 0j if z == 0 else UNKNOWN
     if cmath.isfinite(z):  # scaled so that |z| is neither infinite nor has lost digits
@@ -130,17 +130,17 @@ def _cosh(x: float, factor: float) -> float:
 def exp(z: complex) -> complex:
     """e**a cos b + i e**a sin b."""
     a, b = z.real, z.imag
-    if a == inf and not isfinite(b):
-        return INFINITE
+    if not isfinite(b):
+        return INFINITE if a == inf else 0j if a == -inf else UNKNOWN
     return complex(_exp(a, ieee.cos(b)), _exp(a, ieee.sin(b)))
 
 
 def expm1(z: complex) -> complex:
     """e**z - 1 = (expm1(a) cos b - 2 sin(b/2)**2) + i e**a sin b: nothing large cancels near 0."""
     a, b = z.real, z.imag
-    if a == inf and not isfinite(b):
-        return INFINITE
-    if abs(a) < 1 and isfinite(b):
+    if not isfinite(b):
+        return -1 + 0j if a == -inf else exp(z)
+    if abs(a) < 1:
         real = ieee.expm1(a) * math.cos(b) + (
             0.0 - 2 * math.sin(b / 2) ** 2
         )  # 0.0: the table's +0 for a = -0
@@ -181,7 +181,7 @@ def tanh(z: complex) -> complex:
 def _log_modulus(x: float, y: float, offset: float = 0.0, log: Real = ieee.log) -> float:
     """log |offset + x + yi|.
 
-    Near the unit circle it is log1p(|z|**2 - 1) / 2 of the exact |z|**2 - 1, all of which a rounded |z| may have lost.
+    Near the unit circle it is log1p(|z|**2 - 1) / 2 of the exact |z|**2 - 1, which a rounded |z| has lost.
     """
     r = math.hypot(offset + x, y)
     if 0.5 < r < 2:
@@ -265,7 +265,7 @@ def gaussian_product(x: Gaussian, y: Gaussian) -> Gaussian:
 def pow(x: complex, y: complex) -> complex:
     """x**y = exp(y log x), rounded once for finite operands.
 
-    1 for y = 0 whatever x is; 0**y is 0 for a positive real part of y, infinite for a negative and NaN for none.
+    1 for y = 0 whatever x is; 0**y is 0, infinite or NaN for a positive, negative or no real part of y.
     """
     if y == 0:
         return 1 + 0j

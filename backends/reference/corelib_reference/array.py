@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 class RefArray:
-    """An immutable array: ``data`` holds bools, ints, floats or complex numbers, each a value of ``dtype``."""
+    """An immutable array: ``data`` holds bools, ints, floats or complexes, each a value of ``dtype``."""
 
     __slots__ = ("data", "dtype", "shape")
 

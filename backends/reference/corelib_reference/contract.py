@@ -55,8 +55,8 @@ def _infinite_dot(row: list[float], column: list[float]) -> float:
 
 
 def _complex_dots(rows: Lines, columns: Lines, dtype: dtypes.DType) -> list[complex]:
-    """With the parts of the columns' elements side by side, [c, d], each part is one real dot product of twice the
-    length: [a, -b] . [c, d] is the real part of a + bi by c + di, and [b, a] . [c, d] the imaginary part.
+    """Each part is a real dot product of twice the length, over the parts of the columns' elements side by side:
+    [a, -b] . [c, d] is the real part of a + bi by c + di, and [b, a] . [c, d] the imaginary part.
     """
     dots = _DOTS[dtype.real]
     columns = [[part for z in column for part in (z.real, z.imag)] for column in columns]

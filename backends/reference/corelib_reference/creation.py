@@ -38,7 +38,7 @@ def _truncated(dtype: dtypes.DType) -> Callable[[float], int]:
 
 
 def _to_floating(dtype: dtypes.DType) -> Callable[[int], float]:
-    """From integer to the nearest float. A 64-bit integer must not become a double on its way to a narrower one."""
+    """From integer to the nearest float, of 64 bits not by way of a double: that would round twice."""
     return lambda value: from_exact(value, 0, dtype)
 
 

@@ -2,8 +2,8 @@
 
 Read the tables first: they are the definitions. Each kernel applies its function to the broadcast operands
 and rounds the results once. A float32 operand is a double that happens to be representable in 24 bits; why
-computing in double and rounding once is right is told in ``rounding.py``. Real functions are ``ieee.py``'s, complex
-ones ``annex_g.py``'s.
+computing in double and rounding once is right is told in ``rounding.py``. Real functions are ``ieee.py``'s,
+complex ones ``annex_g.py``'s.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def _right_shift(dtype: dtypes.DType) -> Function:
     return lambda x, count: x >> count if 0 <= count < dtype.bits else -(x < 0)
 
 
-# What each op does to one element: of a floating dtype, of an integer dtype (where booleans are accepted they count
-# as integers: False is 0 and True is 1), of a complex dtype.
+# What each op does to one element: of a floating dtype, of an integer dtype (where booleans are accepted they
+# count as integers: False is 0 and True is 1), of a complex dtype.
 FLOATING_UNARY: Table = {
     ops.negative: operator.neg, ops.abs: abs, ops.sign: ieee.sign,
     ops.floor: ieee.floor, ops.ceil: ieee.ceil, ops.round: ieee.rint, ops.trunc: ieee.trunc,
@@ -116,15 +116,16 @@ INTEGER_BINARY: Table = {
     ops.bitwise_and: operator.and_, ops.bitwise_or: operator.or_, ops.bitwise_xor: operator.xor,
 }  # fmt: skip
 COMPLEX_BINARY: Table = {
-    ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: annex_g.multiply, ops.divide: annex_g.divide,
-    ops.pow: annex_g.pow,
+    ops.add: operator.add, ops.subtract: operator.sub, ops.multiply: annex_g.multiply,
+    ops.divide: annex_g.divide, ops.pow: annex_g.pow,
 }  # fmt: skip
 INTEGER_BINARY_BY_WIDTH: Table = {
     ops.pow: _integer_power, ops.bitwise_left_shift: _left_shift, ops.bitwise_right_shift: _right_shift,
 }  # fmt: skip
 EQUALITY: Table = {ops.equal: operator.eq, ops.not_equal: operator.ne}
 ORDER: Table = {
-    ops.less: operator.lt, ops.less_equal: operator.le, ops.greater: operator.gt, ops.greater_equal: operator.ge,
+    ops.less: operator.lt, ops.less_equal: operator.le,
+    ops.greater: operator.gt, ops.greater_equal: operator.ge,
 }  # fmt: skip
 
 
@@ -160,8 +161,9 @@ def binary(function: Function, dtype: dtypes.DType, result: dtypes.DType) -> Cal
 
 
 def _register(table: dict[Any, Function], form: Any, accepted: tuple[Any, ...], result: str = "same") -> None:
-    """Register form(function, dtype, result dtype) for each op of the table and each accepted dtype; the result is of
-    the ``same`` dtype, the ``real`` one of a complex dtype's parts, or ``bool``.
+    """Register form(function, dtype, result dtype) for each op of the table and each accepted dtype.
+
+    The result has the ``same`` dtype, the ``real`` one of a complex dtype's parts, or ``bool``.
     """
     for op, function in table.items():
         for dtype in accepted:

@@ -1,8 +1,8 @@
 """Reductions and scans: many elements into one.
 
-Sums and products of floats and of complex numbers are computed exactly and rounded once, so no order of summation is
-better than this one; whoever adds in another order differs by at most its own rounding errors. ``groups`` lists
-the elements of each result.
+Sums and products of floats and of complex numbers are computed exactly and rounded once, so no order of
+summation is better than this one; whoever adds in another order differs by at most its own rounding errors.
+``groups`` lists the elements of each result.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def signed_zero(total: float, terms: Sequence[float]) -> float:
 
 
 def exact_sum(terms: Sequence[Any], dtype: dtypes.DType) -> Any:
-    """The sum of ``terms``, rounded once to ``dtype``; infinities and NaN as in IEEE 754. Parts add up by themselves."""
+    """The sum of ``terms``, rounded once to ``dtype``; infinities and NaN as in IEEE 754."""
     if dtype.kind == "complex":
         return complex(*[exact_sum(part, dtype.real) for part in parts(terms)])
     try:

@@ -1,8 +1,8 @@
 """From exact values to values of a dtype: each result of this backend passes through here exactly once.
 
 Python's integers are exact and its floats are IEEE double precision, so three things are left to say: how
-integers wrap, how a double becomes a narrower float, and how an exact rational becomes either. A complex number
-is rounded in each of its two parts.
+integers wrap, how a double becomes a narrower float, and how an exact rational becomes either. A complex
+number is rounded in each of its two parts.
 
 **Why computing float32 in double is right.** For ``+ - * /`` and ``sqrt`` of float32 operands, rounding first
 to 53 bits and then to 24 gives what rounding once to 24 bits gives, because 53 >= 2 * 24 + 2 (S. A. Figueroa,
@@ -12,8 +12,8 @@ and the like the double result is itself off by up to one unit in 2**53, so that
 nearest in about one case of 2**28; nobody can tell within the budgets. Sums of many terms have no such
 guarantee, and go through :func:`from_exact` where the second rounding could matter.
 
-**float16 and bfloat16 are storage.** Nothing is computed in them; ``DType.round`` takes a double to the nearest of
-their values at once, never by way of a float32.
+**float16 and bfloat16 are storage.** Nothing is computed in them; ``DType.round`` takes a double to the
+nearest of their values at once, never by way of a float32.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def from_exact(n: int, k: int, dtype: dtypes.DType) -> float:
 
     float64: Python's int / int is correctly rounded. Otherwise ``n`` is cut to about 32 bits first, rounding
     to odd (the last bit becomes 1 if anything was cut off), after which the double is exact and its rounding
-    to 24 bits or fewer is the only one (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums:
-    proved algorithms using rounding to odd", 2008).
+    to 24 bits or fewer is the only one (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded
+    sums: proved algorithms using rounding to odd", 2008).
     """
     try:
         if dtype is dtypes.float64:
@@ -105,7 +105,7 @@ def from_exact(n: int, k: int, dtype: dtypes.DType) -> float:
 
 
 def from_ratio(n: int, d: int) -> float:
-    """The double nearest to ``n / d`` for positive ``d``, ties to even: Python's int / int, and infinity beyond."""
+    """The double nearest to ``n / d`` for positive ``d``, ties to even; infinity beyond the largest."""
     try:
         return n / d
     except OverflowError:
