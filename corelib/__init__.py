@@ -54,6 +54,7 @@ from .errors import (
     DTypeError,
     GradientError,
     IndexOutOfBoundsError,
+    InterchangeError,
     LinAlgError,
     OutOfMemoryError,
     PluginError,
@@ -94,7 +95,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ArgumentError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
-    "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "e",
+    "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "e",
     "enable_grad", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi",
     "random", "register", "result_type", "save", "set_backend", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",

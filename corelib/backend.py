@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .dtypes import HALF, DType
+from .dtypes import HALF, DType, as_dtype
 from .errors import PluginError
 from .op import BY_NAME, Op
 
@@ -210,6 +210,10 @@ class Backend:
         """The elements in C order, as an object with the buffer protocol; may share memory with the array."""
         raise NotImplementedError
 
+    def copy(self, array: Any) -> Any:
+        """The same elements in memory that is shared with nothing."""
+        return self.from_host(self.to_host(array), array.shape, as_dtype(array.dtype))
+
     def owns(self, array: Any) -> bool:
         """Whether nothing but ``array`` itself refers to its buffer, so that ``overwrite=True`` may be
         honoured.
@@ -236,11 +240,13 @@ class Backend:
         return self
 
     def dlpack(self, array: Any) -> Any:
-        """An object with ``__dlpack__`` that shares the array's memory, or None."""
+        """An object with ``__dlpack__`` that shares the array's memory (a ``numpy.ndarray``, which may be
+        read-only, if that is on the host), or None.
+        """
         return None
 
     def from_dlpack(self, source: Any) -> Any:
-        """An array that shares ``source``'s memory through DLPack, or None when that cannot be."""
+        """An array that shares ``source``'s memory through DLPack; None, or a BufferError, when that cannot be."""
         return None
 
     def synchronize(self) -> None:
@@ -273,6 +279,9 @@ class Overlay(Backend):
 
     def to_host(self, array: Any) -> Any:
         return self.base.to_host(array)
+
+    def copy(self, array: Any) -> Any:
+        return self.base.copy(array)
 
     def owns(self, array: Any) -> bool:
         return self.base.owns(array)

@@ -27,7 +27,7 @@ from .conformance.distance import unit
 from .drawing import draw
 from .dtypes import float32
 from .errors import ArgumentError, BackendError
-from .ops.creation import asarray
+from .ops.interchange import asarray
 from .registry import BackendStatus, backends, use_backend
 from .support import table, why
 from .tensor import Tensor

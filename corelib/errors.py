@@ -63,6 +63,10 @@ class LinAlgError(CorelibError, ValueError):
     """A matrix without the decomposition or solution that was asked for: singular, not positive definite."""
 
 
+class InterchangeError(CorelibError, ValueError, BufferError):
+    """Memory that cannot be exchanged with another library, or only by the copy that ``copy=False`` forbids."""
+
+
 class CheckpointError(CorelibError, ValueError):
     """A file that is truncated, foreign, or belongs to another model."""
 

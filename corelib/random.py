@@ -28,7 +28,7 @@ from .dtypes import HALF, DType, as_dtype, float32, int64, uint32, uint64
 from .dtypes import bool as bool_
 from .errors import ArgumentError, DTypeError, ShapeError
 from .op import calls
-from .ops.creation import _pack, asarray, from_buffer
+from .ops.interchange import _pack, asarray, from_buffer
 from .ops.random import word
 from .params import as_shape
 from .registry import registry
@@ -184,7 +184,7 @@ def _state_tensor(state: dict[str, Any], name: str, shape: tuple[int, ...], dtyp
     if not hasattr(state, "keys") or set(state) != {"key", "counter"}:
         raise ArgumentError(f"the state of a generator has a key and a counter, got {state!r}")
     value = state[name]
-    value = same(value) if isinstance(value, Tensor) else asarray(value, dtype=dtype)
+    value = same(value) if isinstance(value, Tensor) else asarray(value, dtype=dtype, copy=True)
     if value.shape != shape or value.dtype is not dtype:
         raise ArgumentError(
             f"the state's {name} must be {dtype.name}{list(shape)}, got {value.dtype.name}{list(value.shape)}"

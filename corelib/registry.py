@@ -68,8 +68,10 @@ class _Core:
 
     @hookimpl(trylast=True)
     def transfer(self, array: Any, source: Backend, target: Backend) -> Any:
+        from .dlpack import shared
+
         exported = source.dlpack(array)
-        imported = target.from_dlpack(exported) if exported is not None else None
+        imported = shared(target, exported) if exported is not None else None
         if imported is not None:
             return imported
         return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ArgumentError, CheckpointError, nearest
-from .ops.creation import asarray
+from .ops.interchange import asarray
 from .tensor import Tensor
 
 FORMAT = 1  # of what this module adds to safetensors; a file with a larger number is refused

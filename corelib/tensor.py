@@ -15,14 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 from . import dtypes
 from .dtypes import DType, as_dtype
-from .errors import DTypeError, GradientError, ShapeError
+from .errors import (
+    ArgumentError,
+    BackendNotFoundError,
+    DTypeError,
+    GradientError,
+    InterchangeError,
+    ShapeError,
+)
 from .op import calls
 
 if TYPE_CHECKING:
     from .backend import Backend
 
 _new = object.__new__
-_HOST = 1  # DLPack's kDLCPU
+VERSIONS = (
+    "2021.12",
+    "2022.12",
+    "2023.12",
+    "2024.12",
+    "2025.12",
+)  # of the array API standard; the last is ours
 
 
 class Tensor:
@@ -181,35 +194,41 @@ class Tensor:
         return nest(self.shape, flat)
 
     def numpy(self) -> Any:
-        """The values as a NumPy array that is the caller's own."""
+        """The values as a NumPy array that is the caller's own, in C order."""
         import numpy
 
-        return numpy.array(self.__array__())
+        return numpy.array(self.__array__(), order="C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """For ``numpy.asarray(x)``: the values as a read-only NumPy array, on this tensor's memory where NumPy can
+        read that; with ``copy=True`` as an array of the caller's own; with ``copy=False`` never as a copy.
+        """
         import numpy
 
-        buffer = self._read("numpy")
-        if isinstance(buffer, numpy.ndarray):
-            array = buffer.view()
+        source = self._backend.dlpack(self._data)
+        sharing = isinstance(source, numpy.ndarray)
+        if sharing:
+            array = source.view()
         else:
-            array = (
-                numpy.frombuffer(buffer, self.dtype.numpy) if self.size else numpy.empty(0, self.dtype.numpy)
+            array = numpy.frombuffer(self._read("numpy"), self.dtype.numpy).reshape(self.shape)
+        if copy is False and (not sharing or dtype is not None and numpy.dtype(dtype) != array.dtype):
+            raise InterchangeError(
+                f"a {self.dtype.name} tensor on {self.device!r} becomes {numpy.dtype(dtype or array.dtype).name} in NumPy "
+                "by a copy only: leave out copy=False"
             )
-        array = array.reshape(self.shape)
-        array.flags.writeable = False
         if dtype is not None and numpy.dtype(dtype) != array.dtype:
             return array.astype(dtype)
+        array.flags.writeable = False
         return array.copy() if copy else array
 
     def __bool__(self) -> bool:
         return bool(self._scalar("bool"))
 
     def __int__(self) -> int:
-        return int(self._scalar("int"))
+        return int(self._real("int"))
 
     def __float__(self) -> float:
-        return float(self._scalar("float"))
+        return float(self._real("float"))
 
     def __complex__(self) -> complex:
         return complex(self._scalar("complex"))
@@ -226,6 +245,13 @@ class Tensor:
             )
         return self._flat(why)[0]
 
+    def _real(self, why: str) -> Any:
+        if self.dtype.kind == "complex":
+            raise DTypeError(
+                f"{why}() of a {self.dtype.name} tensor would drop the imaginary part: take its real part or abs()"
+            )
+        return self._scalar(why)
+
     def __len__(self) -> int:
         if not self.shape:
             raise DTypeError("len() of a 0-d tensor")
@@ -237,7 +263,8 @@ class Tensor:
         return iter([self[i] for i in range(self.shape[0])])
 
     def __contains__(self, value: Any) -> bool:
-        return bool(calls.any(calls.equal(self, value)))
+        found = self == value
+        return bool(calls.any(found)) if isinstance(found, Tensor) else found
 
     # -- printing --------------------------------------------------------------------------------------------
 
@@ -260,47 +287,53 @@ class Tensor:
         """This tensor on another device ("cuda") or in another dtype. Differentiable."""
         return calls.to(self, target)
 
-    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
-        """This tensor on another device; the array API standard's spelling of :meth:`to`."""
+    def to_device(self, device: str, /, *, stream: None = None) -> Tensor:
+        """This tensor on another device; the array API standard's spelling of :meth:`to`.
+
+        ``stream`` must be None: a copy is ordered with the work of the device, on its current stream.
+        """
+        if stream is not None:
+            raise ArgumentError(
+                f"to_device: stream must be None, got {stream!r}: the device's current one is taken"
+            )
         return calls.to(self, device)
 
     def astype(self, dtype: Any) -> Tensor:
         """This tensor in another dtype."""
         return calls.astype(self, dtype)
 
-    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """The module ``corelib``, which follows the array API standard in the version asked for."""
+        if api_version is not None and api_version not in VERSIONS:
+            raise ArgumentError(
+                f"__array_namespace__: no version {api_version!r} of the array API standard (there are {', '.join(VERSIONS)})"
+            )
         return sys.modules[__package__]
 
     def __dlpack__(
         self,
+        /,
         *,
         stream: Any = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> Any:
-        """A DLPack capsule: of this tensor's memory where its backend shares it, else of a copy in the host's
-        memory, which is also what ``dl_device=(1, 0)`` gives of a device. BufferError if ``copy=False`` forbids
-        that.
-        """
-        source = self._backend.dlpack(self._data)
-        asked = None if dl_device is None else int(dl_device[0])
-        if source is not None and asked in (None, int(source.__dlpack_device__()[0])):
-            options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
-            return source.__dlpack__(**{name: value for name, value in options.items() if value is not None})
-        if copy is False or asked not in (None, _HOST):
-            raise BufferError(
-                f"backend {self._backend} cannot share this tensor's memory"
-                f"{f' with device type {asked}' if asked not in (None, _HOST) else ''}: "
-                "only a copy in the host's memory can be exported"
-            )
-        if max_version is None:
-            return self.numpy().__dlpack__()
-        return self.__array__().__dlpack__(max_version=max_version, copy=True)  # copy=True marks the capsule
+        """A DLPack capsule of this tensor's memory, marked read-only where the consumer's ``max_version`` can say
+        so; or of a copy, if the backend's memory cannot be shared or ``dl_device`` is (1, 0), the host, and the
+        tensor elsewhere. ``copy=True`` always copies, ``copy=False`` never. ``stream``: the consumer's, on a device
+        that has streams.
 
-    def __dlpack_device__(self) -> tuple[int, int]:
+        Raises InterchangeError, a BufferError, where that cannot be.
+        """
+        from .dlpack import export
+
+        return export(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self, /) -> tuple[int, int]:
+        """The DLPack device type and index; (1, 0) is the host's memory."""
         source = self._backend.dlpack(self._data)
-        return (_HOST, 0) if source is None else source.__dlpack_device__()
+        return (1, 0) if source is None else source.__dlpack_device__()
 
     def __reduce__(self) -> Any:
         if not self.is_leaf:
@@ -319,7 +352,7 @@ class Tensor:
     def __deepcopy__(self, memo: Any) -> Tensor:
         if self._node is not None and not self.is_leaf:
             raise GradientError("a tensor with history cannot be deep-copied: call x.detach() first")
-        copied = wrap(self._data, self._backend, None)
+        copied: Tensor = calls.asarray(self.detach(), copy=True)
         return copied.requires_grad_() if self._node is not None else copied
 
     # -- rebinding -------------------------------------------------------------------------------------------
@@ -512,8 +545,13 @@ def wrap(data: Any, backend: Any, node: Any = None) -> Tensor:
 
 
 def _restore(
-    buffer: bytes, shape: tuple[int, ...], dtype: str, device: str, requires_grad: bool = False
+    buffer: Any, shape: tuple[int, ...], dtype: str, device: str, requires_grad: bool = False
 ) -> Tensor:
-    """Unpickle: on the device it came from if that is usable here, else an error that says how to load it."""
-    x: Tensor = calls.from_buffer(buffer, shape, dtypes.as_dtype(dtype), device)
+    """Unpickle: on the device it came from if that is usable here, else an error that says what to do."""
+    try:
+        x: Tensor = calls.from_buffer(buffer, shape, dtypes.as_dtype(dtype), device)
+    except BackendNotFoundError as error:
+        raise BackendNotFoundError(
+            f"this tensor was pickled on device {device!r}, which cannot be used here ({error}): pickle x.to(another device)"
+        ) from error
     return x.requires_grad_() if requires_grad else x

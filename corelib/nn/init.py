@@ -155,7 +155,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Any = None) -> Ten
     import numpy
 
     from .. import random
-    from ..ops.creation import asarray
+    from ..ops.interchange import asarray
 
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     flat = random.normal(

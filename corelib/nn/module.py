@@ -15,7 +15,7 @@ from ..autograd import no_grad
 from ..dtypes import FLOATING, DType, as_dtype
 from ..errors import ArgumentError, CheckpointError, DTypeError, nearest
 from ..op import calls
-from ..ops.creation import asarray
+from ..ops.interchange import asarray
 from ..tape import Leaf
 from ..tensor import Tensor
 
@@ -26,14 +26,14 @@ _INTERNAL = frozenset(("_buffers", "_forward_hooks", "_forward_pre_hooks", "trai
 class Parameter(Tensor):
     """A tensor that a module learns: a leaf that collects a gradient.
 
-    ``data`` is a tensor or anything ``corelib.asarray`` takes; a value is shared, not copied, since tensors
-    are values.
+    ``data`` is a tensor, which is shared, since tensors are values, or anything ``corelib.asarray`` takes, which
+    is copied.
     """
 
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        x = asarray(data)
+        x = asarray(data, copy=None if isinstance(data, Tensor) else True)
         super().__init__(x._data, x._backend)
         if requires_grad:
             calls.requires_grad_(self)
@@ -314,7 +314,7 @@ class Module:
             wrong += [f"unexpected: {name}{nearest(name, own)}" for name in unexpected]
         values = []
         for name in [n for n in own if n in state_dict]:
-            tensor, value = own[name], asarray(state_dict[name]).detach()
+            tensor, value = own[name], Parameter(state_dict[name], requires_grad=False).detach()
             if (value.shape, value.dtype) == (tensor.shape, tensor.dtype):
                 values.append((tensor, value))
                 continue

@@ -50,11 +50,9 @@ from .compare import (
 from .contract import matmul, outer, tensordot, trace, vecdot
 from .creation import (
     arange,
-    asarray,
     empty,
     empty_like,
     eye,
-    from_dlpack,
     full,
     full_like,
     linspace,
@@ -127,6 +125,7 @@ from .elementwise import (
     where,
 )
 from .index import gather, nonzero, scatter, scatter_add, take, take_along_axis
+from .interchange import asarray, from_dlpack
 from .losses import binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss
 from .movement import broadcast_to, concat, flip, pad, permute_dims, reshape, strided_slice, strided_update
 from .nn import (

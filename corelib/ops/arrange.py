@@ -19,8 +19,9 @@ from ..params import CANONICAL, Caller, as_integer, as_shape, checked, checked_a
 from ..rules import Spec, custom
 from ..samples import ErrorSample, Sample, shapes
 from .compare import less_equal, not_equal
-from .creation import arange, asarray
+from .creation import arange
 from .elementwise import subtract, where
+from .interchange import asarray
 from .movement import broadcast_to, concat, narrow, permute_dims, reshape
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Creation: tensors from shapes, ranges, Python and NumPy data, other libraries' arrays, and other devices.
+"""Creation: tensors from shapes, numbers and ranges. From data and from other libraries: ``interchange.py``.
 
 ``device=`` takes a device string, or nothing: then the active transformation or the selected backend creates.
 Op bodies and derivative rules pass ``device=x._backend``, which creates exactly there, at that level.
@@ -6,7 +6,6 @@ Op bodies and derivative rules pass ``device=x._backend``, which creates exactly
 
 from __future__ import annotations
 
-import array as array_module
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from .. import dtypes
 from ..dispatch import create, primitive
 from ..dtypes import HALF, REAL, DType, as_dtype
-from ..errors import BackendError, DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError
 from ..op import calls
 from ..params import Caller, as_integer, as_shape, checked, several
-from ..registry import registry
 from ..rules import Spec, custom
 from ..samples import Sample, calls_
-from ..tape import Node, _Pseudo, same
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from ..params import Device, DTypeLike, Scalar, Shape
@@ -272,186 +269,6 @@ def eye(
     return calls.astype(calls.equal(diagonal, columns), dtype or dtypes.float32)
 
 
-# -- from data -----------------------------------------------------------------------------------------------
-
-
-def _flatten(obj: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements of nested sequences of Python scalars (or NumPy's, or arrays), or ShapeError if they
-    are ragged.
-    """
-    if not isinstance(obj, list | tuple):
-        if isinstance(obj, Tensor):
-            raise DTypeError(
-                "asarray: a list of tensors would lose their gradients and devices: use corelib.stack"
-            )
-        if hasattr(obj, "tolist"):
-            obj = obj.tolist()
-            if isinstance(obj, list):
-                return _flatten(obj)
-        if not isinstance(obj, bool | int | float | complex):
-            raise DTypeError(
-                f"asarray: elements must be bool, int, float or complex, got {type(obj).__name__}"
-            )
-        return (), [obj]
-    parts = [_flatten(o) for o in obj]
-    shapes = {shape for shape, _ in parts}
-    if len(shapes) > 1:
-        raise ShapeError(
-            f"asarray: the nested sequences are ragged: parts have shapes {', '.join(map(str, sorted(shapes)))}"
-        )
-    return (len(parts), *(shapes.pop() if shapes else ())), [v for _, values in parts for v in values]
-
-
-def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor of ``obj``: a number, nested sequences of numbers, a tensor, a NumPy array, or an array that
-    speaks DLPack.
-
-    dtype: the data's own (bool, int64 or float32 for Python numbers) unless given. device: a tensor's own,
-    else where tensors are being created. Memory is shared where the source's owner could not see a
-    difference; ``copy=True`` never shares.
-
-    Example: ``asarray([[1, 2], [3, 4.5]])``.
-    """
-    if isinstance(obj, Tensor):
-        x = same(obj) if device is None else to(obj, device)
-        return calls.astype(x, dtype) if dtype is not None else x
-    backend = registry.creation(device)
-    if isinstance(obj, bool | int | float | complex | list | tuple) and not hasattr(obj, "dtype"):
-        # numpy.float64 is a float, but has a dtype
-        shape, values = _flatten(obj)
-        found = as_dtype(dtype) if dtype is not None else _kind(*values) if values else dtypes.float32
-        return from_buffer(_pack(values, found), shape, found, backend)
-    if hasattr(obj, "__array_interface__") or hasattr(obj, "__array__"):
-        x = _from_numpy(obj, backend)
-    elif hasattr(obj, "__dlpack__"):
-        x = from_dlpack(obj, device=backend)
-    elif isinstance(obj, memoryview | bytes | bytearray | array_module.array):
-        import numpy
-
-        x = _from_numpy(numpy.asarray(obj), backend)
-    else:
-        raise DTypeError(
-            f"asarray cannot make a tensor of {type(obj).__name__}: give numbers, nested lists, or an array"
-        )
-    return calls.astype(x, dtype) if dtype is not None else x
-
-
-def _pack(values: list[Any], dtype: DType) -> Any:
-    kind = dtype.kind
-    if kind == "complex":
-        return dtype.pack(
-            [complex(_rounded(v.real, dtype.real), _rounded(v.imag, dtype.real)) for v in values]
-        )
-    for v in values:
-        if isinstance(v, complex):
-            raise DTypeError(f"asarray: {v!r} does not fit {dtype.name}: take its real or its imaginary part")
-    if kind == "float":
-        return dtype.pack([_rounded(v, dtype) for v in values])
-    if kind == "bool":
-        return bytes(bool(v) for v in values)
-    for v in values:
-        if not dtype.min <= v <= dtype.max or v != int(v):
-            raise DTypeError(f"asarray: {v!r} does not fit {dtype.name} ({dtype.min} to {dtype.max})")
-    return dtype.pack([int(v) for v in values])
-
-
-def _rounded(v: Any, dtype: DType) -> float:
-    """A Python number as the nearest value of a floating dtype, or infinity beyond its range."""
-    try:
-        return dtype.round(float(v))
-    except OverflowError:
-        return math.copysign(math.inf, v)
-
-
-def _from_numpy(obj: Any, backend: Any) -> Tensor:
-    import numpy
-
-    array = numpy.asarray(obj)
-    if array.dtype == object:
-        raise DTypeError(
-            "asarray: a NumPy array of objects cannot be a tensor: convert it with .astype(float) first"
-        )
-    dtype = as_dtype(array.dtype)
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return from_buffer(numpy.ascontiguousarray(array), array.shape, dtype, backend)
-
-
-def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) -> Tensor:
-    """A tensor from a C-contiguous buffer in native byte order, which is copied."""
-    backend = registry.creation(device)
-    return wrap(backend.from_host(buffer, tuple(shape), dtype), backend)
-
-
-def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor that shares the memory of ``x`` (anything with ``__dlpack__``) where the backend can, else a
-    copy; ``copy=True`` never shares, and with ``copy=False`` a BufferError says where a copy is needed.
-    """
-    if isinstance(x, Tensor):
-        y = same(x) if device is None else to(x, device)
-        if copy is not False or y._backend is x._backend:
-            return y
-    else:
-        backend = registry.creation(device)
-        data = backend.from_dlpack(x) if copy is not True else None
-        if data is not None:
-            return wrap(data, backend)
-        if copy is not False:
-            import numpy
-
-            on_host = int(x.__dlpack_device__()[0]) == 1
-            return _from_numpy(numpy.from_dlpack(x, **({} if on_host else {"device": "cpu"})), backend)
-    raise BufferError(
-        f"from_dlpack: device {str(device or registry.creation(None))!r} cannot share the memory of this "
-        f"{type(x).__name__}: leave out copy=False"
-    )
-
-
-# -- between devices and dtypes ------------------------------------------------------------------------------
-
-_TRANSFER = _Pseudo(
-    "to",
-    lambda node, g, record: (to(g, node.params),),
-    lambda node, tangents, record: to(tangents[0], node.backend),
-)
-
-
-def to(x: Tensor, target: Any) -> Tensor:
-    """``x`` on another device ("cuda:1") or in another dtype. Differentiable."""
-    try:
-        backend = registry.get(target) if not isinstance(target, DType) else None
-    except BackendError:
-        try:
-            as_dtype(target)
-        except DTypeError:
-            backend = None
-        else:
-            return calls.astype(x, target)
-        raise
-    if backend is None:
-        return calls.astype(x, target)
-    source = x._backend
-    if source is backend:
-        return same(x)
-    if source.level:
-        raise BackendError(
-            f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before"
-        )
-    data = registry.manager.hook.transfer(array=x._data, source=source, target=backend)
-    node = None
-    if x._node is not None:
-        from ..tape import note, paused
-
-        mode = paused.get()
-        if mode is not None:
-            note(mode, x._node)
-        else:
-            node = Node(_TRANSFER, backend, (x._node,), (), source, None, data.shape, data.dtype)
-    return wrap(data, backend, node)
-
-
-calls.to, calls.from_buffer = to, from_buffer
-
 # -- grids and triangles -------------------------------------------------------------------------------------
 
 
@@ -474,6 +291,6 @@ def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
 
 
 __all__: Sequence[str] = (
-    "arange", "asarray", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid", "ones",
-    "ones_like", "zeros", "zeros_like",
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "meshgrid", "ones", "ones_like", "zeros",
+    "zeros_like",
 )  # fmt: skip

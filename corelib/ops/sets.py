@@ -18,9 +18,10 @@ from ..op import calls
 from ..params import checked
 from .arrange import diff
 from .compare import equal, not_equal
-from .creation import asarray, full
+from .creation import full
 from .elementwise import astype, bitwise_invert, imag, minimum, real, subtract
 from .index import nonzero, scatter, take
+from .interchange import asarray
 from .movement import broadcast_to, concat, narrow, reshape
 from .reduce import cumulative_sum
 from .sort import argsort, searchsorted

@@ -22,8 +22,8 @@ from ..op import calls
 from ..rules import Spec, broadcast_shapes
 from ..tape import full_like, same
 from ..tensor import Tensor, wrap
-from .creation import _flatten, _pack, asarray, from_buffer
 from .index import Named, check_bounds, gather, out_of_bounds, scatter
+from .interchange import _flatten, _pack, asarray, from_buffer
 from .movement import reshape, strided_slice, strided_update
 
 GET, SET = "getitem", "setitem"

@@ -15,7 +15,8 @@ from ..autograd import enable_grad, no_grad
 from ..dtypes import float64
 from ..errors import ArgumentError, CheckpointError
 from ..op import calls
-from ..ops.creation import asarray, full, zeros_like
+from ..ops.creation import full, zeros_like
+from ..ops.interchange import asarray
 from ..tensor import Tensor
 
 
@@ -261,7 +262,8 @@ class Optimizer:
                 )
             loaded[p] = {}
             for key, template in wanted.items():
-                value = asarray(tensors[key]).detach()
+                value = tensors[key]
+                value = value.detach() if isinstance(value, Tensor) else asarray(value, copy=True)
                 if key == "step":
                     value = calls.astype(value, float64)
                 if (value.shape, value.dtype) != (template.shape, template.dtype):

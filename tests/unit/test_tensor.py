@@ -76,48 +76,6 @@ def test_numpy_arrays_of_any_layout_and_byte_order_come_in(device):
         assert np.array_equal(np.asarray(x), b)
 
 
-def test_values_are_not_shared_with_what_they_came_from(device):
-    a = np.zeros(3, np.float32)
-    x = cl.asarray(a)
-    a[0] = 7
-    assert x.tolist() == [0.0, 0.0, 0.0]
-    out = x.numpy()
-    out[1] = 5
-    assert x.tolist() == [0.0, 0.0, 0.0]
-    with pytest.raises(ValueError, match="read-only"):
-        np.asarray(x)[0] = 1
-
-
-def test_dlpack_out_and_in():
-    x = cl.asarray([1.0, 2.0], device="cpu")
-    assert np.from_dlpack(x).tolist() == [1.0, 2.0]
-    assert cl.from_dlpack(np.arange(3.0), device="reference").tolist() == [0.0, 1.0, 2.0]
-
-
-def test_dlpack_copies_where_memory_cannot_be_shared():
-    x = cl.asarray([1.0, 2.0], device="reference")
-    assert x.__dlpack_device__() == (1, 0)
-    assert np.from_dlpack(x).tolist() == [1.0, 2.0]
-    assert np.from_dlpack(x, device="cpu", copy=True).tolist() == [1.0, 2.0]
-    with pytest.raises(BufferError, match="reference cannot share"):
-        x.__dlpack__(copy=False)
-    for device in ("cpu", "reference"):
-        with pytest.raises(BufferError, match="with device type 2"):
-            cl.asarray([1.0], device=device).__dlpack__(dl_device=(2, 0))
-
-
-def test_from_dlpack_copies_only_where_it_may():
-    source = np.arange(3.0)
-    assert cl.from_dlpack(source, device="cpu", copy=False).tolist() == [0.0, 1.0, 2.0]
-    shared, own = cl.from_dlpack(source, device="cpu"), cl.from_dlpack(source, device="cpu", copy=True)
-    source[0] = 7.0
-    assert shared.tolist() == [7.0, 1.0, 2.0] and own.tolist() == [0.0, 1.0, 2.0]
-    with pytest.raises(BufferError, match="'reference' cannot share the memory of this ndarray"):
-        cl.from_dlpack(source, device="reference", copy=False)
-    with pytest.raises(BufferError, match="'reference' cannot share the memory of this Tensor"):
-        cl.from_dlpack(shared, device="reference", copy=False)
-
-
 def test_scalars_come_out_of_one_element_only(device):
     assert (
         float(cl.asarray([2.5])),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from corelib import dlpack
 from corelib.plugin_api import Backend, KernelSet, dtypes, ops
 
 from . import contract, elementwise, index, movement, native, pool, random, reduce, sort
@@ -86,7 +87,9 @@ class CpuBackend(Backend):
 
     def to_host(self, array: ndarray) -> ndarray:
         """The elements in C order; the array itself where they are."""
-        return array if array.flags.c_contiguous else movement.copy(array)
+        dense = array if array.flags.c_contiguous else movement.copy(array)
+        # bfloat16, which NumPy has from elsewhere, is not known to the buffer protocol
+        return dense if dense.dtype.kind in "biufc" else dense.view(np.uint16)
 
     def owns(self, array: ndarray) -> bool:
         """Whether no other array shares this one's buffer (references to the array itself are the caller's to
@@ -95,16 +98,15 @@ class CpuBackend(Backend):
         return pool.owns(array)
 
     def dlpack(self, array: ndarray) -> Any:
-        """The array, which speaks DLPack itself; a read-only one cannot be exported without a copy."""
-        return array if array.flags.writeable else None
+        """The array, which speaks DLPack itself."""
+        return array
 
     def from_dlpack(self, source: Any) -> ndarray | None:
         """An array on the memory of another library's, or None where that cannot be shared."""
-        try:
-            array = np.from_dlpack(source)
-        except (BufferError, TypeError, ValueError, RuntimeError):
+        if dlpack.place(source.__dlpack_device__())[0] != dlpack.CPU:
             return None
-        return array if array.dtype.isnative else None
+        array = dlpack.host_array(source)
+        return array if array.flags.aligned else None
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes that the pool holds, and how many of them are in use."""

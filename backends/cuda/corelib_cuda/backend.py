@@ -114,6 +114,9 @@ class CudaBackend(Backend):
     def to_host(self, array: Any) -> Any:
         return self._here(cupy().asnumpy)(array, order="C")
 
+    def copy(self, array: Any) -> Any:
+        return self._here(array.copy)()
+
     def dlpack(self, array: Any) -> Any:
         return array
 
