@@ -9,6 +9,7 @@ three doubles and is not always exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from operator import mul
 from typing import Any
 
@@ -65,7 +66,7 @@ def _complex_dots(rows: Lines, columns: Lines, dtype: dtypes.DType) -> list[comp
     return list(map(complex, dots(for_real, columns, dtype.real), dots(for_imag, columns, dtype.real)))
 
 
-_DOTS = {
+_DOTS: dict[Any, Callable[..., list[Any]]] = {
     dtypes.float32: _float32_dots, dtypes.float64: _float64_dots,
     dtypes.complex64: _complex_dots, dtypes.complex128: _complex_dots,
 }  # fmt: skip
