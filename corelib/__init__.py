@@ -63,20 +63,35 @@ from .errors import (
 )
 from .numerical import gradcheck, gradgradcheck
 from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
+from .printing import printoptions, set_printoptions
 from .registry import backends, get_backend, register, set_backend, unregister, use_backend
-from .tensor import Tensor
+from .tensor import VERSIONS, Tensor
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from . import nn, optim, random
     from .serialize import load, save
 
 __version__ = "0.1.0"
+__array_api_version__ = VERSIONS[-1]
 
 e = 2.718281828459045
 pi = 3.141592653589793
 inf = float("inf")
 nan = float("nan")
 newaxis = None
+
+
+def __array_namespace_info__() -> ModuleType:  # noqa: N807 - the standard's name
+    """Devices, dtypes and limits, as the array API standard asks: the module :mod:`corelib.info`.
+
+    Example: ``corelib.__array_namespace_info__().devices()``.
+    """
+    from . import info
+
+    return info
+
 
 _LAZY_MODULES = ("conformance", "nn", "optim", "random")
 _LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing"}
@@ -97,8 +112,8 @@ __all__ = [
     "ArgumentError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
     "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "e",
     "enable_grad", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi",
-    "random", "register", "result_type", "save", "set_backend", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
+    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions",
+    "random", "register", "result_type", "save", "set_backend", "set_printoptions", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
     "value_and_grad", "vjp",
     *ops.__all__,
 ]  # fmt: skip
