@@ -194,7 +194,7 @@ NUMERIC = REAL + COMPLEX
 ORDERED = BOOLEAN + REAL
 
 _DEFAULT = {"complex": complex64, "float": float32, "int": int64, "uint": uint64, "bool": bool}
-_RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
+RANK = {"bool": 0, "uint": 1, "int": 1, "float": 2, "complex": 3}
 _PYTHON: dict[Any, str] = {
     builtins.bool: "bool", builtins.int: "int", builtins.float: "float", builtins.complex: "complex",
 }  # fmt: skip
@@ -255,7 +255,7 @@ def _promoted(a: DType, b: DType) -> DType | None:
     if kinds == {"float", "complex"}:
         return a.complex if a.complex.bits > b.complex.bits else b.complex
     if a.kind not in ("int", "uint") or b.kind not in ("int", "uint"):
-        return a if _RANK[a.kind] > _RANK[b.kind] else b  # an integer takes the other's dtype
+        return a if RANK[a.kind] > RANK[b.kind] else b  # an integer takes the other's dtype
     signed, unsigned = (a, b) if a.kind == "int" else (b, a)
     bits = signed.bits if signed.bits > unsigned.bits else 2 * unsigned.bits
     return _BY_NAME.get(f"int{bits}")
@@ -285,9 +285,16 @@ def weak_dtype(scalar: Any, dtype: DType) -> DType:
     kind = _PYTHON.get(scalar.__class__)
     if kind is None:
         raise DTypeError(f"a Python bool, int, float or complex was needed, got {scalar.__class__.__name__}")
-    if _RANK[kind] <= _RANK[dtype.kind]:
+    if RANK[kind] <= RANK[dtype.kind]:
         return dtype
     return dtype.complex if kind == "complex" and dtype.complex else _DEFAULT[kind]
+
+
+def goes_into(value: DType, dtype: DType) -> builtins.bool:
+    """Whether ``x[...] = v`` and ``x += v`` cast values of one dtype into a tensor of another unasked: its kind
+    holds theirs, and no sign is lost.
+    """
+    return RANK[value.kind] <= RANK[dtype.kind] and (value.kind, dtype.kind) != ("int", "uint")
 
 
 def result_type(*arrays_and_dtypes: Any) -> DType:

@@ -519,9 +519,14 @@ class Tensor:
 
 def _in_place(name: str) -> Any:
     def method(self: Tensor, other: Any) -> Tensor:
-        return self._rebind(getattr(calls, name)(self, other))
+        value = getattr(calls, name)(self, other)
+        if value._data.dtype is not self._data.dtype and dtypes.goes_into(value.dtype, self.dtype):
+            value = calls.astype(value, self.dtype)
+        return self._rebind(value)
 
-    method.__doc__ = f"Rebind this tensor to ``{name}(self, other)``."
+    method.__doc__ = (
+        f"Rebind this tensor to ``{name}(self, other)``, in its own dtype, as ``x[...] = value`` does."
+    )
     return method
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..dispatch import as_scalar, execute
+from ..dtypes import RANK, goes_into, int64
 from ..dtypes import bool as bool_
-from ..dtypes import int64
 from ..errors import CorelibError, DTypeError, IndexOutOfBoundsError, ShapeError
 from ..op import calls
 from ..rules import Spec, broadcast_shapes
@@ -30,13 +30,6 @@ GET, SET = "getitem", "setitem"
 _SET: Any = Named(SET)
 FEW = 4096  # elements up to which one number is spread by filling, which is 8 us less than broadcasting it
 FULL = slice(None)
-ORDER = {
-    "bool": 0,
-    "int": 1,
-    "uint": 1,
-    "float": 2,
-    "complex": 3,
-}  # a value's kind may be at most the tensor's
 
 
 # -- reading a key -------------------------------------------------------------------------------------------
@@ -411,7 +404,7 @@ def _value(x: Tensor, value: Any, selected: tuple[int, ...], shape: tuple[int, .
 
 
 def _cast_scalar(x: Tensor, value: bool | int | float | complex) -> bool | int | float | complex:
-    if ORDER[_kind(value)] > ORDER[x.dtype.kind]:
+    if RANK[_kind(value)] > RANK[x.dtype.kind]:
         _refuse_value(repr(value), x)
     return as_scalar(_SET, value, x.dtype)
 
@@ -426,8 +419,7 @@ def _cast_value(x: Tensor, value: Any) -> Tensor:
         return from_buffer(_pack([_cast_scalar(x, v) for v in values], dtype), shape, dtype, x._backend)
     if not isinstance(value, Tensor):
         value = asarray(value, device=x._backend)
-    mine, kind = dtype.kind, value.dtype.kind
-    if value.dtype is not dtype and (ORDER[kind] > ORDER[mine] or (kind, mine) == ("int", "uint")):
+    if not goes_into(value.dtype, dtype):
         _refuse_value(f"a value of dtype {value.dtype.name}", x)
     return calls.astype(value, dtype)
 

@@ -139,6 +139,44 @@ def test_in_place_operators_rebind_and_nobody_else_sees_it(device):
         n += 0.5
 
 
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ("float32", "float64"),
+        ("int32", "int64"),
+        ("int64", "bool"),
+        ("complex64", "complex128"),
+        ("float16", "float32"),
+    ],
+)
+def test_in_place_operators_keep_the_dtype_as_assignment_does(device, own, other):
+    x = y = cl.asarray([1, 3], dtype=own)
+    z = cl.asarray([1, 3], dtype=own)
+    step = cl.asarray([1, 0], dtype=other)
+    x += step
+    z[...] = z + step
+    assert x is y and x.dtype.name == own and x.tolist() == z.tolist() == [2, 3]
+
+
+def test_an_in_place_operator_differentiates_through_the_cast(device):
+    w = cl.asarray([0.5, 1.5], dtype=cl.float64).requires_grad_()
+    x = cl.zeros(2)
+    x += 3.0 * w
+    (x * x).sum().backward()
+    assert w.grad.dtype is cl.float64 and w.grad.tolist() == [9.0, 27.0]
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("int32", "float32"), ("float32", "complex64"), ("uint8", "int16")]
+)
+def test_in_place_operators_refuse_what_assignment_refuses(device, own, other):
+    x = cl.asarray([1, 3], dtype=own)
+    with pytest.raises(ShapeError, match=f"cannot change its shape or dtype in place: {own}"):
+        x += cl.asarray([1, 0], dtype=other)
+    with pytest.raises(DTypeError, match="does not go into"):
+        x[...] = cl.asarray([1, 0], dtype=other)
+
+
 def test_no_op_that_changes_nothing_shares_its_result(device):
     for same in (lambda v: v.reshape((2,)), lambda v: v.astype(cl.float32), lambda v: +v, lambda v: cl.broadcast_to(v, (2,)), lambda v: v.detach(),
                  lambda v: v.to(device), lambda v: cl.asarray(v), lambda v: cl.stop_gradient(v), lambda v: cl.clip(v)):  # fmt: skip
