@@ -86,7 +86,9 @@ def _inverse(x2: Array) -> Array:
     ulp=0,
 )
 def floor_divide(x1: Array, x2: Array, /) -> Tensor:
-    """The largest integer not greater than x1 / x2, as Python's ``//``; an integer divided by zero gives 0."""
+    """The largest integer not greater than x1 / x2, as Python's ``//``; with an infinity, or by zero, floats
+    give floor(x1 / x2) as IEEE 754 divides, so that -1 by infinity is -0. An integer divided by zero gives 0.
+    """
 
 
 @primitive(
@@ -96,7 +98,9 @@ def floor_divide(x1: Array, x2: Array, /) -> Tensor:
     ulp=0,
 )
 def remainder(x1: Array, x2: Array, /) -> Tensor:
-    """x1 - floor_divide(x1, x2) * x2, with the sign of x2, as Python's ``%``; an integer modulo zero gives 0."""
+    """x1 - floor_divide(x1, x2) * x2, with the sign of x2, as Python's ``%`` (also where x2 is infinite); an
+    integer modulo zero gives 0.
+    """
 
 
 def _pow_base(x1: Array, x2: Array) -> Array:

@@ -249,7 +249,7 @@ def test_extremes_of_signed_zeros_and_nan(dtype: str, path: str) -> None:
 
 
 def python_floor_divide(x: float, y: float) -> float:
-    if y == 0 or math.isinf(x):
+    if y == 0 or math.isinf(x) or math.isinf(y):
         with np.errstate(all="ignore"):
             return float(np.float64(x) / np.float64(y))
     return x // y

@@ -72,7 +72,7 @@ def prepared(device):
 
 
 def python_floor_divide(a, b):
-    if b == 0 or math.isinf(a) or math.isnan(a) or math.isnan(b):
+    if b == 0 or math.isinf(a) or math.isinf(b) or math.isnan(a) or math.isnan(b):
         with np.errstate(all="ignore"):
             return float(np.divide(np.float64(a), np.float64(b)))
     return a // b

@@ -82,14 +82,15 @@ def divide(x: float, y: float) -> float:
 
 
 def floor_divide(x: float, y: float) -> float:
-    """floor(x / y) of the exact quotient; by zero as :func:`divide`, infinity by a finite number is infinite.
+    """floor(x / y) of the exact quotient; by zero, of an infinity and by an infinity as :func:`divide` (the array
+    API standard's choice; Python's own ``-1.0 // inf`` is -1).
 
     Python's own // is exact for quotients below 2**50; larger ones are divided as integers.
     """
-    if y == 0 or (math.isinf(x) and math.isfinite(y)):
+    if y == 0 or math.isinf(x) or math.isinf(y):
         return divide(x, y)
     quotient = x // y
-    if abs(quotient) < 2.0**50 or quotient != quotient or math.isinf(x):
+    if abs(quotient) < 2.0**50 or quotient != quotient:
         return quotient
     (a, b), (c, d) = x.as_integer_ratio(), y.as_integer_ratio()
     try:

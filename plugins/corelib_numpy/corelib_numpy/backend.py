@@ -79,7 +79,7 @@ def maximum(x1, x2):
     return np.where(x1 == x2, np.where(np.signbit(x1), x2, x1), np.maximum(x1, x2))
 
 
-add(ops.floor_divide, lambda x1, x2: np.where(np.isinf(x1 / x2), x1 / x2, x1 // x2), dtypes.FLOATING)
+add(ops.floor_divide, lambda x1, x2: np.where(np.isinf(x1 / x2) | np.isinf(x2), x1 / x2, x1 // x2), dtypes.FLOATING)
 add(ops.maximum, maximum, dtypes.FLOATING)
 add(ops.minimum, lambda x1, x2: -maximum(-x1, -x2), dtypes.FLOATING)
 
