@@ -114,6 +114,10 @@ def export(x: Any, stream: Any, max_version: Any, dl_device: Any, copy: bool | N
     """``x.__dlpack__`` of a tensor."""
     import numpy
 
+    if x._node is not None:
+        raise InterchangeError(
+            "another library would take the values of this tensor and lose its gradient: call x.detach() where that is meant"
+        )
     source = x._backend.dlpack(x._data)
     own = (CPU, 0) if source is None else place(source.__dlpack_device__())
     asked = own if dl_device is None else place(dl_device)
@@ -135,7 +139,7 @@ def export(x: Any, stream: Any, max_version: Any, dl_device: Any, copy: bool | N
         raise InterchangeError(
             f"backend {x.device!r} cannot share this tensor's memory: only a copy in the host's memory can be exported"
         )
-    capsule = _host_capsule(x.__array__(copy=True), max_version, None, frozen=False)
+    capsule = _host_capsule(x.numpy(), max_version, None, frozen=False)
     if _name(capsule) == VERSIONED:
         _Versioned.from_address(_address(capsule, VERSIONED)).flags |= COPIED
     return capsule

@@ -44,7 +44,7 @@ def save_file(
     from safetensors.numpy import save_file as write
 
     # The library writes an array's memory as it lies, so each has to be in C order.
-    arrays = {name: numpy.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    arrays = {name: numpy.asarray(tensor.detach(), order="C") for name, tensor in tensors.items()}
     pairs = [name for name, array in arrays.items() if array.dtype == numpy.complex128]
     for name in pairs:
         arrays[name] = arrays[name].reshape(-1).view(numpy.float64).reshape(*arrays[name].shape, 2)

@@ -197,10 +197,19 @@ class Tensor:
         """The values as a NumPy array that is the caller's own, in C order."""
         import numpy
 
-        return numpy.array(self.__array__(), order="C")
+        return numpy.array(self._array(), order="C")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        """For ``numpy.asarray(x)``: the values as a read-only NumPy array, on this tensor's memory where NumPy can
+        """For NumPy, which takes the values and would lose the gradient: refused where one is required."""
+        if self._node is not None:
+            raise GradientError(
+                "NumPy would take the values of this tensor and lose its gradient: call x.detach() or x.numpy() "
+                "where that is meant, or work on tensors"
+            )
+        return self._array(dtype, copy)
+
+    def _array(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """What ``numpy.asarray(x)`` is: the values as a read-only NumPy array, on this tensor's memory where NumPy can
         read that; with ``copy=True`` as an array of the caller's own; with ``copy=False`` never as a copy.
         """
         import numpy

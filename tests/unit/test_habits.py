@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import corelib as cl
-from corelib.errors import CorelibError, DTypeError, ShapeError
+from corelib.errors import CorelibError, DTypeError, GradientError, ShapeError
 
 X = np.arange(6.0).reshape(2, 3)
 
@@ -94,3 +94,13 @@ def test_numpy_takes_a_dtype(x):
     assert np.dtype(cl.float32) == np.float32
     assert np.zeros(2, x.dtype).dtype == np.float64
     assert np.issubdtype(x.dtype, np.floating) and not np.issubdtype(cl.int8, np.floating)
+
+
+def test_numpy_takes_no_values_whose_gradient_it_would_lose(x):
+    leaf = x.requires_grad_()
+    for tracked in (leaf, leaf * 2):
+        for take in (np.asarray, np.exp2, np.concatenate, np.from_dlpack):
+            with pytest.raises((GradientError, BufferError, TypeError), match=r"lose its gradient|ufunc"):
+                take([tracked, tracked] if take is np.concatenate else tracked)
+        for meant in (tracked.numpy(), np.asarray(tracked.detach()), np.from_dlpack(tracked.detach())):
+            np.testing.assert_array_equal(meant, X * (1 if tracked is leaf else 2))
