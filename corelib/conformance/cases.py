@@ -25,7 +25,7 @@ from typing import Any
 from .. import dtypes
 from ..dtypes import DType
 from ..errors import BackendError, DTypeError, ShapeError
-from ..op import OPS, Op
+from ..op import OPS, SUM_BOUND, Op
 from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
 from .distance import rounded
@@ -113,6 +113,8 @@ def _of_dtype(op: Op, dtype: DType, seen: set[str]) -> Iterator[Case]:
         for more in registry.manager.hook.conformance_samples(op=op, dtype=dtype):
             samples.extend(more or ())
         samples = [replaced(s, _representable) for s in samples]
+        if dtype.kind == "complex" and op.kind == "elementwise":
+            samples += _all_quadrants(samples)
     except Exception as error:  # a generator that fails is a case that fails
         yield Case(op, dtype, "value", 0, None, problem=f"its samples raised {type(error).__name__}: {error}")
         return
@@ -145,6 +147,35 @@ def _representable(v: Values) -> Values:
     return Values(v.shape, v.dtype, tuple(rounded(x, v.dtype) for x in v.data)) if inexact(v.dtype) else v
 
 
+def _all_quadrants(samples: list[Sample]) -> list[Sample]:
+    """The largest sample with its complex numbers turned by multiples of 90 degrees: ranges that suit a real
+    domain, such as that of log, lie in one quadrant, and branches differ in the others.
+    """
+    largest = max(samples, key=_size, default=None)
+    if largest is None or not _size(largest):
+        return []
+    every = itertools.count()
+
+    def turned(v: Values) -> Values:
+        if v.dtype.kind != "complex":
+            return v
+        period = 4 ** next(every)  # of two operands every combination
+        turn = (
+            lambda z: z,
+            lambda z: complex(-z.imag, z.real),
+            lambda z: -z,
+            lambda z: complex(z.imag, -z.real),
+        )
+        return Values(v.shape, v.dtype, tuple(turn[i // period % 4](z) for i, z in enumerate(v.data)))
+
+    return [replaced(largest, turned)]
+
+
+def _size(sample: Sample) -> int:
+    """How many elements a sample's tensors have together."""
+    return sum(math.prod(v.shape) for v in tensors(sample))
+
+
 def _few(samples: list[Sample]) -> list[Sample]:
     """The samples on which an op that computes is tried in float16 and bfloat16: its first, its largest, one
     with nothing in it and one with a Python number as an operand.
@@ -152,13 +183,12 @@ def _few(samples: list[Sample]) -> list[Sample]:
     The core runs such an op as its float32 kernel between two casts, so that shapes and parameters are what
     float32 has tried; what is new are the casts, of operands, results, numbers and dtype parameters.
     """
-    size = lambda s: sum(math.prod(v.shape) for v in tensors(s))
-    largest = max(samples, key=size, default=None)
+    largest = max(samples, key=_size, default=None)
     named = next(
         (s for s in samples if any(isinstance(a, DType) for a in (*s.args, *s.kwargs.values()))), None
     )
     number = next((s for s in samples if any(isinstance(a, int | float) for a in s.args)), None)
-    empty = next((s for s in samples if tensors(s) and not size(s)), None)
+    empty = next((s for s in samples if tensors(s) and not _size(s)), None)
     chosen = [id(s) for s in (*samples[:1], largest, named, number, empty) if s is not None]
     return [s for s in samples if id(s) in chosen]
 
@@ -315,6 +345,14 @@ def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
             data[i] = complex(special, data[i].imag) if dtype.kind == "complex" else special
         return Values(v.shape, dtype, tuple(data))
 
+    def absorbed(v: Values) -> Values:
+        """Ones beside a number so large that one of the dtype's own steps is 2: a sum in the dtype loses them."""
+        if v.dtype is not dtype or not v.data:
+            return v
+        return Values(v.shape, dtype, (2.0**dtype.digits, *(1.0 for _ in v.data[1:])))
+
+    if dtype in dtypes.HALF and op.ulp == SUM_BOUND:
+        return [replaced(largest, ties), replaced(largest, nonfinite), replaced(largest, absorbed)]
     open_ = not inexact(dtype) or op.group == "fft" or (dtype.kind == "complex" and op.name in ORDER_MATTERS)
     return [replaced(largest, ties), *([] if open_ else [replaced(largest, nonfinite)])]
 

@@ -248,6 +248,8 @@ def variables(case: Case, sample: Sample, backend: Any) -> tuple[Any, list[Any]]
         for place, x in zip(places, floats, strict=True):
             given[place] = x
         args, kwargs = build(given)
+        if case.op.domain is not None:
+            args[0] = case.op.domain(args[0])
         result = case.op.fn(*args, **kwargs)
         if invariant is not None:
             params = case.op.bind(*args, **kwargs)[1]
