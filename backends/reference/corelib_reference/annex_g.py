@@ -53,8 +53,11 @@ def divide(x: complex, y: complex) -> complex:
     if cmath.isfinite(x) and cmath.isfinite(y):
         (p, q, r, s), _ = exact((a, b, c, d))
         norm = r * r + s * s
-        real, imag = from_ratio(p * r + q * s, norm), from_ratio(q * r - p * s, norm)
-        return complex(real or _signed_zero(a, c, b, d), imag or _signed_zero(b, c, -a, d))
+        real, imag = p * r + q * s, q * r - p * s
+        return complex(
+            from_ratio(real, norm) if real else _signed_zero(a, c, b, d),
+            from_ratio(imag, norm) if imag else _signed_zero(b, c, -a, d),
+        )
     if cmath.isinf(x) and cmath.isfinite(y):
         a, b = _at_infinity(a), _at_infinity(b)
         return complex(inf * (a * c + b * d), inf * (b * c - a * d))
@@ -200,7 +203,7 @@ def _log_modulus(x: float, y: float, offset: float = 0.0, log: Real = ieee.log) 
         return math.log1p(excess) / 2 * log(math.e)
     if isfinite(x) and isfinite(y) and r and not 2.0**-1000 < r < 2.0**1000:  # |z| overflows or loses digits
         shift = -100 if r > 1 else 100
-        return log(math.hypot(math.ldexp(x, shift), math.ldexp(y, shift))) - shift * log(2.0)
+        return log(math.hypot(math.ldexp(offset + x, shift), math.ldexp(y, shift))) - shift * log(2.0)
     return log(r)
 
 
