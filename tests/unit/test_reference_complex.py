@@ -284,6 +284,19 @@ def test_a_part_is_finite_as_long_as_its_value_is(name):
         assert abs(wide.imag - exact.imag) <= 4 * math.ulp(float(exact.imag))
 
 
+def test_logarithms_near_their_poles_and_of_the_largest_numbers():
+    """Where |1 + z| underflows or |z| overflows; 1 ULP of the logarithm of the moderate factor and of the sum."""
+    cases = [
+        (annex_g.log, 3e-320 + 4e-320j),
+        (annex_g.log, 1.7e308 - 1.7e308j),
+        (annex_g.log1p, -1 + 5e-310j),
+    ]
+    with mpmath.workprec(200):
+        for logarithm, z in cases:
+            exact = mpmath.log(mpmath.mpc(z) + (logarithm is annex_g.log1p))
+            assert distance(logarithm(z), exact, dtypes.complex128) <= 2, z
+
+
 def test_the_modulus_neither_overflows_nor_underflows():
     assert annex_g.modulus(complex(3e300, 4e300)) == 5e300
     assert annex_g.modulus(complex(3e-320, 4e-320)) == 5e-320
@@ -330,6 +343,7 @@ def test_quotients_are_correctly_rounded():
         (complex(NAN, 1), 1 + 0j, complex(NAN, NAN)),
         (complex(-0.0, -0.0), 1 + 0j, complex(-0.0, 0.0)),
         (complex(-1, 0), complex(2, 0), complex(-0.5, 0.0)),
+        (complex(-1e-200, 1e-200), complex(1e200, 0), complex(-0.0, 0.0)),
     ],
 )
 def test_quotients_with_zeros_and_infinities(x, y, expected):
