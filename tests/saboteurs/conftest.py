@@ -21,10 +21,16 @@ NAME = "planted"
 def plant() -> Iterator[Callable[..., str]]:
     """`plant(exp=change)` registers a backend whose kernels of exp are `change(kernel)`, and returns its name.
 
-    `change` gets the base's kernel, and None as a `change` means that the backend has none.
+    `change` gets the base's kernel, and None as a `change` means that the backend has none. A change with `dtypes` is a
+    kernel of these alone.
     """
 
-    def build(base: str = "reference", deviations: dict[str, str] | None = None, **changes: Any) -> str:
+    def build(
+        base: str = "reference",
+        deviations: dict[str, str] | None = None,
+        lacks: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> str:
         class Planted(Overlay):
             kernels = KernelSet()
 
@@ -37,11 +43,16 @@ def plant() -> Iterator[Callable[..., str]]:
         for name, change in changes.items():
             op = getattr(ops, name).op
             if change is not None:
-                Planted.kernels.family(op, lambda op, dtype, change=change: change(target.find(op, dtype)))
+                make = lambda op, dtype, change=change: change(
+                    target.find(op, dtype) or target.tables[dtype][op.index]
+                )
+                Planted.kernels.family(op, make, getattr(change, "dtypes", None))
         module = ModuleType("planted_backend")
         module.Planted = Planted  # type: ignore[attr-defined]
         monkey.setitem(sys.modules, "planted_backend", module)
-        info = BackendInfo(NAME, load="planted_backend:Planted", base=base, deviations=deviations or {})
+        info = BackendInfo(
+            NAME, load="planted_backend:Planted", base=base, deviations=deviations or {}, lacks=lacks
+        )
         register(SimpleNamespace(declare_backend=hookimpl(lambda: info)), NAME)
         return NAME
 
