@@ -47,6 +47,7 @@ from .dtypes import (
 )
 from .errors import (
     ArgumentError,
+    AxisError,
     BackendError,
     BackendNotFoundError,
     CheckpointError,
@@ -109,7 +110,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
-    "ArgumentError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
+    "ArgumentError", "AxisError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
     "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "e",
     "enable_grad", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions",

@@ -129,7 +129,7 @@ def _with_params(op: Op) -> Callable[..., Any]:
         try:
             backend, data, node = x._backend, x._data, x._node
             if unchanged is not None and unchanged(x, **params):
-                return same(x)
+                return x if kwargs.get("copy") is False else same(x)
             if body and node is not None:
                 return execute(op, operands, params)
             result = backend.tables[data.dtype][index](data, **params)
@@ -236,9 +236,9 @@ def _general(op: Op) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             operands, params = bind(*args, **kwargs)
             x = operands[0]
-            return (
-                same(x) if isinstance(x, Tensor) and unchanged(x, **params) else execute(op, operands, params)
-            )
+            if isinstance(x, Tensor) and unchanged(x, **params):
+                return x if kwargs.get("copy") is False else same(x)
+            return execute(op, operands, params)
 
         return call
     if op.device_param is not None or not op.operands:

@@ -19,6 +19,10 @@ class ShapeError(CorelibError, ValueError):
     """Shapes or axes that do not fit the op."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that the operand does not have."""
+
+
 class DTypeError(CorelibError, TypeError):
     """A dtype that the op does not accept, or dtypes that do not promote."""
 

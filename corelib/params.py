@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from . import dtypes
 from .dtypes import as_dtype
-from .errors import DTypeError, ShapeError
+from .errors import AxisError, DTypeError, ShapeError
 
 # Annotations with a meaning. `Axis` one axis; `Axes` an axis, several, or None for all; `Shape` a shape;
 # `NewShape` a shape for as many elements as x has, one -1 allowed; `Permutation` all axes in a new order;
@@ -93,10 +93,10 @@ def as_integer(op: Any, name: str, value: Any) -> int:
 
 
 def normalize_axis(op: Any, name: str, value: Any, ndim: int) -> int:
-    """``value`` as a negative axis of ``ndim`` axes, or ShapeError."""
+    """``value`` as a negative axis of ``ndim`` axes, or AxisError."""
     axis = as_integer(op, name, value)
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"{op.name}: {name} {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
+        raise AxisError(f"{op.name}: {name} {axis} is out of range for {ndim} dimension{'s' * (ndim != 1)}")
     return axis if axis < 0 else axis - ndim
 
 

@@ -134,10 +134,10 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:
+def broadcast_arrays(*arrays: Tensor) -> tuple[Tensor, ...]:
     """The tensors, each broadcast to the shape common to all."""
     shape = rules.broadcast_shapes(*(x.shape for x in several(Caller("broadcast_arrays"), arrays)))
-    return [broadcast_to(x, shape) for x in arrays]
+    return tuple(broadcast_to(x, shape) for x in arrays)
 
 
 # -- joining and splitting -----------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def eye(
 # -- grids and triangles -------------------------------------------------------------------------------------
 
 
-def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
+def meshgrid(*arrays: Tensor, indexing: str = "xy") -> tuple[Tensor, ...]:
     """Coordinate tensors of the grid that the one-dimensional ``arrays`` span, in "xy" or "ij" order."""
     if indexing not in ("xy", "ij"):
         raise ShapeError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
@@ -287,7 +287,7 @@ def meshgrid(*arrays: Tensor, indexing: str = "xy") -> list[Tensor]:
         calls.reshape(a, tuple(a.size if p == place[i] else 1 for p in range(n)))
         for i, a in enumerate(arrays)
     ]
-    return [calls.broadcast_to(v, shape) for v in views]
+    return tuple(calls.broadcast_to(v, shape) for v in views)
 
 
 __all__: Sequence[str] = (

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..dispatch import as_scalar, primitive
 from ..dtypes import float32
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, InterchangeError, ShapeError
 from ..op import calls
-from ..params import normalize_axis, not_a_tensor, several
+from ..params import CANONICAL, Caller, normalize_axis, not_a_tensor, several
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Raw, Sample, calls_, shapes
 from ..walk import unbroadcast
@@ -42,8 +42,35 @@ def _reshape_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec(shape, x.dtype)
 
 
+def _bind_reshape(
+    x: Any, /, shape: Any, *, copy: Any = None
+) -> tuple[tuple[Any, ...], dict[str, tuple[int, ...]]]:
+    shape = CANONICAL["NewShape"](Caller("reshape"), "shape", shape, x)
+    if copy is False and _must_copy(x, shape):
+        raise InterchangeError(
+            f"reshape: x of shape {x.shape} takes the shape {shape} by a copy only, as it lies in memory: leave out copy=False"
+        )
+    return (x,), {"shape": shape}
+
+
+def _must_copy(x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether no strides give x's memory this shape. An array without strides is laid out in C order."""
+    strides = getattr(x._backend.dlpack(x._data), "strides", None)
+    if strides is None or math.prod(shape) != x.size:
+        return False
+    import numpy
+
+    try:  # an array that is never read
+        numpy.lib.stride_tricks.as_strided(numpy.empty(1, x.dtype.numpy), x.shape, strides).reshape(
+            shape, copy=False
+        )
+    except ValueError:
+        return True
+    return False
+
+
 @primitive(
-    kind="movement", rule=_reshape_rule, ulp=0,
+    kind="movement", rule=_reshape_rule, ulp=0, bind=_bind_reshape,
     linear=lambda g, x: reshape(g, x.shape),
     unchanged=lambda x, shape: x.shape == shape,
     samples=shapes(
@@ -60,7 +87,7 @@ def _reshape_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 )  # fmt: skip
 def reshape(x: Tensor, /, shape: NewShape, *, copy: Copy = None) -> Tensor:
     """The elements of x, in C order, in a new shape of as many elements; one size may be -1 and follows from
-    the others.
+    the others. ``copy=False`` raises InterchangeError, a ValueError, where x's memory cannot have that shape.
 
     Example: ``reshape(x, (2, -1))``.
     """

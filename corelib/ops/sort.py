@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..dispatch import primitive
-from ..dtypes import ORDERED, float32, int64
+from ..dispatch import as_scalar, primitive
+from ..dtypes import ORDERED, float32, int64, weak_dtype
 from ..errors import ShapeError
 from ..op import calls
 from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, custom, same_as
 from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
+from ..tape import full_like
 from .movement import narrow
 
 if TYPE_CHECKING:
@@ -63,12 +64,16 @@ def sort(x: Tensor, /, *, axis: Axis = -1, descending: bool = False, stable: Sta
 
 
 def _bind_search(
-    x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None
+    x1: Tensor, x2: Any, /, *, side: str = "left", sorter: Any = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if side not in ("left", "right"):
         raise ShapeError(f"searchsorted: side must be 'left' or 'right', got {side!r}")
     if sorter is not None:
         checked("searchsorted", sorter, "sorter")
+    if isinstance(x2, bool | int | float):
+        checked("searchsorted", x1, "x1")
+        dtype = weak_dtype(x2, x1.dtype)
+        x2 = full_like(Spec((), dtype), x1._backend, as_scalar(searchsorted.op, x2, dtype))  # type: ignore[attr-defined]
     return (x1 if sorter is None else calls.take(x1, sorter, axis=0), x2), {"side": side}
 
 
@@ -100,7 +105,8 @@ def _ordered(make: Maker, n: int, dtype: Any) -> Values:
     ],
 )  # fmt: skip
 def searchsorted(x1: Tensor, x2: Tensor, /, *, side: str = "left", sorter: Any = None) -> Tensor:
-    """Where in the sorted one-dimensional x1 each element of x2 belongs, int64, so that x1 stays sorted.
+    """Where in the sorted one-dimensional x1 each element of x2 (which may be a number) belongs, int64, so that
+    x1 stays sorted.
 
     ``side``: before ("left") or after ("right") elements equal to it. ``sorter``: positions that sort x1, if
     it is not.

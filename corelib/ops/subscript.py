@@ -165,7 +165,7 @@ def _entries(op: str, x: Tensor, key: Any) -> list[Any]:
         )
     dots = [p for p, e in enumerate(entries) if e is Ellipsis]
     if len(dots) > 1:
-        raise ShapeError(f"{op}: a key can contain only one ellipsis (...)")
+        raise IndexOutOfBoundsError(f"{op}: a key can contain only one ellipsis (...)")
     at = dots[0] + 1 if dots else len(entries)
     return [*entries[:at], *[FULL] * missing, *entries[at:]]
 
@@ -209,8 +209,8 @@ def plan(op: str, x: Tensor, key: Any) -> Plan:
             layout.append(1)
         elif isinstance(entry, Mask):
             shape = x.shape[axis : axis + len(entry.shape)]
-            if shape != entry.shape:
-                raise ShapeError(
+            if any(n not in (size, 0) for n, size in zip(entry.shape, shape, strict=True)):
+                raise IndexOutOfBoundsError(
                     f"{op}: a mask of shape {entry.shape} does not fit axes of shape {shape} (x has shape {x.shape})"
                 )
             region += [(0, n, 1) for n in shape]
@@ -279,7 +279,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     """``x[key]`` as NumPy reads it: integers, slices, None, ``...``, bool masks and integer tensors, lists or
     arrays. Differentiable.
 
-    Raises IndexOutOfBoundsError, ShapeError (a mask that does not fit) or DTypeError (a float index).
+    A mask's sizes are those of the axes it stands for, or 0. Raises IndexOutOfBoundsError (also of a mask that
+    does not fit), ShapeError (indices that do not broadcast) or DTypeError (a float index).
     """
     kind = key.__class__
     shape = x._data.shape
