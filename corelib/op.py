@@ -72,13 +72,14 @@ class Op:
     parameter ``overwrite`` is True), ``residual`` (``residual(y, *operands, **params)``: what is wrong with a
     result that is judged by backward error, as dimensionless numbers, 0 for none), ``invariant``
     (``invariant(y, **params)``: what of the results does not depend on an arbitrary choice such as an
-    eigenvector's sign), ``moves`` (it moves elements and computes nothing, so that float16 and bfloat16 need no
+    eigenvector's sign), ``domain`` (``domain(x)``: the nearest first operand that the op is meant for, such as the
+    Hermitian part of a matrix of which it reads one triangle; the gradient is that of ``op(domain(x))``), ``moves`` (it moves elements and computes nothing, so that float16 and bfloat16 need no
     arithmetic: by default what moves, indexes or creates with a budget of 0), ``group`` (the capability group that a backend may lack: "linalg", "fft" or ""),
     ``fn`` (the public function), ``doc``, ``where`` (file and line of the declaration).
     """
 
     __slots__ = (
-        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "donates", "errors", "fn", "group", "index", "invariant", "kind", "leading", "moves",
+        "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "domain", "donates", "errors", "fn", "group", "index", "invariant", "kind", "leading", "moves",
         "name", "numbers", "operands", "optional", "params", "primitive", "residual", "rule", "samples", "signature", "ulp", "ulp_complex", "unchanged", "variadic", "where",
     )  # fmt: skip
 
@@ -101,6 +102,7 @@ class Op:
         donates: Sequence[int] = (),
         residual: Callable[..., Any] | None = None,
         invariant: Callable[..., Any] | None = None,
+        domain: Callable[..., Any] | None = None,
         ulp_complex: float | None = None,
         moves: bool | None = None,
         group: str = "",
@@ -118,16 +120,16 @@ class Op:
             batch,
         )
         self.diagnose, self.unchanged, self.donates = diagnose, unchanged, donates
-        self.residual, self.invariant, self.group = residual, invariant, group
+        self.residual, self.invariant, self.domain, self.group = residual, invariant, domain, group
         self.ulp_complex = ulp if ulp_complex is None else ulp_complex
         self.moves = kind in ("movement", "index", "creation") and ulp == 0 if moves is None else moves
-        self.body = None if primitive else fn
         self.fn: Any = None
         self.doc = inspect.getdoc(fn) or ""
         code = fn.__code__
         self.where = f"{code.co_filename}:{code.co_firstlineno}"
         self.signature = inspect.signature(fn)
         self.operands, self.variadic, self.params, self.device_param = _split(self.name, self.signature)
+        self.body = None if primitive else _body(fn, self.signature, self.operands)
         given_none = [self.signature.parameters[name].default is None for name in self.operands]
         self.optional = frozenset(i for i, yes in enumerate(given_none) if yes)
         self.numbers = frozenset(
@@ -334,6 +336,22 @@ def _split(
         elif not annotation.startswith(DROPPED):
             params.append(name)
     return tuple(operands), variadic, tuple(params), device
+
+
+def _body(
+    fn: Callable[..., Any], signature: inspect.Signature, operands: tuple[str, ...]
+) -> Callable[..., Any]:
+    """``fn`` as a body is called: operands by position, parameters by name, whatever its signature allows."""
+    parameters = signature.parameters.values()
+    if not any(p.kind is (p.KEYWORD_ONLY if p.name in operands else p.POSITIONAL_ONLY) for p in parameters):
+        return fn
+    by_position = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+
+    def body(*given: Any, **params: Any) -> Any:
+        params.update(zip(operands, given, strict=True))
+        return fn(*[params.pop(name) for name in by_position], **params)
+
+    return body
 
 
 def _make_bind(op: Op) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
