@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..op import BY_NAME
-from . import methods, subscript  # which ops are methods of a tensor, and what x[...] means
+from . import fft, linalg, methods, subscript  # which ops are methods of a tensor, and what x[...] means
 from .activations import elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus
 from .arrange import (
     array_split,
@@ -154,7 +154,7 @@ from .sort import argsort, searchsorted, sort, top_k
 from .statistics import count_nonzero, logsumexp, mean, std, var, vector_norm
 from .updates import adam_scalars, adam_update, adamw_update, momentum_update, sgd_update
 
-_ = subscript
+_ = fft, linalg, subscript
 methods.attach()
 
 
