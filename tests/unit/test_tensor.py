@@ -286,7 +286,7 @@ def test_moving_between_devices_is_exact_for_every_dtype():
         x = cl.asarray([[0, 1], [1, 0]], dtype=dtype, device="cpu")
         y = x.to("reference")
         assert (y.device, y.dtype, y.tolist()) == ("reference", dtype, x.tolist())
-        assert y.to("cpu").tolist() == x.tolist()
+        assert y.to("cpu").tolist() == x.tolist() and x.to(cl.complex128).dtype is cl.complex128
 
 
 def test_astype_moves_where_it_is_told_to():
