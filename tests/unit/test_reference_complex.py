@@ -1,4 +1,4 @@
-"""The reference backend's complex numbers against the array API standard's tables, mpmath and exact rationals."""
+"""The reference backend's complex numbers against the standard's tables, mpmath and exact rationals."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ CLASSES = {
     "nonzero": [x for x in FINITE if x], "positive": [x for x in FINITE if x > 0],
 }  # fmt: skip
 
-# z = a + bi: a, b, the real and the imaginary part of the result (± where the standard leaves a sign open). Words as
-# above; "nonzero" and "positive" are finite; cis(b) is cos(b) + i sin(b). The other half plane follows from
+# z = a + bi: a, b, the real and the imaginary part of the result (± where the standard leaves a sign open). Words
+# as above; "nonzero" and "positive" are finite; cis(b) is cos(b) + i sin(b). The other half plane follows from
 # f(conj z) = conj f(z).
 TABLES = {
     "exp": """
@@ -238,7 +238,7 @@ EXACT = {
 
 
 def distance(z, exact, dtype):
-    """How far z is from ``exact``, in units in the last place of its larger part; at most the largest number is."""
+    """How far z is from ``exact``, in units in the last place of its larger part."""
     _, exponent = mpmath.frexp(max(abs(exact.real), abs(exact.imag)))
     place = max(int(exponent), math.frexp(dtype.smallest_normal)[1]) - dtype.real.digits
     error = max(abs(exact.real - z.real), abs(exact.imag - z.imag))
@@ -247,7 +247,7 @@ def distance(z, exact, dtype):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_errors_stay_within_the_budget(name):
-    """In complex64 nothing but the one rounding is left, beside 4 ULP of double: 2**-27 of an ULP of float32."""
+    """In complex64 one rounding is left, beside 4 ULP of double, 2**-27 of an ULP of float32."""
     with mpmath.workprec(600):  # arguments down to 1e-25, whose squares must not be lost beside 1
         for z in POINTS:
             if abs(z.real) < 700 and abs(z.imag) < 700:
@@ -262,7 +262,7 @@ def test_errors_stay_within_the_budget(name):
 
 @pytest.mark.parametrize("name", ["log", "log1p"])
 def test_a_logarithm_near_the_unit_circle_keeps_its_real_part(name):
-    """Each part by itself: what is left of |z|**2 - 1 is exact, so that log1p and the halving err by 2 ULP."""
+    """Each part by itself: |z|**2 - 1 is exact, so that log1p and the halving err by 2 ULP."""
     with mpmath.workprec(600):
         for z in POINTS:
             exact = mpmath.mpf(EXACT[name](mpmath.mpc(z)).real)
@@ -285,7 +285,7 @@ def test_a_part_is_finite_as_long_as_its_value_is(name):
 
 
 def test_logarithms_near_their_poles_and_of_the_largest_numbers():
-    """Where |1 + z| underflows or |z| overflows; 1 ULP of the logarithm of the moderate factor and of the sum."""
+    """Where |1 + z| underflows or |z| overflows: 1 ULP of a moderate number's logarithm, 1 of the sum."""
     cases = [
         (annex_g.log, 3e-320 + 4e-320j),
         (annex_g.log, 1.7e308 - 1.7e308j),
@@ -406,7 +406,7 @@ def test_small_integer_powers_are_exact():
 
 
 def test_powers_are_correctly_rounded():
-    """Half an ULP and what a decimal expansion of 60 digits leaves, whether y log x is small or in the millions."""
+    """Half an ULP and what 60 decimal digits leave of it, whether y log x is small or in the millions."""
     exponents = [*random_numbers(20, 6, spread=2), 0.5 + 0j, -1.5 + 0j, 1j, 65 + 0j, 1e7j, 1e-20 + 1e5j]
     with mpmath.workprec(600):
         for x, y in itertools.product(POINTS[::9], exponents):
@@ -521,7 +521,7 @@ def test_complex_numbers_are_filled_padded_and_selected():
 
 
 def neighbours(dtype):
-    """Values of a half-precision dtype of every order of magnitude, each with the next larger one, exactly."""
+    """Values of a half-precision dtype of every order of magnitude, each with the next larger one."""
     for exponent in range(math.frexp(dtype.smallest_normal)[1] - dtype.digits, math.frexp(dtype.max)[1]):
         place = max(exponent - dtype.digits, math.frexp(dtype.smallest_normal)[1] - dtype.digits)
         low = max(1, 2 ** (exponent - 1 - place))

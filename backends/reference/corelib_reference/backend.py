@@ -7,11 +7,11 @@ from typing import Any
 
 from corelib.plugin_api import Backend, dtypes
 
-from . import contract, creation, elementwise, index, linalg, movement, random, reduce, sort
+from . import contract, creation, elementwise, fft, index, linalg, movement, random, reduce, sort
 from .array import RefArray, Shape
 from .kernels import kernels
 
-KERNEL_MODULES = contract, creation, elementwise, index, linalg, movement, random, reduce, sort
+KERNEL_MODULES = contract, creation, elementwise, fft, index, linalg, movement, random, reduce, sort
 
 
 class ReferenceBackend(Backend):

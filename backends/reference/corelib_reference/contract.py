@@ -56,7 +56,7 @@ def _infinite_dot(row: list[float], column: list[float]) -> float:
 
 
 def _complex_dots(rows: Lines, columns: Lines, dtype: dtypes.DType) -> list[complex]:
-    """Each part is a real dot product of twice the length, over the parts of the columns' elements side by side:
+    """Each part is a real dot product of twice the length, over the parts of the elements side by side:
     [a, -b] . [c, d] is the real part of a + bi by c + di, and [b, a] . [c, d] the imaginary part.
     """
     dots = _DOTS[dtype.real]
