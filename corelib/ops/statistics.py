@@ -118,7 +118,7 @@ def count_nonzero(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) ->
     return sum(x if x.dtype.kind == "bool" else not_equal(x, 0), axis=axis, dtype=int64, keepdims=keepdims)
 
 
-@custom(FLOATING)
+@custom(INEXACT)
 def _norm_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     (x,), axis, ord = specs, params["axis"], params["ord"]
     shape = reduced(x.shape, axis, params["keepdims"])
@@ -126,7 +126,7 @@ def _norm_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
         raise ShapeError(
             f"{op.name}: there is no norm of order {ord} of no elements: x has shape {x.shape}, axis is {axis}"
         )
-    return Spec(shape, x.dtype)
+    return Spec(shape, x.dtype.real)
 
 
 def _rooted(total: Tensor, root: Any) -> Tensor:
@@ -151,8 +151,10 @@ def _norm_samples(make: Any, dtype: Any) -> Any:
 )  # fmt: skip
 def vector_norm(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False, ord: float = 2.0) -> Tensor:
     """The ``ord``-norm of x over ``axis``, sum(|x|**ord)**(1/ord): 2, 1, inf (the largest |x|), -inf (the
-    smallest), 0 (the number of elements that are not 0), or another number. The gradient at a norm of 0 is 0.
+    smallest), 0 (the number of elements that are not 0), or another number. Real, also of complex x. The gradient at a
+    norm of 0 is 0.
     """
+    x = abs(x) if x.dtype.kind == "complex" else x
     if ord == 0:
         return astype(count_nonzero(x, axis=axis, keepdims=keepdims), x.dtype)
     if math.isinf(ord):
