@@ -8,6 +8,9 @@ import os
 import hypothesis
 import pytest
 
+# SciPy reads this once, when it is imported, and tests/integration/clients needs it: before anything can import SciPy.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 # Without a deadline: a first call may compile. Derandomised where a machine runs the suite, so that a red run is red
 # again; at a desk, new examples each time find more.
 hypothesis.settings.register_profile("desk", deadline=None)
