@@ -21,7 +21,6 @@ from .op import calls
 from .tensor import Tensor
 from .tree import flatten
 
-
 _WIDE = {"float": float64, "complex": complex128}
 
 
