@@ -151,9 +151,9 @@ def _mistakes(name: str, *, several: bool = False) -> list[ErrorSample]:
         mistake(ShapeError, "[ns] must be at least 1, got 0", **length),
     ]
     if several:
-        mistakes.append(mistake(ArgumentError, "give axes= as well", s=(3,)))
-        mistakes.append(mistake(ShapeError, "must differ", axes=(0, -2)))
-        mistakes.append(mistake(ShapeError, "a length for each", s=(3,), axes=(0, 1)))
+        mistakes.append(mistake(ArgumentError, "s= is for axes that are named: give axes= as well", s=(3,)))
+        mistakes.append(mistake(ShapeError, "axes .* must differ", axes=(0, -2)))
+        mistakes.append(mistake(ShapeError, "axes .* a length for each", s=(3,), axes=(0, 1)))
     return mistakes
 
 

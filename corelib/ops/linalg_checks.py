@@ -42,14 +42,14 @@ def general(make: Maker, dtype: DType, shape: tuple[int, ...]) -> Values:
     *_, m, n = shape
     noise = make.array(shape, dtype, -0.5, 0.5)
     return Values(
-        shape, dtype, tuple(_coarse(x) + _peak(i // n % m, i % n) for i, x in enumerate(noise.data))
+        shape, dtype, tuple(_rounded(x + _peak(i // n % m, i % n), dtype) for i, x in enumerate(noise.data))
     )
 
 
-def _coarse(x: Any) -> Any:
-    """The nearest multiple of 1/32, so that the sum is a number of every dtype."""
-    parts = [round(part * 32) / 32 for part in (x.real, x.imag)]
-    return complex(*parts) if isinstance(x, complex) else parts[0]
+def _rounded(x: Any, dtype: DType) -> Any:
+    if dtype.kind == "complex":
+        return complex(dtype.real.round(x.real), dtype.real.round(x.imag))
+    return dtype.round(x)
 
 
 def _peak(i: int, j: int) -> float:
@@ -106,6 +106,14 @@ def powers(make: Maker, dtype: DType) -> Iterator[Sample]:
     for n in (0, 1, 2, 3, -1, -2, 5):
         for shape in ((3, 3), (2, 2, 2)):
             yield Sample((general(make, dtype, shape), n))
+
+
+bad_powers = [
+    ErrorSample(ShapeError, "matrix_power: x must be a matrix", lambda m: Sample((m.array((3,), float32), 2))),
+    ErrorSample(ShapeError, "matrix_power: the matrices of x must be square", lambda m: Sample((m.array((2, 3), float32), 1))),
+    ErrorSample(DTypeError, "matrix_power: n must be an integer, got 0.5", lambda m: Sample((m.array((2, 2), float32), 0.5))),
+    ErrorSample(LinAlgError, "matrix_power: x is singular", lambda m: Sample((m.full((2, 2), float32, 1.0), -1))),
+]  # fmt: skip
 
 
 def tolerances(make: Maker, dtype: DType) -> Iterator[Sample]:

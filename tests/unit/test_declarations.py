@@ -151,5 +151,6 @@ def test_a_declared_op_is_whole(op):
     assert op.fn.__doc__
     assert op.fn.op is op
     family = op.where.split("/corelib/ops/")[-1].split(".py")[0]
-    for home in (ops, corelib) if family not in ("fft", "linalg") else (getattr(ops, family),):
+    extension = family if family in ("fft", "linalg") else op.group
+    for home in (getattr(ops, extension),) if extension else (ops, corelib):
         assert getattr(home, op.fn.__name__) is op.fn

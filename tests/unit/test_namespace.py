@@ -25,7 +25,8 @@ def test_every_declared_op_is_exported_from_its_family():
         if "/corelib/ops/" not in op.where or op.name in INTERNAL:
             continue
         family = op.where.split("/corelib/ops/")[-1].split(".py")[0]
-        public = getattr(cl, family) if family in EXTENSIONS else ops
+        extension = family if family in EXTENSIONS else op.group
+        public = getattr(cl, extension) if extension else ops
         assert getattr(public, op.fn.__name__) is op.fn, op.name
         assert op.fn.__name__ in public.__all__, op.name
 
