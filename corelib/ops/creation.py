@@ -264,9 +264,16 @@ def eye(
     (width,) = (
         (height,) if n_cols is None else as_shape(caller, "n_cols", as_integer(caller, "n_cols", n_cols))
     )
-    rows, columns = arange(height, device=device), arange(width, device=device)
-    diagonal = calls.reshape(rows, (-1, 1)) + as_integer(caller, "k", k)
-    return calls.astype(calls.equal(diagonal, columns), dtype or dtypes.float32)
+    k = as_integer(caller, "k", k)
+    found = as_dtype(dtype) if dtype is not None else dtypes.float32
+    zeros_ = full((height * width,), 0, dtype=found, device=device)
+    first = k if k >= 0 else -k * width  # in C order; one diagonal's elements are width + 1 apart
+    count = max(min(height + min(k, 0), width - max(k, 0)), 0)
+    if count:
+        values = full((count,), 1, dtype=found, device=zeros_._backend)
+        place = {"start": (first,), "size": (count,), "step": (width + 1,)}
+        zeros_ = calls.strided_update(zeros_, values, **place, overwrite=True)
+    return calls.reshape(zeros_, (height, width))
 
 
 # -- grids and triangles -------------------------------------------------------------------------------------

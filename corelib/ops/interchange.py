@@ -30,7 +30,8 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
     dtype: the data's own unless given; for Python numbers bool, int64, float32 or complex64. device: a tensor's
     own, that of an array in a device's memory, else where tensors are being created. ``copy=None`` shares the
     memory where it can: a later write to a NumPy array is seen in the tensor. ``copy=True`` never shares;
-    ``copy=False`` shares, and returns a tensor itself, or raises InterchangeError, a ValueError.
+    ``copy=False`` shares, and returns a tensor itself, or raises InterchangeError, a ValueError. Tensors in a
+    list are stacked, and keep their gradients.
 
     Example: ``asarray([[1, 2], [3, 4.5]])``.
     """
@@ -45,7 +46,10 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
             raise InterchangeError("asarray: Python numbers have no memory to share: leave out copy=False")
         backend = registry.creation(device)
         kinds: set[Any] = set()
-        shape, values = _flatten(obj, kinds)
+        try:
+            shape, values = _flatten(obj, kinds)
+        except _TensorWithinError:
+            return _stacked(obj, wanted, device)
         if wanted is None:
             wanted = dtypes.result_type(*[k if isinstance(k, DType) else k() for k in kinds or {float}])
         return from_buffer(_pack(values, wanted), shape, wanted, backend)
@@ -66,6 +70,23 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
     return _own(x) if copy and sharing else x
 
 
+class _TensorWithinError(Exception):
+    """A nested sequence holds a tensor, which is not to be read but stacked."""
+
+
+def _stacked(obj: Any, dtype: DType | None, device: Any) -> Tensor:
+    """Nested sequences with tensors among the elements, stacked: gradients and devices stay."""
+    parts = [_stacked(o, None, device) if isinstance(o, list | tuple) else o for o in obj]
+    first = next((p for p in parts if isinstance(p, Tensor)), None)
+    if first is None:
+        return asarray(obj, dtype=dtype, device=device)
+    found = dtypes.result_type(*parts) if dtype is None else dtype
+    where = first._backend if device is None else device
+    return calls.stack(
+        [asarray(p, dtype=found, device=device if isinstance(p, Tensor) else where) for p in parts]
+    )
+
+
 def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], list[Any]]:
     """Shape and elements of nested sequences of numbers, or ShapeError if they are ragged. ``kinds`` gathers
     the types of the Python numbers and the dtypes of NumPy's.
@@ -84,9 +105,7 @@ def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], 
             )
         return (len(parts), *shapes.pop()), [v for _, values in parts for v in values]
     if isinstance(obj, Tensor):
-        raise DTypeError(
-            "asarray: a list of tensors would lose their gradients and devices: use corelib.stack"
-        )
+        raise _TensorWithinError
     if hasattr(obj, "__array__"):
         array = _numeric(obj)
         kinds.add(as_dtype(array.dtype))
