@@ -296,11 +296,13 @@ def specials(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
 
     Element-wise ops of operands alone get all special values, or all pairs of them (of complex numbers, many);
     with other arguments, these as in the samples. Other ops get a sample of theirs with NaN, infinity and -0.0
-    among its values, and one with few different values, so that there are ties. Ops of linear algebra get none
-    of these: a matrix with ties may be singular, and one with NaN has no decomposition.
+    among its values, and one with few different values, so that there are ties; functions of matrices get
+    matrices that are hard instead.
     """
-    if op.kind in ("creation", "random") or op.variadic or op.group == "linalg":
+    if op.kind in ("creation", "random") or op.variadic:
         return []
+    if op.group == "linalg" and dtypes.int64 not in op.rule.accepts:  # unlike products of vectors
+        return _hard_matrices(op, dtype, samples)
     if op.kind != "elementwise":
         return _disturbed(op, dtype, samples)
     values = special_values(dtype)
@@ -355,6 +357,39 @@ def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
         return [replaced(largest, ties), replaced(largest, nonfinite), replaced(largest, absorbed)]
     open_ = not inexact(dtype) or op.group == "fft" or (dtype.kind == "complex" and op.name in ORDER_MATTERS)
     return [replaced(largest, ties), *([] if open_ else [replaced(largest, nonfinite)])]
+
+
+def _hard_matrices(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
+    """The largest sample with other matrices in it (not ties or NaN: those may have no decomposition).
+
+    An op that reads one triangle alone finds other numbers in the other. The others get a matrix with its first
+    two rows exchanged, whose elimination needs a pivot and whose eigenvalues are not real; and those that are
+    judged by backward error one with nearly dependent columns, of which squares lose the difference (Läuchli,
+    1961).
+    """
+    if op.domain is None and op.residual is None:
+        return []
+    fits = [s for s in samples if isinstance(s.args[0], Values) and min(s.args[0].shape[-2:], default=0) > 1]
+    chosen = max(fits, key=lambda s: len(s.args[0].data), default=None)
+    if chosen is None:
+        return []
+    small = 2.0 ** -(dtype.digits // 2 + 1)  # its square is lost beside 1
+
+    def element(x: Values, k: int, change: str) -> Any:
+        *_, m, n = x.shape
+        i, j = k // n % m, k % n
+        if change == "triangle":
+            return x.data[k] + 1.5 * (j > i)
+        if change == "rows":
+            return x.data[k + {0: n, 1: -n}.get(i, 0)]
+        return type(x.data[k])(1.0 if i == 0 else small if i == j + 1 else 0.0)
+
+    def changed(change: str) -> Sample:
+        x = chosen.args[0]
+        data = tuple(element(x, k, change) for k in range(len(x.data)))
+        return Sample((_representable(Values(x.shape, dtype, data)), *chosen.args[1:]), chosen.kwargs)
+
+    return [changed(change) for change in (("triangle",) if op.domain else ("rows", "dependent"))]
 
 
 # -- layouts -------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..dtypes import DType
 from ..op import Op
 from ..samples import Sample, Values
 from ..tensor import Tensor
@@ -41,12 +40,10 @@ def _largest(values: tuple[Any, ...]) -> float:
 
 
 def limit(op: Op, sample: Sample, found: list[Result]) -> float:
-    """How large a residual may be."""
-    given = [v for v in tensors(sample) if inexact(v.dtype)]
-    n = max((*given[0].shape[-2:], 1))
-    return float(budget_of(op, sample, found)) * n * coarsest(given).eps / 2
-
-
-def coarsest(given: list[Values]) -> DType:
-    """The dtype with the fewest digits."""
-    return min((v.dtype for v in given), key=lambda d: d.digits)
+    """How large a residual may be. The unit is that of the coarsest result: what is given in float16 and comes out
+    in complex64 was computed in it.
+    """
+    x = next(v for v in tensors(sample) if inexact(v.dtype))
+    n = max((*x.shape[-2:], 1))
+    eps = max(r.dtype.eps for r in found if inexact(r.dtype))
+    return float(budget_of(op, sample, found)) * n * eps / 2

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from corelib import ops
 from corelib.backend import BackendInfo, KernelSet, Overlay
 from corelib.hookspecs import hookimpl
+from corelib.op import BY_NAME
 from corelib.registry import register, registry, unregister
 
 NAME = "planted"
@@ -41,7 +41,7 @@ def plant() -> Iterator[Callable[..., str]]:
 
         target = registry.get(base)
         for name, change in changes.items():
-            op = getattr(ops, name).op
+            op = BY_NAME[name]
             if change is not None:
                 make = lambda op, dtype, change=change: change(
                     target.find(op, dtype) or target.tables[dtype][op.index]
