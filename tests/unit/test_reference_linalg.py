@@ -203,6 +203,19 @@ def test_eig_of_small_integers(dtype):
         assert sum(w) == pytest.approx(np.trace(a), abs=C * len(a) ** 1.5 * U * np.linalg.norm(a))
 
 
+def test_eig_of_a_pair_of_which_rounding_makes_one_real():
+    w, v = call(ops.linalg.eig, np.array([[1.0, 6.065230998467706e-20], [-2.3431922733782077e-16, 1.0]]))
+    assert w[0] == np.conj(w[1]) == pytest.approx(1, abs=C * 2 * U)
+    assert v.shape == (2, 2)
+
+
+def test_eig_of_values_that_nearly_coincide(dtype):
+    # To divide by their differences would be to divide by 1e-250 five times.
+    a = np.eye(6, k=1, dtype=dtype) + np.diag(1e-250 * np.arange(6))
+    w, v = call(ops.linalg.eig, a)
+    assert relative(a @ v - v * w, a) < C
+
+
 def test_a_defective_matrix_has_parallel_eigenvectors(dtype):
     for n in (2, 30):  # the second solves a triangular system whose solution grows by 1 / u with every row
         w, v = call(ops.linalg.eig, 3 * np.eye(n, dtype=dtype) + np.eye(n, k=1))
@@ -293,6 +306,11 @@ def test_solutions_and_determinants_are_the_nearest_numbers(name):
                     replaced = np.concatenate([a[:, :i], b[:, [j]], a[:, i + 1 :]], axis=1)
                     expected[i, j] = nearest(true_determinant(replaced) / det, dtype)
             np.testing.assert_array_equal(call(ops.linalg.solve, a, b), expected)
+
+
+def test_a_solution_beside_a_tie_is_not_rounded_to_even():
+    x = call(ops.linalg.solve, np.array([[1.0, -1.0], [0.0, 1.0]]), np.array([1.0, U + 2 * U**2]))
+    assert x[0] == 1 + 2 * U  # 1 + U is a tie of 1 and 1 + 2 U
 
 
 def test_a_determinant_near_1_keeps_the_digits_of_its_logarithm():
