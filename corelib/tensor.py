@@ -100,13 +100,13 @@ class Tensor:
 
     @property
     def real(self) -> Tensor:
-        """The real part; of a real tensor: itself."""
-        return calls.real(self)
+        """The real part; of a real or bool tensor: itself."""
+        return self.__copy__() if self.dtype.kind == "bool" else calls.real(self)
 
     @property
     def imag(self) -> Tensor:
-        """The imaginary part; of a real tensor: zeros."""
-        return calls.imag(self)
+        """The imaginary part; of a real or bool tensor: zeros."""
+        return calls.not_equal(self, self) if self.dtype.kind == "bool" else calls.imag(self)
 
     # -- gradients -------------------------------------------------------------------------------------------
 

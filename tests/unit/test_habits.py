@@ -104,3 +104,14 @@ def test_numpy_takes_no_values_whose_gradient_it_would_lose(x):
                 take([tracked, tracked] if take is np.concatenate else tracked)
         for meant in (tracked.numpy(), np.asarray(tracked.detach()), np.from_dlpack(tracked.detach())):
             np.testing.assert_array_equal(meant, X * (1 if tracked is leaf else 2))
+
+
+@pytest.mark.parametrize("name", ["bool", "int8", "uint64", "float32", "float16", "complex64"])
+def test_real_and_imag_are_attributes_of_every_tensor(name, x):
+    a = np.array([1, 0, 2]).astype(name) * (1 + 2j if name == "complex64" else 1)
+    t = cl.asarray(a, dtype=name, device=x.device)
+    for part in ("real", "imag"):
+        found, expected = getattr(t, part), getattr(a, part)
+        assert found.tolist() == expected.tolist() and found.dtype == (
+            cl.float32 if name == "complex64" else t.dtype
+        )
