@@ -163,9 +163,9 @@ def test_mistake_is_found(name, plant):
     assert report.generated == len(report.outcomes)
 
 
-@pytest.mark.parametrize("name", SABOTEURS)
-def test_the_same_cases_pass_on_the_sound_backend(name):
-    assert run("reference", SABOTEURS[name][0]).ok
+@pytest.mark.parametrize("op", dict.fromkeys(op for op, *_ in SABOTEURS.values()))
+def test_the_same_cases_pass_on_the_sound_backend(op):
+    assert run("reference", op).ok
 
 
 def test_the_budget_is_measured_not_guessed(plant):
