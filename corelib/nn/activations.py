@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..ops.activations import elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus
-from ..ops.elementwise import tanh
 from ..ops.losses import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 from ..ops.nn import log_softmax, softmax
+from ..ops.trigonometric import tanh
 from . import functional
 from .module import Module
 

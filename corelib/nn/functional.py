@@ -13,10 +13,11 @@ from ..ops import losses
 from ..ops import nn as base
 from ..ops.activations import elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus
 from ..ops.compare import equal
-from ..ops.elementwise import stop_gradient, tanh, where
+from ..ops.elementwise import stop_gradient, where
 from ..ops.losses import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 from ..ops.movement import reshape
 from ..ops.nn import linear, log_softmax, one_hot, rms_norm, softmax
+from ..ops.trigonometric import tanh
 
 if TYPE_CHECKING:
     from ..tensor import Tensor

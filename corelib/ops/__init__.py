@@ -65,15 +65,8 @@ from .creation import (
 from .einsum import einsum
 from .elementwise import (
     abs,
-    acos,
-    acosh,
     add,
-    asin,
-    asinh,
     astype,
-    atan,
-    atan2,
-    atanh,
     bitwise_and,
     bitwise_invert,
     bitwise_left_shift,
@@ -84,15 +77,12 @@ from .elementwise import (
     clip,
     conj,
     copysign,
-    cos,
-    cosh,
     divide,
     erf,
     exp,
     expm1,
     floor,
     floor_divide,
-    hypot,
     imag,
     log,
     log1p,
@@ -113,14 +103,10 @@ from .elementwise import (
     rsqrt,
     sign,
     signbit,
-    sin,
-    sinh,
     sqrt,
     square,
     stop_gradient,
     subtract,
-    tan,
-    tanh,
     trunc,
     where,
 )
@@ -152,6 +138,22 @@ from .sets import (
 )
 from .sort import argsort, searchsorted, sort, top_k
 from .statistics import count_nonzero, logsumexp, mean, std, var, vector_norm
+from .trigonometric import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    hypot,
+    sin,
+    sinh,
+    tan,
+    tanh,
+)
 from .updates import adam_scalars, adam_update, adamw_update, momentum_update, sgd_update
 
 _ = fft, linalg, subscript
