@@ -67,7 +67,7 @@ def inv(x: Tensor, /) -> Tensor:
 
 
 @composite(
-    kind="opaque", group="linalg", rule=of_matrices(square, same), leading=True, ulp=64, samples=checks.matrices(checks.general),
+    kind="opaque", group="linalg", rule=of_matrices(square, same), leading=True, ulp=64, samples=checks.matrices(checks.general, checks.SQUARE[1:]),
     vjp=derivatives.adjugate_vjp, diagnose=checks.diagnose_finite, errors=checks.refusals("adjugate"),
 )  # fmt: skip
 def adjugate(x: Tensor, /) -> Tensor:

@@ -36,7 +36,7 @@ class NumpyBackend(Backend):
 
 # Element-wise functions have the standard's names and meaning; so have these, with the parameters that kernels get.
 kernels.fill_from(standard)
-MOVES = ["where", "reshape", "permute_dims", "broadcast_to", "flip", "take_along_axis"]
+MOVES = ["reshape", "permute_dims", "broadcast_to", "flip", "take_along_axis"]
 for name in [*MOVES, "max", "min", "any", "all", "argmax", "argmin", "argsort", "searchsorted", "nonzero"]:
     add(getattr(ops, name), getattr(standard, name))
 
@@ -45,6 +45,12 @@ add(ops.concat, lambda *xs, axis: np.concatenate(xs, axis))
 add(ops.pad, lambda x, *, pad_width, constant_value: np.pad(x, pad_width, constant_values=constant_value))
 add(ops.sort, lambda x, *, axis, **how: np.take_along_axis(x, standard.argsort(x, axis=axis, **how), axis))
 add(ops.erf, lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x))
+
+
+@kernels.implements(ops.where)
+def where(condition, x1, x2):
+    dtype = getattr(x1, "dtype", None) or x2.dtype
+    return np.where(condition, x1, x2).astype(dtype, copy=False)
 
 
 def accumulate(function):
@@ -67,6 +73,8 @@ def arange(*, start, step, size, dtype):
 
 @kernels.implements(ops.astype)
 def astype(x, *, dtype):
+    if x.dtype == dtypes.bfloat16.numpy:
+        x = x.astype(np.float32)
     if x.dtype.kind != "f" or dtype.kind not in ("int", "uint"):
         return x.astype(dtype.numpy)
     low, zero, high = (dtype.numpy.type(value) for value in (dtype.min, 0, dtype.max))
@@ -79,9 +87,14 @@ def maximum(x1, x2):
     return np.where(x1 == x2, np.where(np.signbit(x1), x2, x1), np.maximum(x1, x2))
 
 
-add(ops.floor_divide, lambda x1, x2: np.where(np.isinf(x1 / x2) | np.isinf(x2), x1 / x2, x1 // x2), dtypes.FLOATING)
 add(ops.maximum, maximum, dtypes.FLOATING)
 add(ops.minimum, lambda x1, x2: -maximum(-x1, -x2), dtypes.FLOATING)
+
+
+@kernels.implements(ops.floor_divide, dtypes=dtypes.FLOATING)
+def floor_divide(x1, x2):
+    wide = np.floor_divide(x1, x2, dtype=np.float64).astype(np.result_type(x1, x2))
+    return np.where(np.isinf(x1 / x2) | np.isinf(x2), np.floor(x1 / x2), wide)
 
 
 @kernels.implements(ops.pow, dtypes=dtypes.SIGNED)
@@ -116,6 +129,44 @@ add(ops.strided_update, lambda x, v, *, overwrite, **where: updated(x, region(**
 add(ops.gather, lambda x, *i, axis: x[place(x, i, axis)])
 add(ops.scatter, lambda x, v, *i, axis, overwrite: updated(x, place(x, i, axis), v))
 add(ops.scatter_add, lambda x, v, *i, axis, overwrite: updated(x, place(x, i, axis), v, np.add.at))
+
+
+def finite(x):
+    """x; infinities, with which LAPACK may never end, and NaN are refused."""
+    if not np.isfinite(x).all():
+        raise np.linalg.LinAlgError
+    return x
+
+
+def lower(x):
+    """The lower triangle, which is all that is read of a Hermitian matrix."""
+    return finite(np.where(np.tri(x.shape[-2], x.shape[-1], dtype=bool), x, 0))
+
+
+@kernels.implements(ops.linalg.cholesky)
+def cholesky(x, *, upper):
+    factor = np.linalg.cholesky(lower(x))
+    return factor.mT.conj() if upper else factor
+
+
+@kernels.implements(ops.linalg.eig)
+def eig(x):
+    return tuple(y.astype(np.result_type(y, np.complex64)) for y in np.linalg.eig(finite(x)))
+
+
+@kernels.implements(ops.fft.irfft)
+def irfft(x, *, axis, **params):
+    return np.fft.irfft(x if x.shape[axis] else np.insert(x, 0, 0, axis), axis=axis, **params)
+
+
+add(ops.linalg.eigh, lambda x: tuple(np.linalg.eigh(lower(x))))
+add(ops.linalg.svd, lambda x, *, full_matrices: tuple(np.linalg.svd(finite(x), full_matrices)))
+add(ops.linalg.qr, lambda x, *, mode: tuple(np.linalg.qr(x, mode)))
+add(ops.linalg.slogdet, lambda x: tuple(np.linalg.slogdet(x)))
+for name in ["det", "solve"]:
+    add(getattr(ops.linalg, name), getattr(np.linalg, name))
+for name in ["fft", "ifft", "rfft"]:
+    add(getattr(ops.fft, name), getattr(np.fft, name))
 
 
 @kernels.implements(ops.random_bits)
