@@ -101,12 +101,16 @@ class Tensor:
     @property
     def real(self) -> Tensor:
         """The real part; of a real or bool tensor: itself."""
-        return self.__copy__() if self.dtype.kind == "bool" else calls.real(self)
+        return calls.real(self) if self.dtype.kind == "complex" else self.__copy__()
 
     @property
     def imag(self) -> Tensor:
         """The imaginary part; of a real or bool tensor: zeros."""
-        return calls.not_equal(self, self) if self.dtype.kind == "bool" else calls.imag(self)
+        if self.dtype.kind == "complex":
+            return calls.imag(self)
+        return calls.full(
+            self.shape, 0, dtype=self.dtype, device=self._backend
+        )  # on backends without complex, too
 
     # -- gradients -------------------------------------------------------------------------------------------
 
