@@ -44,15 +44,13 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         # numpy.float64 is a float, but has a dtype
         if copy is False:
             raise InterchangeError("asarray: Python numbers have no memory to share: leave out copy=False")
-        backend = registry.creation(device)
         kinds: set[Any] = set()
         try:
             shape, values = _flatten(obj, kinds)
         except _TensorWithinError:
             return _stacked(obj, wanted, device)
-        if wanted is None:
-            wanted = dtypes.result_type(*[k if isinstance(k, DType) else k() for k in kinds or {float}])
-        return from_buffer(_pack(values, wanted), shape, wanted, backend)
+        wanted = wanted or _common(kinds)
+        return from_buffer(_pack(values, wanted), shape, wanted, registry.creation(device))
     elif hasattr(obj, "__dlpack__") and not hasattr(obj, "__array_interface__"):
         from ..dlpack import CPU, place
 
@@ -70,21 +68,40 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
     return _own(x) if copy and sharing else x
 
 
-class _TensorWithinError(Exception):
+class _TensorWithinError(DTypeError):
     """A nested sequence holds a tensor, which is not to be read but stacked."""
+
+
+def _common(kinds: set[Any]) -> DType:
+    """The dtype of numbers of these types and dtypes together; float32 of none."""
+    return dtypes.result_type(*[k if isinstance(k, DType) else k() for k in kinds or {float}])
 
 
 def _stacked(obj: Any, dtype: DType | None, device: Any) -> Tensor:
     """Nested sequences with tensors among the elements, stacked: gradients and devices stay."""
-    parts = [_stacked(o, None, device) if isinstance(o, list | tuple) else o for o in obj]
-    first = next((p for p in parts if isinstance(p, Tensor)), None)
-    if first is None:
-        return asarray(obj, dtype=dtype, device=device)
-    found = dtypes.result_type(*parts) if dtype is None else dtype
-    where = first._backend if device is None else device
-    return calls.stack(
-        [asarray(p, dtype=found, device=device if isinstance(p, Tensor) else where) for p in parts]
-    )
+    kinds: set[Any] = set()
+    tensors: list[Tensor] = []
+
+    def look(part: Any) -> None:
+        if isinstance(part, Tensor):
+            kinds.add(part.dtype)
+            tensors.append(part)
+        elif isinstance(part, list | tuple):
+            for element in part:
+                look(element)
+        else:
+            _flatten(part, kinds)
+
+    def build(part: Any) -> Tensor:
+        if isinstance(part, Tensor):
+            return asarray(part, dtype=dtype, device=device)
+        if isinstance(part, list | tuple) and part:
+            return calls.stack([build(element) for element in part])
+        return asarray(part, dtype=dtype, device=tensors[0]._backend if device is None else device)
+
+    look(obj)
+    dtype = dtype or _common(kinds)
+    return build(obj)
 
 
 def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], list[Any]]:
@@ -105,7 +122,7 @@ def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], 
             )
         return (len(parts), *shapes.pop()), [v for _, values in parts for v in values]
     if isinstance(obj, Tensor):
-        raise _TensorWithinError
+        raise _TensorWithinError("asarray: a tensor among numbers: call corelib.stack")
     if hasattr(obj, "__array__"):
         array = _numeric(obj)
         kinds.add(as_dtype(array.dtype))
@@ -185,10 +202,8 @@ def _of_array(obj: Any, backend: Any, copy: bool | None) -> tuple[Tensor, bool]:
         return wrap(data, backend), True
     if copy is False:
         raise _cannot_share("asarray", obj, backend)
-    array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return from_buffer(
-        array.reshape(-1).view(numpy.uint8), numpy.shape(obj), as_dtype(array.dtype), backend
-    ), False
+    dense = numpy.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(-1).view(numpy.uint8)
+    return from_buffer(dense, array.shape, as_dtype(array.dtype), backend), False
 
 
 def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Any) -> Tensor:
