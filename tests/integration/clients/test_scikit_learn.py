@@ -234,3 +234,10 @@ def test_the_page_lists_what_runs(listed):
         name.split("(")[0] for name in {**ESTIMATORS, **METRICS} if "NumPy" not in name
     }
     assert listed("scikit-learn", "does not run") == set(REFUSED)
+
+
+def test_the_fit_of_a_standard_scaler_has_no_derivative(device):
+    """It divides 0 by 0 and overwrites the quotient: the cotangent of 0 times infinity stays."""
+    x = cl.asarray(X[:5]).requires_grad_()
+    (scaler().fit_transform(x) ** 3).sum().backward()
+    assert cl.any(cl.isnan(x.grad))
