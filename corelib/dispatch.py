@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 from . import dtypes
 from .dtypes import DType, as_dtype
-from .errors import BackendError, CorelibError, DeclarationError, DTypeError, OutOfMemoryError
+from .errors import (
+    BackendError,
+    CorelibError,
+    DeclarationError,
+    DTypeError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
 from .op import Op, calls
 from .params import not_a_tensor
 from .registry import registry
@@ -495,7 +502,7 @@ def explained(
             and (isinstance(error, MemoryError) or _bytes(found) > ADDRESSABLE)
         ):
             raise OutOfMemoryError(_too_large(op, found, backend))
-        if op.diagnose is not None and backend.level == 0:
+        if op.diagnose is not None and backend.level == 0 and not isinstance(error, UnsupportedError):
             op.diagnose(op, operands, params)
     except CorelibError as refusal:
         return refusal
