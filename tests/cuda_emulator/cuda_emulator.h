@@ -350,6 +350,7 @@ inline long long __double_as_longlong(double x) {
 }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
 template <class T> T atomicMax(T* at, T value) {
     const T old = *at;
     *at = std::max(old, value);

@@ -155,6 +155,9 @@ class ndarray:
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
         return self._result(self.host.astype(dtype, copy=copy))
 
+    def view(self, dtype: Any) -> ndarray:
+        return _view(self.host.view(dtype), self)
+
     def copy(self) -> ndarray:
         return _device(self.host.copy())
 
@@ -273,14 +276,17 @@ class Function:
             kind, raw = "p", argument.data.ptr.to_bytes(8, "little")
         else:
             host = np.asarray(argument)  # as CuPy does: a Python int is an int64, a float a float64
-            kind = "s" if host.dtype.names else {"f": "f"}.get(host.dtype.kind, "i")
+            kind = "s" if host.dtype.names else {"f": "f", "c": "s"}.get(host.dtype.kind, "i")
             raw = host.tobytes()
         wanted = self.parameters[position]
         if (kind, len(raw)) != wanted:
             raise CudaError(
                 f"{self.name}: argument {position} is {kind}{len(raw)}, the kernel takes {wanted[0]}{wanted[1]}"
             )
-        return ctypes.create_string_buffer(raw, len(raw))
+        memory = ctypes.create_string_buffer(len(raw) + 16)  # aligned as the kernel's parameters are
+        value = (ctypes.c_char * len(raw)).from_buffer(memory, -ctypes.addressof(memory) % 16)
+        value.raw = raw
+        return value
 
 
 _prepared: dict[tuple[str, str], Library] = {}

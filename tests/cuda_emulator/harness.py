@@ -10,7 +10,9 @@ import numpy as np
 
 from corelib import dtypes, ops
 
-NAMES = [d.name for d in dtypes.ALL]
+NAMES = [d.name for d in dtypes.ORDERED]
+HALF = [d.name for d in dtypes.HALF]
+COMPLEX = [d.name for d in dtypes.COMPLEX]
 INTEGERS = [d.name for d in dtypes.INTEGER]
 FLOATING = [d.name for d in dtypes.FLOATING]
 KIND = {d.name: d.kind for d in dtypes.ALL}

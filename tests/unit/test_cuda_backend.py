@@ -30,7 +30,8 @@ def test_element_wise_kernels_exist_for_every_dtype_that_an_op_accepts():
     for op in PRIMITIVES:
         if op.name in elementwise.UNARY or op.name in elementwise.BINARY:
             for dtype in op.rule.accepts:
-                assert kernels.get(op, dtype) is not None
+                # float16 and bfloat16 are computed in float32, by the core
+                assert (kernels.get(op, dtype) is None) == (dtype in dtypes.HALF and not op.moves)
 
 
 def test_importing_the_plugin_imports_nothing_heavy():

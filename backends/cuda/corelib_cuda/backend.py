@@ -13,12 +13,24 @@ import numpy as np
 
 from corelib.plugin_api import Backend
 
-from . import contract, elementwise, indexing, launch, movement, nvrtc, ordering, random, reduce, softmax
+from . import (
+    contract,
+    elementwise,
+    half,
+    indexing,
+    launch,
+    movement,
+    nvrtc,
+    ordering,
+    random,
+    reduce,
+    softmax,
+)
 from .kernels import kernels
 from .launch import cupy
 
 # Importing a family registers its kernels.
-FAMILIES = (contract, elementwise, indexing, movement, ordering, random, reduce, softmax)
+FAMILIES = (contract, elementwise, half, indexing, movement, ordering, random, reduce, softmax)
 
 INSTALL = "`pip install corelib[cuda12]` or `pip install corelib[cuda13]`, whichever fits the driver"
 OLDEST_CAPABILITY = (
@@ -27,7 +39,9 @@ OLDEST_CAPABILITY = (
 
 
 class CudaBackend(Backend):
-    """One CUDA device. Arrays are ``cupy.ndarray``; work goes to CuPy's current stream."""
+    """One CUDA device. Arrays are ``cupy.ndarray``, of float16 and bfloat16 :class:`~.half.Half`; work goes to
+    CuPy's current stream.
+    """
 
     kernels = kernels
 
@@ -107,24 +121,25 @@ class CudaBackend(Backend):
     # ----------------------------------------------------------------------------------------------------- transfers
 
     def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        size = int(np.prod(shape, dtype=np.int64))
-        host = np.frombuffer(buffer, dtype.numpy, count=size) if size else np.empty(0, dtype.numpy)
-        return self._here(cupy().array)(host.reshape(shape))
+        size, native = int(np.prod(shape, dtype=np.int64)), half.storage(dtype.name)
+        host = np.frombuffer(buffer, native, count=size) if size else np.empty(0, native)
+        return half.named(self._here(cupy().array)(host.reshape(shape)), dtype)
 
     def to_host(self, array: Any) -> Any:
-        return self._here(cupy().asnumpy)(array, order="C")
+        return self._here(cupy().asnumpy)(half.stored(array), order="C")
 
     def copy(self, array: Any) -> Any:
-        return self._here(array.copy)()
+        copied = self._here(half.stored(array).copy)()
+        return half.Half(copied, array.dtype) if isinstance(array, half.Half) else copied
 
     def dlpack(self, array: Any) -> Any:
-        return array
+        return half.exported(array, cupy()) if isinstance(array, half.Half) else array
 
     def from_dlpack(self, source: Any) -> Any:
         kind, index = source.__dlpack_device__()
         if int(kind) not in (2, 13) or int(index) != self.index:  # kDLCUDA, kDLCUDAManaged
             return None
-        return self._here(cupy().from_dlpack)(source)
+        return half.imported(self._here(cupy().from_dlpack)(source))
 
     # -------------------------------------------------------------------------------------------------------- memory
 
@@ -132,6 +147,7 @@ class CudaBackend(Backend):
         """A dense array with memory of CuPy's pool to itself; an import through DLPack is the exporter's as
         well.
         """
+        array = half.stored(array)
         return (
             array.base is None
             and array.flags.c_contiguous

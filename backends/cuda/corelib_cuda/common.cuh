@@ -1,4 +1,4 @@
-// What every kernel of this backend shares: fixed-width names, 16-byte packets, warp exchange, and the arithmetic
+// What every kernel of this backend shares: the dtypes by name, 16-byte packets, warp exchange, and the arithmetic
 // that C++ leaves undefined but corelib does not (wrapping integers, saturating casts, IEEE maximum).
 //
 // No header of the CUDA toolkit is included: NVRTC then needs no include path, and compiles in milliseconds.
@@ -23,9 +23,36 @@ typedef double float64;
 template <class A, class B> struct Same { static constexpr bool value = false; };
 template <class A> struct Same<A, A> { static constexpr bool value = true; };
 
-template <class T> struct Number { static constexpr bool floating = false; };
-template <> struct Number<float> { static constexpr bool floating = true; };
-template <> struct Number<double> { static constexpr bool floating = true; };
+// float16 and bfloat16 are stored only: arithmetic sees them as float32.
+struct float16 {
+    uint16 bits;
+};
+struct bfloat16 {
+    uint16 bits;
+};
+
+// A complex number, aligned to move as one access; functions of it are in complex.cuh.
+template <class T> struct alignas(2 * sizeof(T)) Complex {
+    T re, im;
+    Complex() = default; // trivial: it may lie in shared memory
+    INLINE constexpr Complex(T re, T im = 0) : re(re), im(im) {}
+};
+typedef Complex<float> complex64;
+typedef Complex<double> complex128;
+
+struct alignas(16) uint128 { // moved, never computed with
+    uint64 low, high;
+};
+
+template <class T> struct Number { static constexpr bool floating = false, stored = false, complex = false; };
+template <> struct Number<float> { static constexpr bool floating = true, stored = false, complex = false; };
+template <> struct Number<double> : Number<float> {};
+template <> struct Number<float16> { static constexpr bool floating = true, stored = true, complex = false; };
+template <> struct Number<bfloat16> : Number<float16> {};
+template <class T> struct Number<Complex<T>> {
+    static constexpr bool floating = false, stored = false, complex = true;
+    typedef T Part;
+};
 
 // The unsigned type in which integers of type T are computed, wide enough that C++ does not promote it to int.
 template <bool wide> struct WordOf { typedef uint32 type; };
@@ -51,30 +78,23 @@ INLINE bool sign_bit(double x) { return __double_as_longlong(x) < 0; }
 INLINE float infinity(float) { return __int_as_float(0x7f800000); }
 INLINE double infinity(double) { return __longlong_as_double(0x7ff0000000000000ll); }
 
-// ------------------------------------------------------------------------------------------------------------ casts
+// ---------------------------------------------------------------------------------------------------------- complex
+// A product is rounded before it is added, so that x * y == y * x, and x * conj(x) is real.
 
-// To an integer from a floating type: truncated, saturated, NaN becomes 0. The limits as floating values are exact
-// powers of two (2^bits is one above the largest integer), so the comparisons are exact as well.
-template <class To, class From, bool from_floating, bool to_floating> struct CastAs {
-    static INLINE To apply(From x) { return To(x); } // integers wrap modulo 2^n, to floating: nearest even
-};
-template <class To, class From> struct CastAs<To, From, true, false> {
-    static INLINE To apply(From x) {
-        const From above = From(2) * From(Word<To>(highest_integer<To>() / 2 + 1));
-        if (x >= above) return highest_integer<To>();
-        if (x <= From(lowest_integer<To>())) return lowest_integer<To>();
-        return x == x ? To(x) : To(0);
-    }
-};
-template <class From, bool from_floating> struct CastAs<bool, From, from_floating, false> {
-    static INLINE bool apply(From x) { return x != From(0); }
-};
-template <class From> struct CastAs<bool, From, true, false> {
-    static INLINE bool apply(From x) { return x != From(0); } // NaN is True
-};
-template <class To, class From> INLINE To cast(From x) {
-    return CastAs<To, From, Number<From>::floating, Number<To>::floating>::apply(x);
+INLINE float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+INLINE double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
+template <class T> INLINE Complex<T> operator+(Complex<T> x, Complex<T> y) { return {x.re + y.re, x.im + y.im}; }
+template <class T> INLINE Complex<T> operator-(Complex<T> x, Complex<T> y) { return {x.re - y.re, x.im - y.im}; }
+template <class T> INLINE Complex<T> operator-(Complex<T> x) { return {-x.re, -x.im}; }
+template <class T> INLINE Complex<T> operator*(Complex<T> x, Complex<T> y) {
+    return {rounded_product(x.re, y.re) - rounded_product(x.im, y.im),
+            rounded_product(x.re, y.im) + rounded_product(x.im, y.re)};
 }
+template <class T> INLINE bool operator==(Complex<T> x, Complex<T> y) { return x.re == y.re && x.im == y.im; }
+template <class T> INLINE bool operator!=(Complex<T> x, Complex<T> y) { return !(x == y); }
+
+#include "cast.cuh"
 
 // ------------------------------------------------------------------------------- maximum, minimum: NaN wins, +0 > -0
 

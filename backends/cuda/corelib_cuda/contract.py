@@ -1,5 +1,5 @@
-"""Products of matrices: cuBLAS for floating dtypes, in their own precision; a kernel of ours for integers
-(matmul.cu).
+"""Products of matrices: cuBLAS for floating and complex dtypes, in their own precision; a kernel of ours for
+integers (matmul.cu).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def integer_kernel(dtype: str) -> launch.Kernel:
 def every_matmul(names: list[str]) -> Iterator[launch.Kernel]:
     """Each kernel of matmul.cu: what the tests compile."""
     for dtype in names:
-        if np.dtype(dtype).kind in "iu":
+        if dtypes.as_dtype(dtype) in dtypes.INTEGER:
             yield integer_kernel(dtype)
 
 
@@ -92,7 +92,7 @@ def _cublas(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int])
 def _cublas_full_precision(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> Any:
     """cuBLAS with TF32 off, for a process in which CuPy was told to use it (CUPY_TF32)."""
     core = __import__("cupy._core._routines_linalg", fromlist=["set_compute_type"])
-    chosen = core.get_compute_type(np.float32)
+    chosen = core.get_compute_type(np.float32)  # complex64 goes by it, too
     core.set_compute_type(np.float32, core.COMPUTE_TYPE_FP32)
     try:
         return cupy().matmul(a, b)
@@ -101,9 +101,9 @@ def _cublas_full_precision(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[
 
 
 def _make(op: Any, dtype: Any) -> Callable[..., Any]:
-    if dtype.kind != "float":
+    if dtype in dtypes.INTEGER:
         multiply = _integers
-    elif dtype.name == "float32" and os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+    elif dtype.real is dtypes.float32 and os.environ.get("CUPY_TF32", "0") not in ("", "0"):
         multiply = _cublas_full_precision
     else:
         multiply = _cublas

@@ -1,6 +1,7 @@
 // Element-wise kernels: the two loops that every op of the family runs through, and the arithmetic that takes more
 // than one expression. elementwise.py appends the entry points, each with its op: struct Op { static Out apply(T1 x1, ...) }.
 #include "common.cuh"
+#include "complex.cuh"
 
 // --------------------------------------------------------------------------------------------------------- operands
 // An operand is an array, one value for all elements, or the position itself; each loop is written once for all.
@@ -124,7 +125,7 @@ template <class T> INLINE T right_shift(T x, T shift) {
 
 INLINE double floor_divide(double a, double b) {
     const double limit = infinity(a);
-    if (b == 0 || a == limit || a == -limit) return a / b;
+    if (b == 0 || a == limit || a == -limit || b == limit || b == -limit) return a / b;
     double rest = fmod(a, b), quotient = (a - rest) / b;
     if (rest != 0 && (rest < 0) != (b < 0)) quotient -= 1;
     if (quotient == 0) return copysign(0.0, a / b);

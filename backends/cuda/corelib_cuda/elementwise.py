@@ -7,14 +7,14 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from corelib.plugin_api import ops
+from corelib.plugin_api import dtypes, ops
 
-from . import launch, layout
+from . import half, launch, layout
 from .kernels import kernels
 from .launch import cupy
 
@@ -24,47 +24,60 @@ INDEX_LIMIT = 2**31  # element counts and offsets below it take the kernels with
 class Expression(NamedTuple):
     """C++ for one element, per kind of dtype (an absent kind is not accepted). ``x1 x2 x3`` are the operands;
     ``{T}`` is their type, ``{W}`` its unsigned word (integers are computed there, where overflow wraps),
-    ``{f}`` the suffix of the C library's functions. ``x`` alone hands the operand through, without a kernel.
+    ``{f}`` the suffix of the C library's functions (complex.cuh overloads them without one), ``{R}`` the type of
+    a part of a complex number. ``x`` alone hands the operand through, without a kernel.
     """
 
     floating: str | None = None
     int: str | None = None
     uint: str | None = None
     bool: str | None = None
+    complex: str | None = None
     result: str = "{T}"
 
     def of(self, kind: str) -> str | None:
         return self.floating if kind == "float" else getattr(self, kind)
 
 
-def _math(call: str) -> Expression:
+def _real(call: str) -> Expression:
     return Expression(floating=call)
 
 
-def _every(expression: str, result: str = "{T}") -> Expression:
-    return Expression(expression, expression, expression, expression, result)
+def _math(call: str) -> Expression:
+    return Expression(floating=call, complex=call)
 
 
-def _numbers(floating: str, integer: str, uint: str | None = None) -> Expression:
-    return Expression(floating, integer, uint or integer)
+def _every(expression: str, result: str = "{T}", *, complex: bool = False) -> Expression:
+    return Expression(expression, expression, expression, expression, expression if complex else None, result)
+
+
+def _numbers(
+    floating: str, integer: str, uint: str | None = None, complex: str | None = None, result: str = "{T}"
+) -> Expression:
+    return Expression(floating, integer, uint or integer, None, complex, result)
 
 
 def _bits(integer: str, boolean: str | None = None) -> Expression:
     return Expression(None, integer, integer, boolean)
 
 
-def _test(floating: str, others: str) -> Expression:
-    return Expression(floating, others, others, None, "bool")
+def _test(floating: str, others: str, complex: str) -> Expression:
+    return Expression(floating, others, others, None, complex, "bool")
 
 
 UNARY: dict[str, Expression] = {
-    "negative": _numbers("-x1", "{T}({W}(0) - {W}(x1))"),
-    "abs": _numbers("fabs{f}(x1)", "x1 < 0 ? {T}({W}(0) - {W}(x1)) : x1", "x"),
-    "sign": _numbers("x1 != x1 ? x1 : {T}((x1 > 0) - (x1 < 0))", "{T}((x1 > 0) - (x1 < 0))", "{T}(x1 > 0)"),
+    "negative": _numbers("-x1", "{T}({W}(0) - {W}(x1))", complex="-x1"),
+    "abs": _numbers("fabs{f}(x1)", "x1 < 0 ? {T}({W}(0) - {W}(x1)) : x1", "x", "modulus(x1)", "{R}"),
+    "sign": _numbers(
+        "x1 != x1 ? x1 : {T}((x1 > 0) - (x1 < 0))", "{T}((x1 > 0) - (x1 < 0))", "{T}(x1 > 0)", "sign(x1)"
+    ),
+    "conj": _numbers("x", "x", complex="{T}(x1.re, -x1.im)"),
+    "real": _numbers("x", "x", complex="x1.re", result="{R}"),
+    "imag": _numbers("{T}(0)", "{T}(0)", complex="x1.im", result="{R}"),
     "bitwise_invert": _bits("{T}(~x1)", "!x1"),
     "floor": _numbers("floor{f}(x1)", "x"),
     "ceil": _numbers("ceil{f}(x1)", "x"),
-    "round": _numbers("rint{f}(x1)", "x"),
+    "round": _numbers("rint{f}(x1)", "x", complex="rint(x1)"),
     "trunc": _numbers("trunc{f}(x1)", "x"),
     "sqrt": _math("sqrt{f}(x1)"),
     "exp": _math("exp{f}(x1)"),
@@ -85,24 +98,24 @@ UNARY: dict[str, Expression] = {
     "asinh": _math("asinh{f}(x1)"),
     "acosh": _math("acosh{f}(x1)"),
     "atanh": _math("atanh{f}(x1)"),
-    "erf": _math("erf{f}(x1)"),
-    "isnan": _test("x1 != x1", "false"),
-    "isinf": _test("fabs{f}(x1) == infinity(x1)", "false"),
-    "isfinite": _test("fabs{f}(x1) < infinity(x1)", "true"),
+    "erf": _real("erf{f}(x1)"),
+    "isnan": _test("x1 != x1", "false", "is_nan(x1)"),
+    "isinf": _test("fabs{f}(x1) == infinity(x1)", "false", "is_infinite(x1)"),
+    "isfinite": _test("fabs{f}(x1) < infinity(x1)", "true", "is_finite(x1)"),
 }
 
 BINARY: dict[str, Expression] = {
-    "add": _numbers("x1 + x2", "{T}({W}(x1) + {W}(x2))"),
-    "subtract": _numbers("x1 - x2", "{T}({W}(x1) - {W}(x2))"),
-    "multiply": _numbers("x1 * x2", "{T}({W}(x1) * {W}(x2))"),
+    "add": _numbers("x1 + x2", "{T}({W}(x1) + {W}(x2))", complex="x1 + x2"),
+    "subtract": _numbers("x1 - x2", "{T}({W}(x1) - {W}(x2))", complex="x1 - x2"),
+    "multiply": _numbers("x1 * x2", "{T}({W}(x1) * {W}(x2))", complex="x1 * x2"),
     "divide": _math("x1 / x2"),
     "floor_divide": _numbers("floor_divide(x1, x2)", "floor_divide(x1, x2)"),
     "remainder": _numbers("remainder_floating(x1, x2)", "remainder(x1, x2)"),
-    "pow": _numbers("pow{f}(x1, x2)", "power(x1, x2)"),
-    "atan2": _math("atan2{f}(x1, x2)"),
-    "hypot": _math("hypot{f}(x1, x2)"),
-    "copysign": _math("copysign{f}(x1, x2)"),
-    "nextafter": _math("nextafter{f}(x1, x2)"),
+    "pow": _numbers("pow{f}(x1, x2)", "power(x1, x2)", complex="pow(x1, x2)"),
+    "atan2": _real("atan2{f}(x1, x2)"),
+    "hypot": _real("hypot{f}(x1, x2)"),
+    "copysign": _real("copysign{f}(x1, x2)"),
+    "nextafter": _real("nextafter{f}(x1, x2)"),
     "maximum": _every("maximum(x1, x2)"),
     "minimum": _every("minimum(x1, x2)"),
     "bitwise_and": _bits("{T}(x1 & x2)", "x1 && x2"),
@@ -110,8 +123,8 @@ BINARY: dict[str, Expression] = {
     "bitwise_xor": _bits("{T}(x1 ^ x2)", "x1 != x2"),
     "bitwise_left_shift": _bits("left_shift(x1, x2)"),
     "bitwise_right_shift": _bits("right_shift(x1, x2)"),
-    "equal": _every("x1 == x2", "bool"),
-    "not_equal": _every("x1 != x2", "bool"),
+    "equal": _every("x1 == x2", "bool", complex=True),
+    "not_equal": _every("x1 != x2", "bool", complex=True),
     "less": _every("x1 < x2", "bool"),
     "less_equal": _every("x1 <= x2", "bool"),
     "greater": _every("x1 > x2", "bool"),
@@ -129,9 +142,11 @@ class Elementwise:
         self.inputs, self.output = inputs, output
         self.name = "_".join(dict.fromkeys((name, first, output)))
         self.expression = expression.format(T=first, W=f"Word<{first}>", f="f" if first == "float32" else "")
-        self.scalars: tuple[Any, ...] = tuple(None if t == "position" else np.dtype(t).type for t in inputs)
-        self.dtype = np.dtype(output)
-        sizes = [np.dtype(t).itemsize for t in (*inputs, output) if t != "position"]
+        self.scalars: tuple[Any, ...] = tuple(
+            None if t == "position" else half.storage(t).type for t in inputs
+        )
+        self.dtype = half.storage(output)
+        sizes = [half.storage(t).itemsize for t in (*inputs, output) if t != "position"]
         self.packet = 16 // max(sizes)
         self.alignments = tuple(self.packet * s for s in sizes)
         self._kernels: dict[tuple[str, str, int], launch.Kernel] = {}
@@ -274,7 +289,8 @@ def describe(name: str, dtype: str, kind: str) -> Elementwise | None:
         raise LookupError(f"{name} has no expression for {dtype}")
     if expression == "x":
         return None
-    return Elementwise(name, (dtype,) * count, table[name].result.format(T=dtype), expression)
+    result = table[name].result.format(T=dtype, R=dtypes.as_dtype(dtype).real.name)
+    return Elementwise(name, (dtype,) * count, result, expression)
 
 
 def where_kernel(dtype: str) -> Elementwise:
@@ -298,7 +314,7 @@ def arange_kernel(dtype: str, kind: str) -> Elementwise:
             "arange",
             ("position", "float64", "float64"),
             dtype,
-            f"{dtype}(__dadd_rn(x2, __dmul_rn(double(x1), x3)))",
+            f"cast<{dtype}>(__dadd_rn(x2, __dmul_rn(double(x1), x3)))",
         )
     return Elementwise("arange", ("position", "uint64", "uint64"), dtype, f"{dtype}(x2 + uint64(x1) * x3)")
 
@@ -309,23 +325,36 @@ def sort_key_kernel(dtype: str, descending: bool) -> Elementwise:
     return Elementwise(name, (dtype,), key, f"{sign}sort_key(x1)")
 
 
-def every_kernel(dtypes: list[tuple[str, str]]) -> Iterator[Elementwise]:
-    """Each kernel of the family for each of ``dtypes``, (name, kind): what the tests compile and run."""
-    for dtype, kind in dtypes:
-        for name in (*UNARY, *BINARY):
-            table = UNARY if name in UNARY else BINARY
-            if table[name].of(kind) not in (None, "x"):
-                kernel = describe(name, dtype, kind)
-                assert kernel is not None
-                yield kernel
-        yield where_kernel(dtype)
-        yield full_kernel(dtype)
-        yield sort_key_kernel(dtype, descending=False)
-        yield sort_key_kernel(dtype, descending=True)
-        if kind != "bool":
-            yield arange_kernel(dtype, kind)
-        for target, _ in dtypes:
-            yield cast_kernel(dtype, target)
+def castable(source: Any, target: Any) -> bool:
+    """Whether there is a cast between two dtypes: complex numbers become bool and complex ones alone."""
+    return source.kind != "complex" or target.kind in ("complex", "bool")
+
+
+def every_kernel(names: Iterable[str]) -> Iterator[Elementwise]:
+    """Each kernel of the family for each of the dtypes ``names``: what the tests compile and run."""
+    found = [dtypes.as_dtype(name) for name in names]
+    for d in found:
+        if d not in dtypes.HALF:
+            yield from _computing(d)
+        if d.kind not in ("bool", "complex"):
+            yield arange_kernel(d.name, d.kind)
+        for target in found:
+            if castable(d, target):
+                yield cast_kernel(d.name, target.name)
+
+
+def _computing(d: Any) -> Iterator[Elementwise]:
+    for name in (*UNARY, *BINARY):
+        table = UNARY if name in UNARY else BINARY
+        if table[name].of(d.kind) not in (None, "x"):
+            kernel = describe(name, d.name, d.kind)
+            assert kernel is not None
+            yield kernel
+    yield where_kernel(d.name)
+    yield full_kernel(d.name)
+    if d.kind != "complex":
+        yield sort_key_kernel(d.name, descending=False)
+        yield sort_key_kernel(d.name, descending=True)
 
 
 # ------------------------------------------------------------------------------------------------------ registration

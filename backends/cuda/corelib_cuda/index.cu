@@ -45,6 +45,7 @@ INLINE void scatter(const T* x, const T* values, const int64* writer, T* y, cons
 template <class T> struct Accumulator { typedef Word<T> type; };
 template <> struct Accumulator<float> { typedef double type; };
 template <> struct Accumulator<double> { typedef double type; };
+template <class T> struct Accumulator<Complex<T>> { typedef complex128 type; };
 
 // order (count) lists the values by place, those of one place in their own order; the values of place p are
 // order[begin[p]] .. order[begin[p + 1] - 1]. y may be x.
@@ -52,8 +53,10 @@ template <class T>
 INLINE void scatter_add(const T* x, const T* values, const int64* order, const int64* begin, T* y, const Extents& e) {
     EACH(i, e.outer * e.places * e.inner) {
         const int64 j = i % e.inner, p = i / e.inner % e.places, o = i / e.inner / e.places;
-        typename Accumulator<T>::type sum = x[i];
-        for (int64 k = begin[p]; k < begin[p + 1]; k++) sum += values[(o * e.count + order[k]) * e.inner + j];
-        y[i] = T(sum);
+        typedef typename Accumulator<T>::type Sum;
+        Sum sum = cast<Sum>(x[i]);
+        for (int64 k = begin[p]; k < begin[p + 1]; k++)
+            sum = sum + cast<Sum>(values[(o * e.count + order[k]) * e.inner + j]);
+        y[i] = cast<T>(sum);
     }
 }

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from corelib.plugin_api import ops
+from corelib.plugin_api import dtypes, ops
 
 from . import launch
 from .elementwise import Elementwise
 from .kernels import kernels
 from .launch import cupy
-from .movement import arange, fill
+from .movement import arange, cast, fill
 from .reduce import reduction
 
 # The linear index so far (x1), a further index (x2) along an axis of x3 places; -1 once any index is out of
@@ -48,7 +48,7 @@ def move(name: str, dtype: str) -> launch.Kernel:
     parameters = MOVES[name].replace("T*", f"{dtype}*")
     names = ", ".join(p.split()[-1] for p in parameters.split(","))
     entry = (
-        f'extern "C" __global__ void __launch_bounds__({launch.THREADS}) {name}_{dtype}'
+        f'extern "C" __global__ void __launch_bounds__({launch.THREADS}, 4) {name}_{dtype}'
         f"({parameters}, const __grid_constant__ Extents e) {{ {name}({names}, e); }}"
     )
     return launch.Kernel("index.cu", f"{name}_{dtype}", entry)
@@ -58,10 +58,10 @@ def every_move(names: list[str]) -> Iterator[launch.Kernel]:
     """Each kernel of index.cu: what the tests compile."""
     yield last_writer
     for name in ("gather", "take_along", "scatter"):
-        for word in ("uint8", "uint16", "uint32", "uint64"):
+        for word in ("uint8", "uint16", "uint32", "uint64", "uint128"):
             yield move(name, word)
     for dtype in names:
-        if dtype != "bool":
+        if dtypes.as_dtype(dtype) in dtypes.NUMERIC:
             yield move("scatter_add", dtype)
 
 
@@ -172,4 +172,6 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int) -> Any:
 
 @kernels.implements(ops.nonzero)
 def nonzero(x: Any, /) -> tuple[Any, ...]:
+    if dtypes.as_dtype(x.dtype) in (*dtypes.HALF, *dtypes.COMPLEX):
+        x = cast(x, "bool")
     return tuple(i.astype(np.int64, copy=False) for i in cupy().nonzero(x)) if x.ndim else ()

@@ -13,6 +13,7 @@ from typing import Any
 from corelib.plugin_api import dtypes, ops
 
 from .elementwise import Elementwise, arange_kernel, cast_kernel, full_kernel
+from .half import named, stored
 from .kernels import kernels
 from .launch import cupy
 
@@ -32,7 +33,7 @@ def fill(shape: tuple[int, ...], value: Any, dtype: str) -> Any:
 def cast(x: Any, dtype: str) -> Any:
     """``x`` as an array of ``dtype`` (a name); itself if it is one."""
     source = dtypes.as_dtype(x.dtype).name  # a dictionary; NumPy spells the name out at every call
-    return x if source == dtype else cast_for(source, dtype)(x)
+    return x if source == dtype else named(cast_for(source, dtype)(stored(x)), dtypes.as_dtype(dtype))
 
 
 @kernels.implements(ops.full)
@@ -47,7 +48,7 @@ def arange(*, start: Any, step: Any, size: int, dtype: Any) -> Any:
     number = kernel.scalars[1]
     if dtype.kind != "float":  # the kernel computes modulo 2^64
         start, step = int(start) % 2**64, int(step) % 2**64
-    return kernel.fill((size,), "pvv", number(start), number(step))
+    return named(kernel.fill((size,), "pvv", number(start), number(step)), dtype)
 
 
 @kernels.implements(ops.astype)

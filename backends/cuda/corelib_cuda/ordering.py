@@ -17,6 +17,7 @@ from .launch import cupy
 from .movement import cast, fill
 
 keys_for = functools.cache(sort_key_kernel)
+WIDE = {"float": "float64", "complex": "complex128"}  # kind: in which dtype a scan accumulates
 
 
 def keys(x: Any, *, descending: bool) -> Any:
@@ -50,14 +51,16 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str) -> Any:
 
 
 def _scan(x: Any, axis: int, dtype: Any, name: str) -> Any:
-    """float32 is accumulated in float64, as the sums are."""
+    """float32 is accumulated in float64, as the sums are, and complex64 in complex128."""
     dtype = dtypes.as_dtype(dtype)
+    if dtype in dtypes.HALF:
+        return cast(_scan(x, axis, dtypes.float32, name), dtype.name)
     if x.size == 0:
         return cupy().ndarray(x.shape, dtype.numpy)
     if not -x.ndim <= axis < 0:
         raise IndexError(f"axis {axis} of an array with {x.ndim} dimensions")
     x = cast(x, dtype.name)
-    wide = "float64" if dtype.kind == "float" else dtype.name
+    wide = WIDE.get(dtype.kind, dtype.name)
     return cast(getattr(cupy(), name)(cast(x, wide), axis=axis, dtype=wide), dtype.name)
 
 

@@ -9,29 +9,30 @@
 
 // --------------------------------------------------------------------------------------------------------- reducers
 
-// float32 is summed in float64: the result is then correctly rounded in practice, and the sum is bound by memory
-// still. float64 is summed in as many partial sums as there are threads. Integers wrap, so any order will do.
+// float32 is summed in float64, complex64 in complex128: the result is then correctly rounded in practice, and the sum
+// is bound by memory still. float64 is summed in as many partial sums as there are threads. Integers wrap, so any order will do.
 template <class T> struct Accumulator { typedef uint64 type; };
 template <> struct Accumulator<float> { typedef double type; };
 template <> struct Accumulator<double> { typedef double type; };
+template <class T> struct Accumulator<Complex<T>> { typedef complex128 type; };
 
 template <class X, class T> struct Sum {
     typedef X In;
     typedef T Out;
     typedef typename Accumulator<T>::type State;
     static INLINE State start() { return 0; }
-    static INLINE State load(X x, int64) { return State(cast<T>(x)); }
+    static INLINE State load(X x, int64) { return cast<State>(cast<T>(x)); }
     static INLINE State combine(State a, State b) { return a + b; }
-    static INLINE T finish(State s) { return T(s); }
+    static INLINE T finish(State s) { return cast<T>(s); }
 };
 template <class X, class T> struct Prod {
     typedef X In;
     typedef T Out;
     typedef typename Accumulator<T>::type State;
     static INLINE State start() { return 1; }
-    static INLINE State load(X x, int64) { return State(cast<T>(x)); }
+    static INLINE State load(X x, int64) { return cast<State>(cast<T>(x)); }
     static INLINE State combine(State a, State b) { return a * b; }
-    static INLINE T finish(State s) { return T(s); }
+    static INLINE T finish(State s) { return cast<T>(s); }
 };
 
 template <class T, bool floating> struct Limits {

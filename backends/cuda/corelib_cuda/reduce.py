@@ -19,6 +19,7 @@ from corelib.plugin_api import dtypes, ops
 from . import launch, layout
 from .kernels import kernels
 from .launch import cupy
+from .movement import cast
 
 # Fixed, not read from the device: the cut into chunks, and with it the rounding, is then the same on every
 # device.
@@ -29,21 +30,21 @@ SHORT_ROW = 16  # rows up to this length are reduced like columns
 
 
 class Reducer(NamedTuple):
-    """``template`` of reduce.cu; ``state``: bytes of its State per byte size of the operand; ``empty``: the
-    result of reducing nothing, or None where there is none.
+    """``template`` of reduce.cu; ``state``: bytes of its State for a dtype of the result; ``empty``: the result
+    of reducing nothing, or None where there is none.
     """
 
     template: str
-    state: Callable[[int], int]
+    state: Callable[[Any], int]
     empty: Any
     result: str | None  # dtype name, or None for the operand's
 
 
 REDUCERS: dict[str, Reducer] = {
-    "sum": Reducer("Sum", lambda _: 8, 0, None),
-    "prod": Reducer("Prod", lambda _: 8, 1, None),
-    "max": Reducer("Max", lambda itemsize: itemsize, None, None),
-    "min": Reducer("Min", lambda itemsize: itemsize, None, None),
+    "sum": Reducer("Sum", lambda dtype: 16 if dtype.kind == "c" else 8, 0, None),
+    "prod": Reducer("Prod", lambda dtype: 16 if dtype.kind == "c" else 8, 1, None),
+    "max": Reducer("Max", lambda dtype: dtype.itemsize, None, None),
+    "min": Reducer("Min", lambda dtype: dtype.itemsize, None, None),
     "any": Reducer("Any", lambda _: 4, False, "bool"),
     "all": Reducer("All", lambda _: 4, True, "bool"),
     "argmax": Reducer("ArgMax", lambda _: 16, None, "int64"),
@@ -74,7 +75,7 @@ class Reduction:
         )
         self.dtype = np.dtype(result)
         self.itemsize = np.dtype(operand).itemsize
-        self.state_size = reducer.state(self.itemsize)
+        self.state_size = reducer.state(self.dtype)
         self.packet = min(
             8, 16 // self.itemsize
         )  # 16 small elements take twice as long to compile, and no less to run
@@ -90,6 +91,8 @@ class Reduction:
         name, r = f"{self.name}_{walk}{step}", self.reducer
         packet = self.packet if source == "FromElements" else 1
         more, last, bound = (f", {packet}", ", packed", "512, 2") if walk == "rows" else ("", "", "256, 4")
+        if walk == "rows" and self.itemsize == 16:
+            bound = "512, 1"  # with 64 registers the four loads in flight would spill
         packed = ", int32 packed" if walk == "rows" else ""
         return name, (
             f'extern "C" __global__ void __launch_bounds__({bound}) {name}(const typename {source}<{r}>::type* x, '
@@ -197,7 +200,10 @@ def reduction(name: str, operand: str, result: str) -> Reduction:
 
 def _make_sum_or_prod(op: Any, dtype: Any) -> Callable[..., Any]:
     def kernel(x: Any, /, *, axis: tuple[int, ...], dtype: Any, keepdims: bool) -> Any:
-        return reduction(op.name, operand, dtypes.as_dtype(dtype).name)(x, axis, keepdims)
+        result = dtypes.as_dtype(dtype)
+        if result in dtypes.HALF:
+            return cast(kernel(x, axis=axis, dtype=dtypes.float32, keepdims=keepdims), result.name)
+        return reduction(op.name, operand, result.name)(x, axis, keepdims)
 
     operand = dtype.name
     return kernel
@@ -230,12 +236,11 @@ def every_reduction(names: list[str]) -> Iterator[Reduction]:
     """Each reduction for each dtype of ``names``, with the results that the core asks for: what the tests
     compile.
     """
-    for operand in names:
+    for operand in map(dtypes.as_dtype, names):
         for op, reducer in REDUCERS.items():
-            if op in ("sum", "prod"):
-                kind = np.dtype(operand).kind
-                results = [operand] if kind == "f" else ["uint64" if kind == "u" else "int64"]
-            else:
-                results = [reducer.result or operand]
-            for result in results:
-                yield reduction(op, operand, result)
+            if operand not in getattr(ops, op).op.rule.accepts or operand in dtypes.HALF:
+                continue
+            result = reducer.result or operand.name
+            if op in ("sum", "prod") and operand.kind not in ("float", "complex"):
+                result = "uint64" if operand.kind == "uint" else "int64"
+            yield reduction(op, operand.name, result)
