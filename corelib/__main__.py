@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     explaining.add_argument("op", metavar="OP")
     explaining.set_defaults(run=_explain)
 
+    supporting = commands.add_parser("support", help="how each backend carries out each op on each dtype")
+    supporting.add_argument("backend", metavar="NAME", nargs="*", help="a backend such as cpu (default: all)")
+    supporting.add_argument("--markdown", action="store_true", help="as a page, such as docs/support.md")
+    supporting.set_defaults(run=_support)
+
     conforming = commands.add_parser("conformance", help="try every op on a backend against the reference")
     conforming.add_argument(
         "backend", metavar="NAME", nargs="?", help="a device such as cpu or cuda:1 (default: every backend)"
@@ -166,11 +171,18 @@ def _versions(status: BackendStatus) -> list[str]:
     return found
 
 
-# -- explain, conformance, demo ------------------------------------------------------------------------------
+# -- explain, support, conformance, demo ------------------------------------------------------------------------------
 
 
 def _explain(args: argparse.Namespace) -> int:
     print(explain(args.op, _width()))
+    return 0
+
+
+def _support(args: argparse.Namespace) -> int:
+    from . import matrix
+
+    print("\n".join(matrix.lines(args.backend, markdown=args.markdown)))
     return 0
 
 

@@ -13,13 +13,13 @@ import itertools
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import ops as public
 from .backend import Backend
-from .dtypes import ALL, DType
+from .dtypes import ALL, HALF, DType
 from .errors import ArgumentError, BackendNotFoundError, nearest
 from .op import BY_NAME, Op
 from .registry import BackendStatus, backends, registry
@@ -82,12 +82,6 @@ def support(op: Op, status: BackendStatus) -> Support:
     return Support(name, MISSING if op.primitive else COMPOSED)
 
 
-def matrix(ops: Iterable[Op] | None = None) -> dict[str, list[Support]]:
-    """For each op's name, how every declared backend carries it out."""
-    statuses = backends()
-    return {op.name: [support(op, s) for s in statuses] for op in (ops or BY_NAME.values())}
-
-
 def location(fn: Any) -> str:
     """File and line of a function, below the working directory if it is there; the qualified name where there
     is no source.
@@ -121,7 +115,8 @@ class _Recorder(Backend):
 
     def __init__(self, target: Backend) -> None:
         super().__init__("recorder")
-        self.target, self.ran = target, []  # type: ignore[var-annotated]
+        self.target: Backend = target
+        self.ran: list[tuple[Op, DType | None]] = []
 
     def find(self, op: Op, dtype: DType | None) -> Callable[..., Any] | None:
         if op.body is not None:
@@ -129,7 +124,7 @@ class _Recorder(Backend):
         kernel = registry.bind(op, dtype, self.target)  # type: ignore[arg-type]
 
         def run(*operands: Any, **params: Any) -> Any:
-            self.ran.append(op.name)
+            self.ran.append((op, dtype))
             return kernel(*operands, **params)
 
         return run
@@ -145,21 +140,34 @@ def primitives(op: Op) -> list[str]:
     """The primitives that run when the op's first sample is tried, in order of first appearance; empty if
     there is no sample.
     """
-    from .conformance.cases import tensors
+    from .conformance.cases import widest
+
+    for dtype in [widest(op), *reversed(op.rule.accepts)]:
+        tried = runs(op, dtype)
+        if tried:
+            return list(dict.fromkeys(primitive.name for primitive, _ in tried[0]))
+    return []
+
+
+def runs(op: Op, dtype: DType) -> list[list[tuple[Op, DType | None]]]:
+    """The primitives that run, and on what dtypes, for one sample of ``dtype`` with each choice of parameters."""
+    from .conformance.cases import mapped, tensors
     from .conformance.place import call
 
     device = next((s.name for s in sorted(backends(), key=lambda s: s.name != "reference") if s.usable), None)
     if device is None:
         raise BackendNotFoundError("no backend can be used here, see `python -m corelib backends`")
-    for dtype in reversed(op.rule.accepts):
+    samples = sorted(op.samples(Maker(op.name), dtype), key=lambda s: not tensors(s))
+    choices: dict[str, Any] = {}
+    for sample in samples:
+        choices.setdefault(repr(mapped(sample, lambda v: None)), sample)
+    tried = []
+    for sample in choices.values():
         recorder = _Recorder(registry.get(device))
         registry.attach(recorder)
-        samples = list(op.samples(Maker(op.name), dtype))
-        sample = next((s for s in samples if tensors(s)), samples[0] if samples else None)
-        if sample is not None:
-            call(op, sample, recorder)
-            return list(dict.fromkeys(recorder.ran))
-    return []
+        call(op, sample, recorder)
+        tried.append(list(dict.fromkeys(recorder.ran)))
+    return tried
 
 
 # -- explain -------------------------------------------------------------------------------------------------
@@ -192,8 +200,15 @@ def explain(name: str, width: int | None = None) -> str:
     rows = [("backend", "kernel", "dtypes", "where")]
     for found in (support(op, status) for status in statuses):
         says = {INHERITED: found.reason, COMPOSED: "its body, on the backend's primitives"}.get(found.how, "")
+        # what computes in float16 and bfloat16 does so in float32: a kernel for all others is one for all
+        needed = [d for d in op.rule.accepts if op.moves or d not in HALF]
         rows += [
-            (found.backend, found.how, dtype_names(kinds, of=op.rule.accepts), where)
+            (
+                found.backend,
+                found.how,
+                dtype_names(kinds, of=op.rule.accepts if {*kinds} - {*needed} else needed),
+                where,
+            )
             for where, kinds in found.places
         ]
         if not found.places:

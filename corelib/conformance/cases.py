@@ -440,7 +440,7 @@ def _following(op: Op) -> Iterator[tuple[str, ErrorSample]]:
         name: str(p.annotation).removesuffix(" | None") for name, p in op.signature.parameters.items()
     }
     if op.kind == "elementwise" and not op.params and not op.variadic and len(op.operands) == 2:
-        dtype = _widest(op)
+        dtype = widest(op)
         wrong = lambda m: Sample((m.array((2, 3), dtype), m.array((4,), dtype)))
         yield "", ErrorSample(ShapeError, f"{op.name}: shapes .* do not broadcast", wrong)
     if annotations.get("axis") in ("Axis", "Axes") and "axis" in kwargs:
@@ -466,12 +466,12 @@ def _in_dtype(op: Op, sample: Sample, dtype: DType, make: Maker) -> Sample:
 def _first_sample(op: Op) -> Sample | None:
     """The op's first sample with a tensor in it."""
     try:
-        return next((s for s in op.samples(Maker(op.name), _widest(op)) if tensors(s)), None)
+        return next((s for s in op.samples(Maker(op.name), widest(op)) if tensors(s)), None)
     except Exception:  # reported as a failing case of its own
         return None
 
 
-def _widest(op: Op) -> DType:
+def widest(op: Op) -> DType:
     """The widest dtype that an op accepts and that no backend may lack; of a complex op, complex128."""
     plain = [d for d in op.rule.accepts if d not in dtypes.HALF and d.kind != "complex"]
     return (plain or op.rule.accepts)[-1]

@@ -29,8 +29,9 @@ def compare(case: Case, expected: Expected, got: Result) -> float:
             if e != a:
                 raise Disagreement(f"element {place(want.shape, i)} is {a}, expected {e}")
             continue
-        pairs = _fixed(case, e, a, points[i] if points else ()) if want.dtype.kind == "complex" else [(e, a)]
-        overflow = bool(points) and all(map(cmath.isfinite, points[i]))  # where an infinite part is that
+        operands = points[i] if points else ()
+        pairs = _fixed(case, e, a, operands) if want.dtype.kind == "complex" else [(e, a)]
+        overflow = operands != () and all(map(cmath.isfinite, operands))  # what an infinite part is then
         distance = _distance(pairs, expected, want.dtype, overflow)
         if distance == 0:
             if _signed_zero(case, expected) and any(
@@ -67,12 +68,12 @@ def _fixed(case: Case, e: complex, a: complex, operands: tuple[Any, ...]) -> lis
     ]
 
 
-def _points(case: Case, count: int) -> list[tuple[Any, ...]] | None:
-    """Of an element-wise op, the operands of each element; None where they broadcast or are numbers."""
+def _points(case: Case, count: int) -> list[tuple[Any, ...]]:
+    """Of an element-wise op, the operands of each element; empty where they broadcast or are numbers."""
     columns = [v.data for v in tensors(as_run(case))]
     if case.op.kind != "elementwise" or len(columns) != len(case.op.operands):
-        return None
-    return list(zip(*columns, strict=True)) if all(len(c) == count for c in columns) else None
+        return []
+    return list(zip(*columns, strict=True)) if all(len(c) == count for c in columns) else []
 
 
 def _signed_zero(case: Case, expected: Expected) -> bool:

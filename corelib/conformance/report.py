@@ -59,10 +59,10 @@ class Report:
                     listed.setdefault(reason, []).append(o.case.op.name)
             if listed:
                 yield f"\n{title}:"
-            for reason, found in sorted(listed.items(), key=lambda item: item[1][0]):
-                names = list(dict.fromkeys(found))
+            for reason, ops in sorted(listed.items(), key=lambda item: item[1][0]):
+                names = list(dict.fromkeys(ops))
                 more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-                yield f"  {', '.join(names[:4])}{more}: {len(found)} case{'s' * (len(found) != 1)}: {reason}"
+                yield f"  {', '.join(names[:4])}{more}: {len(ops)} case{'s' * (len(ops) != 1)}: {reason}"
         if self.failures:
             yield "\nfailed:"
             groups: dict[tuple[str, str], list[Outcome]] = {}
