@@ -85,7 +85,7 @@ class Rule:
         names = ", ".join(d.name for d in self.accepts)
         hint = (
             ": call x.astype(corelib.float32)"
-            if dtype.kind in _EXACT and dtypes.float32 in self.accepts
+            if dtype.kind in _EXACT and (dtypes.float32 in self.accepts or dtypes.complex64 in self.accepts)
             else ": take corelib.real(x), corelib.imag(x) or corelib.abs(x)"
             if dtype.kind == "complex"
             else ""
