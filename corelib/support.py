@@ -151,7 +151,7 @@ def primitives(op: Op) -> list[str]:
 
 def runs(op: Op, dtype: DType) -> list[list[tuple[Op, DType | None]]]:
     """The primitives that run, and on what dtypes, for one sample of ``dtype`` with each choice of parameters."""
-    from .conformance.cases import mapped, tensors
+    from .conformance.operands import mapped, tensors
     from .conformance.place import call
 
     device = next((s.name for s in sorted(backends(), key=lambda s: s.name != "reference") if s.usable), None)

@@ -17,10 +17,11 @@ from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
 from ..tensor import Tensor
 from ..tree import flatten
-from .cases import Case, groups, inexact, tensors
+from .cases import Case, groups
 from .compare import Disagreement, compare, place
 from .distance import magnitude, parts, unit
 from .laws import check_laws
+from .operands import inexact, tensors
 from .oracle import GRADIENT_OPS, Oracle, as_run, cotangents, gradients, predictions
 from .place import Result, another, arguments, numbers, results, tensor
 from .residuals import limit, residuals

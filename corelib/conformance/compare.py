@@ -9,8 +9,9 @@ from typing import Any
 
 from ..dtypes import DType
 from ..op import SUM_BOUND
-from .cases import Case, inexact, tensors
+from .cases import Case
 from .distance import magnitude, parts, steps, unit
+from .operands import inexact, tensors
 from .oracle import Expected, as_run
 from .place import Result
 from .unspecified import infinite_or_nan, open_signs, open_values

@@ -49,8 +49,9 @@ from ..rules import Spec
 from ..samples import Maker, Sample, Values
 from ..tensor import Tensor
 from ..tree import flatten
-from .cases import Case, inexact, replaced, tensors
+from .cases import Case
 from .distance import allowed, magnitude, rounded, unit
+from .operands import inexact, replaced, tensors
 from .place import Result, arguments, call, numbers, repeated, results, tensor
 
 REFERENCE = "reference"

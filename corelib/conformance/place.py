@@ -14,7 +14,7 @@ from ..registry import registry
 from ..samples import Sample, Values
 from ..tensor import Tensor, wrap
 from ..tree import flatten
-from .cases import mapped
+from .operands import mapped
 
 
 class Result(NamedTuple):

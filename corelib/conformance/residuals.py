@@ -16,8 +16,8 @@ from ..op import Op
 from ..samples import Sample, Values
 from ..tensor import Tensor
 from ..tree import flatten
-from .cases import inexact, tensors
 from .distance import magnitude
+from .operands import inexact, tensors
 from .oracle import budget_of, wide, widened
 from .place import Result, arguments, numbers, tensor
 
