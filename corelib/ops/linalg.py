@@ -230,13 +230,14 @@ def matrix_norm(x: Tensor, /, *, keepdims: bool = False, ord: float | str | None
     singular value), 1 and -1 (the largest and the smallest sum |x| of a column), inf and -inf (of a row). The gradient
     of a norm that is 0 is 0.
     """
-    if ord == "fro":
+    order: Any = ord
+    if order == "fro":
         return vector_norm(x, axis=(-2, -1), keepdims=keepdims)
-    if ord in ("nuc", 2, -2):
+    if order in ("nuc", 2, -2):
         values = svdvals(x)
-        result = sum(values, axis=-1) if ord == "nuc" else (max if ord == 2 else min)(values, axis=-1)
+        result = sum(values, axis=-1) if order == "nuc" else (max if order == 2 else min)(values, axis=-1)
     else:
-        result = (max if ord > 0 else min)(sum(abs(x), axis=-2 if ord in (1, -1) else -1), axis=-1)
+        result = (max if order > 0 else min)(sum(abs(x), axis=-2 if order in (1, -1) else -1), axis=-1)
     return derivatives.each(result) if keepdims else result
 
 
