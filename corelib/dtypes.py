@@ -109,7 +109,8 @@ class DType:
         if self.name == "bfloat16":  # the upper half of a float32's bits
             wide = array("I", array("f", [self.round(v) for v in values]).tobytes())
             return array(
-                "H", [bits >> 16 if v == v else 0x7FC0 for bits, v in zip(wide, values, strict=True)]
+                "H",
+                [bits >> 16 | (v != v) << 6 for bits, v in zip(wide, values, strict=True)],  # a NaN stays one
             )
         return array(self.format, values)
 

@@ -44,8 +44,9 @@ class Spec(NamedTuple):
 class Rule:
     """A rule together with what the dispatcher needs of it before a kernel is called.
 
-    ``accepts``: dtypes of the promoted operands; float16 and bfloat16 wherever float32 is. ``joint``: positions of the operands that are promoted to
-    one dtype (None: all of them). ``integers``: what becomes of integers and booleans that are not accepted:
+    ``accepts``: dtypes of the promoted operands; float16 and bfloat16 wherever float32 is, but for ``half=False``
+    (an op that is not the one on float32, rounded). ``joint``: positions of the operands that are promoted to one
+    dtype (None: all of them). ``integers``: what becomes of integers and booleans that are not accepted:
     ``"refuse"`` or ``"float"`` (cast to the default floating dtype). ``fixed``: dtypes that operands outside
     ``joint`` are required to have, by position (``-1`` for all the others); int64 there accepts any integer
     dtype, which the core casts.
@@ -61,9 +62,10 @@ class Rule:
         joint: tuple[int, ...] | None = None,
         integers: str = "refuse",
         fixed: dict[int, DType] | None = None,
+        half: bool = True,
     ) -> None:
-        half = [d for d in dtypes.HALF if dtypes.float32 in accepts and d not in accepts]
-        self.fn, self.accepts, self.joint, self.integers = fn, (*accepts, *half), joint, integers
+        stored = [d for d in dtypes.HALF if half and dtypes.float32 in accepts and d not in accepts]
+        self.fn, self.accepts, self.joint, self.integers = fn, (*accepts, *stored), joint, integers
         self.fixed = fixed or {}
         self.name = fn.__qualname__.split(".")[0]
 
@@ -85,7 +87,8 @@ class Rule:
         names = ", ".join(d.name for d in self.accepts)
         hint = (
             ": call x.astype(corelib.float32)"
-            if dtype.kind in _EXACT and (dtypes.float32 in self.accepts or dtypes.complex64 in self.accepts)
+            if (dtype.kind in _EXACT or dtype in dtypes.HALF)
+            and (dtypes.float32 in self.accepts or dtypes.complex64 in self.accepts)
             else ": take corelib.real(x), corelib.imag(x) or corelib.abs(x)"
             if dtype.kind == "complex"
             else ""
@@ -149,7 +152,11 @@ def reduced(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tu
 
 
 def elementwise(
-    accepts: Sequence[DType], result: DType | str | None = None, *, integers: str = "refuse"
+    accepts: Sequence[DType],
+    result: DType | str | None = None,
+    *,
+    integers: str = "refuse",
+    half: bool = True,
 ) -> Rule:
     """Operands broadcast together and promote to one dtype; the result has it, or ``result``: a dtype, or
     "real" for the dtype of the parts of a complex one.
@@ -162,7 +169,7 @@ def elementwise(
         found: Any = dtype.real if result == "real" else result or dtype
         return Spec(_broadcast(op, specs), found)
 
-    return Rule(elementwise, accepts, integers=integers)
+    return Rule(elementwise, accepts, integers=integers, half=half)
 
 
 def unary(accepts: Sequence[DType], result: DType | str | None = None) -> Rule:
@@ -170,9 +177,11 @@ def unary(accepts: Sequence[DType], result: DType | str | None = None) -> Rule:
     return elementwise(accepts, result)
 
 
-def binary(accepts: Sequence[DType], result: DType | None = None, *, integers: str = "refuse") -> Rule:
+def binary(
+    accepts: Sequence[DType], result: DType | None = None, *, integers: str = "refuse", half: bool = True
+) -> Rule:
     """Two operands that broadcast and promote."""
-    return elementwise(accepts, result, integers=integers)
+    return elementwise(accepts, result, integers=integers, half=half)
 
 
 def selection(accepts: Sequence[DType]) -> Rule:

@@ -244,7 +244,8 @@ class Tensor:
         return float(self._real("float"))
 
     def __complex__(self) -> complex:
-        return complex(self._scalar("complex"))
+        value = self._scalar("complex")
+        return complex(value, value) if value != value and self.dtype.kind == "float" else complex(value)
 
     def __index__(self) -> int:
         if self.dtype.kind not in ("int", "uint"):

@@ -325,7 +325,7 @@ def _same_sign(x1: Any, x2: Array) -> Tensor:
 
 
 @primitive(
-    rule=binary(FLOATING),
+    rule=binary(FLOATING, half=False),
     nondiff="nextafter steps between floating-point numbers",
     samples=pairs(-3, 3),
     ulp=0,

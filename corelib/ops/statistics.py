@@ -48,9 +48,9 @@ def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 
 def _freedom(shape: Any, axis: Any, correction: float) -> float:
-    """The divisor of a variance; 0 (so that the result is NaN or infinite) when there are too few elements."""
+    """The divisor of a variance; NaN when there are too few elements."""
     n = _count(shape, axis) - correction
-    return n if n > 0 else 0.0
+    return n if n > 0 else math.nan
 
 
 def _centred(x: Tensor, axis: Any) -> Tensor:
@@ -64,7 +64,7 @@ def _centred(x: Tensor, axis: Any) -> Tensor:
 )  # fmt: skip
 def var(x: Tensor, /, *, axis: Axes = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The mean square deviation from the mean over ``axis``; the divisor is n - ``correction`` (1: the
-    unbiased estimate).
+    unbiased estimate). NaN where that is not positive.
     """
     squares = sum(square(_centred(x, axis)), axis=axis, keepdims=keepdims)
     return divide(squares, _freedom(x.shape, axis, correction))
