@@ -191,8 +191,6 @@ def solve(x1: Tensor, x2: Tensor, /) -> Tensor:
     one right-hand side for every matrix.
 
     Raises LinAlgError if a matrix is exactly singular. The gradient is Giles' (2008).
-
-    Example: ``solve(a, b)`` for a of shape (5, 3, 3) and b of shape (3,) has shape (5, 3).
     """
 
 
