@@ -259,7 +259,7 @@ def eigh(x: Tensor, /) -> Eig:
 
     Only the lower triangle of x is read; the gradient is Hermitian. A vector's sign (phase) is arbitrary: what is
     made of V must not depend on it. Where values repeat, what depends on their vectors has an infinite gradient or
-    NaN. Raises LinAlgError for NaN and infinity.
+    NaN, and so has what depends on the values alone a second derivative. Raises LinAlgError for NaN and infinity.
     """
 
 
@@ -323,7 +323,8 @@ def svd(x: Tensor, /, *, full_matrices: bool = True) -> SVD:
     (..., m, m) and Vh (..., n, n) unitary, or without ``full_matrices`` their first k columns and rows.
 
     The common sign (phase) of two vectors is arbitrary: what is made of them must not depend on it. Where values
-    repeat (or are 0 and x is not square), what depends on their vectors has an infinite gradient or NaN. With
+    repeat (or are 0 and x is not square), what depends on their vectors has an infinite gradient or NaN, and what
+    depends on the values alone such a second derivative. With
     ``full_matrices`` and m != n some vectors are arbitrary, and the gradient raises GradientError: for it, take
     ``full_matrices=False`` or ``svdvals``. Raises LinAlgError for NaN and infinity.
     """

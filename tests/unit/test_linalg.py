@@ -401,6 +401,16 @@ def test_what_depends_on_vectors_of_repeated_values_has_none():
         assert not cl.all(cl.isfinite(grad(loss)(x))).item()
 
 
+def test_second_derivatives_where_values_repeat_are_nan_and_not_wrong():
+    """That of sum w^2 = tr x^2 is twice the identity, but follows from no formula in single vectors."""
+    x, v = cl.eye(2, dtype=cl.float64), cl.asarray([[1.0, 2.0], [2.0, 3.0]], dtype=cl.float64)
+    for values in (linalg.eigvalsh, linalg.svdvals):
+        slope = grad(lambda x, values=values: cl.sum(values(x) ** 2))
+        assert slope(x).tolist() == [[2, 0], [0, 2]]
+        assert cl.all(cl.isnan(jvp(slope, [x], [v])[1])).item()
+        assert cl.sum(jvp(values, [x], [v])[1]).item() == 4  # the trace of v
+
+
 def test_singular_values_of_zero_have_the_gradient_zero():
     x = cl.asarray([[2.0, 0.0], [0.0, 0.0]], dtype=cl.float64)
     assert grad(lambda x: linalg.matrix_norm(x, ord="nuc"))(x).tolist() == [[1, 0], [0, 0]]
