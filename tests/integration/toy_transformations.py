@@ -11,7 +11,7 @@ from corelib.plugin_api import Backend, Tensor, activate, attach, decomposed, op
 from corelib.plugin_api import errors as err
 
 Spec = rules.Spec
-SCALARS = (bool, int, float, type(None))
+SCALARS = (bool, int, float, complex, type(None))
 
 
 class Traced:
