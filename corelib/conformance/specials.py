@@ -92,6 +92,8 @@ def specials(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
             columns = list(zip(*itertools.product(values, repeat=len(op.operands)), strict=True))
         return [Sample(tuple(Values((len(c),), dtype, tuple(c)) for c in columns))]
     one = [s for s in samples if isinstance(s.args[0], Values) and len(tensors(s)) == 1]
+    if not one:
+        return _disturbed(op, dtype, samples)
     others = {repr((s.args[1:], s.kwargs)): s for s in one}
     return [
         Sample((Values((len(values),), dtype, tuple(values)), *s.args[1:]), s.kwargs) for s in others.values()

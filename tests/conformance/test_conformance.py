@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from corelib.conformance import Oracle, Report, check
+from corelib.conformance import Oracle, Report, cases, check
+from corelib.conformance.cases import WHATS
+from corelib.conformance.operands import size
+from corelib.dtypes import DType, complex128, float64
 from corelib.op import OPS
 from corelib.registry import backends
 
@@ -22,6 +25,22 @@ def oracle() -> Oracle:
 def assert_conforms(report: Report) -> None:
     if not report.ok:
         pytest.fail(report.text(limit=40), pytrace=False)
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_every_dtype_is_tried(op):
+    """Values in each dtype that the op accepts, special ones too; gradients and laws of what is differentiated."""
+    tried: dict[str, set[DType]] = {what: set() for what in WHATS}
+    largest = 0
+    for case in cases([op]):
+        tried[case.what].add(case.dtype)
+        largest = max(largest, size(case.sample) if case.what == "value" else 0)
+    assert tried["value"] >= {*op.rule.accepts}
+    if op.kind == "elementwise" and largest > 1:
+        assert tried["special"] >= {*op.rule.accepts}
+    if op.derivative.kind != "nondiff":
+        assert tried["gradient"] == {d for d in op.rule.accepts if d.kind in ("float", "complex")}
+        assert tried["laws"] == {d for d in op.rule.accepts if d in (float64, complex128)}
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
