@@ -124,7 +124,7 @@ def out_of_bounds(op: str, index: int, axis: int, size: int) -> IndexOutOfBounds
 
 def check_bounds(op: str, index: Tensor, axis: int, size: int) -> None:
     """Raise IndexOutOfBoundsError for the first element of ``index`` that is outside an axis. Reads values."""
-    for i in calls.astype(index, int64)._flat("an index that a kernel refused"):
+    for i in index._flat("an index that a kernel refused"):
         if not -size <= i < size:
             raise out_of_bounds(op, i, axis, size)
 

@@ -86,7 +86,7 @@ multiply        nans any nan; any nans nan; infinity zero nan; zero infinity nan
 divide          nans any nan; any nans nan; infinity infinity nan; zero zero nan; zero nonzero s_0; zero infinity s_0;
                 nonzero zero s_inf; infinity zero s_inf; infinity nonzero s_inf; nonzero infinity s_0
 floor_divide    nans any nan; any nans nan; infinity infinity nan; zero zero nan; zero >0 s_0; zero <0 s_0; >0 zero s_inf;
-                <0 zero s_inf; infinity nonzero s_inf; positive inf 0; negative -inf 0; positive 1 floor; negative 1 floor
+                <0 zero s_inf; infinity nonzero s_inf; positive inf 0; negative -inf 0; positive -inf -0; negative inf -0; positive 1 floor; negative 1 floor
 remainder       nans any nan; any nans nan; infinity infinity nan; zero zero nan; zero >0 0; zero <0 -0; >0 zero nan; <0 zero nan;
                 infinity nonzero nan; positive inf x1; positive -inf x2; negative inf x2; negative -inf x1; finite positive python;
                 finite negative python
