@@ -81,7 +81,7 @@ def host_array(source: Any) -> Any:
     """The NumPy array on the memory of ``source``, anything with ``__dlpack__``; of a device: of a copy."""
     import numpy
 
-    options = {} if place(source.__dlpack_device__())[0] == CPU else {"device": "cpu"}
+    options: dict[str, Any] = {} if place(source.__dlpack_device__())[0] == CPU else {"device": "cpu"}
     try:
         return numpy.from_dlpack(source, **options)
     except (BufferError, RuntimeError) as error:
