@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 movement = pytest.importorskip("corelib_cpu.movement")
+creation = pytest.importorskip("corelib_cpu.creation")
 
 from corelib import dtypes  # noqa: E402
 from corelib_cpu import contract, index, native, random, sort  # noqa: E402
@@ -31,7 +32,7 @@ def test_full(shape: tuple[int, ...]) -> None:
         ("uint64", 2**64 - 1),
         ("bool", True),
     ):
-        result = movement.full(shape=shape, fill_value=value, dtype=dtypes.as_dtype(dtype))
+        result = creation.full(shape=shape, fill_value=value, dtype=dtypes.as_dtype(dtype))
         assert result.shape == shape and result.dtype == dtype
         assert (result == (np.inf if value == 1e300 else value)).all()
 
@@ -44,7 +45,7 @@ def test_full(shape: tuple[int, ...]) -> None:
     ],
 )  # fmt: skip
 def test_arange(start: Any, step: Any, size: int, dtype: str) -> None:
-    result = movement.arange(start=start, step=step, size=size, dtype=dtypes.as_dtype(dtype))
+    result = creation.arange(start=start, step=step, size=size, dtype=dtypes.as_dtype(dtype))
     expected = np.array([start + i * step for i in range(size)], dtype)
     assert result.dtype == dtype
     np.testing.assert_array_equal(result, expected)

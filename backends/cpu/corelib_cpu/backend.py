@@ -13,7 +13,21 @@ from numpy import ndarray
 from corelib import dlpack
 from corelib.plugin_api import Backend, KernelSet, dtypes, ops
 
-from . import contract, elementwise, index, movement, native, pool, random, reduce, sort
+from . import (
+    casts,
+    contract,
+    creation,
+    elementwise,
+    fft,
+    index,
+    linalg,
+    movement,
+    native,
+    pool,
+    random,
+    reduce,
+    sort,
+)
 from .launch import get_num_threads, set_num_threads
 
 __all__ = ["CpuBackend", "get_num_threads", "set_num_threads"]
@@ -31,13 +45,15 @@ def _by_dtype(make: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
     return functools.wraps(make)(lambda op, dtype: make(dtype.name))
 
 
-kernels.family([getattr(ops, name) for name in (*elementwise.NUMPY, "where")], _by_names(elementwise.make))
-kernels.family(ops.astype, _by_dtype(elementwise.make_astype))
+_names = (*elementwise.NUMPY, "conj", "real", "imag", "where")
+kernels.family([getattr(ops, name) for name in _names], _by_names(elementwise.make))
+kernels.family(ops.astype, _by_dtype(casts.make_astype))
 kernels.family(ops.sum, _by_dtype(reduce.make_sum))
 kernels.family([ops.max, ops.min], _by_names(reduce.make_extreme))
 for _module, _names in (
     (reduce, ("prod", "argmax", "argmin", "cumulative_sum", "cumulative_prod")),
-    (movement, ("full", "arange", "reshape", "permute_dims", "broadcast_to", "flip", "concat", "pad")),
+    (creation, ("full", "arange")),
+    (movement, ("reshape", "permute_dims", "broadcast_to", "flip", "concat", "pad")),
     (movement, ("strided_slice", "strided_update")),
     (index, ("gather", "scatter", "scatter_add", "take_along_axis", "nonzero")),
     (sort, ("sort", "argsort", "searchsorted")),
@@ -46,8 +62,10 @@ for _module, _names in (
 ):
     for _name in _names:
         kernels.add(getattr(ops, _name), getattr(_module, _name))
-kernels.add(ops.any, reduce.any_)
-kernels.add(ops.all, reduce.all_)
+for _name in linalg.KERNELS:
+    kernels.add(getattr(ops.linalg, _name), getattr(linalg, _name))
+for _name in ("fft", "ifft", "rfft", "irfft"):
+    kernels.add(getattr(ops.fft, _name), getattr(fft, _name))
 
 
 class CpuBackend(Backend):

@@ -94,7 +94,7 @@ def scatter(x: ndarray, values: ndarray, /, *indices: ndarray, axis: int, overwr
 def scatter_add(x: ndarray, values: ndarray, /, *indices: ndarray, axis: int, overwrite: bool) -> ndarray:
     flat, groups, places, columns = _places(x, values, indices, axis)
     out, values = _target(x, values, overwrite)
-    if values.size >= LARGE and values.dtype.kind in "fiu" and out.flags.aligned:
+    if values.size >= LARGE and values.dtype.kind in "fiuc" and out.flags.aligned:
         dtype = values.dtype
         kernel = native.address(_SCATTER_ADD.format(dtype=dtype.name, size=dtype.itemsize, run=_RUN))
         runs = -(-columns // _RUN)

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
 uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
 float32, float64 = np.float32, np.float64
+complex64, complex128 = np.complex64, np.complex128
 inf, nan = np.inf, np.nan
 
 HEADER = object.__basicsize__  # bytes before an array object's data pointer
@@ -26,6 +27,7 @@ _WORD = ir.IntType(64)
 _BYTES = {
     "int8": ir.IntType(8), "int16": ir.IntType(16), "int32": ir.IntType(32), "int64": _WORD,
     "float32": ir.FloatType(), "float64": ir.DoubleType(),
+    "complex64": ir.LiteralStructType([ir.FloatType()] * 2), "complex128": ir.LiteralStructType([ir.DoubleType()] * 2),
 }  # fmt: skip
 
 
@@ -50,7 +52,9 @@ def _pointer(name: str) -> Any:
 at_int8, at_int16, at_int32, at_int64 = (_pointer(f"int{b}") for b in (8, 16, 32, 64))
 at_uint8, at_uint16, at_uint32, at_uint64 = (_pointer(f"uint{b}") for b in (8, 16, 32, 64))
 at_float32, at_float64 = _pointer("float32"), _pointer("float64")
+at_complex64, at_complex128 = _pointer("complex64"), _pointer("complex128")
 at_bool = at_uint8  # a boolean is a byte, 0 or 1
+at_float16 = at_bfloat16 = at_uint16  # stored numbers are their bits
 
 
 @intrinsic
@@ -214,6 +218,26 @@ def _reinterpret(source: str, result: str) -> Any:
 
 bits_f32, from_bits_f32 = _reinterpret("float32", "int32"), _reinterpret("int32", "float32")
 bits_f64, from_bits_f64 = _reinterpret("float64", "int64"), _reinterpret("int64", "float64")
+
+
+@intrinsic
+def from_float16(typing, bits):
+    """The float32 of a float16's bits."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), emit
+
+
+@intrinsic
+def to_float16(typing, x):
+    """The bits of the float16 nearest to a float32."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), emit
 
 
 def _saturate(result: str) -> Any:

@@ -1,4 +1,4 @@
-"""Shapes, regions and creation: everything that moves elements and computes nothing. Views wherever NumPy has
+"""Shapes and regions: everything that moves elements and computes nothing. Views wherever NumPy has
 them.
 """
 
@@ -11,10 +11,11 @@ from numpy import ndarray
 
 from . import launch as team
 from . import native, pool
-from .quiet import guarded
+from .quiet import scalar
 
 LARGE = 65536  # elements from which a transposed array is copied by our own loop
 _TILE = 256
+_WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}  # what moves so many bytes
 
 # Words: out, input, matrices' rows, columns, bytes from column to column of the input, from matrix to matrix,
 # tiles of a matrix. A unit is _TILE rows of one matrix. The rows of a column are neighbours in the input, so
@@ -33,40 +34,11 @@ def kernel(lo, hi, args):
         for left in range(0, columns, 8):
             right = min(left + 8, columns)
             for i in range(first, last):
-                out = at_uint{bits}(words[0] + (matrix * rows + i) * columns * {size})
+                out = at_{word}(words[0] + (matrix * rows + i) * columns * {size})
                 source = words[1] + matrix * words[5] + i * {size}
                 for j in range(left, right):
-                    out[j] = at_uint{bits}(source + j * step)[0]
+                    out[j] = at_{word}(source + j * step)[0]
 """
-
-
-def scalar(value: Any, dtype: np.dtype[Any]) -> ndarray:
-    """A Python number as an array without dimensions; what is too large for float32 becomes infinite,
-    silently.
-    """
-    return guarded(np.asarray, value, dtype)
-
-
-def full(*, shape: tuple[int, ...], fill_value: Any, dtype: Any) -> ndarray:
-    kind = dtype.numpy
-    size = kind.itemsize
-    for length in shape:
-        size *= length
-    out = pool.empty(shape, kind, size)
-    out.fill(scalar(fill_value, kind)[()])
-    return out
-
-
-def arange(*, start: Any, step: Any, size: int, dtype: Any) -> ndarray:
-    if dtype.kind == "float":
-        return guarded(
-            lambda: (float(start) + np.arange(size, dtype=np.float64) * float(step)).astype(dtype.numpy)
-        )
-    if dtype.kind == "bool":
-        return np.array([start + i * step for i in range(size)], np.bool_)
-    mask = (1 << 64) - 1  # integers wrap, so that ends beyond int64 are right as well
-    elements = np.arange(size, dtype=np.uint64) * np.uint64(step & mask) + np.uint64(start & mask)
-    return elements.astype(dtype.numpy)
 
 
 def reshape(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
@@ -144,7 +116,7 @@ def copy(x: ndarray) -> ndarray:
     rows, columns = x.shape[-2:]
     tiles = -(-rows // _TILE)
     units, outer = (tiles, 0) if x.ndim == 2 else (tiles * x.shape[0], x.strides[0])
-    kernel = native.address(_TRANSPOSE.format(tile=_TILE, bits=8 * size, size=size))
+    kernel = native.address(_TRANSPOSE.format(tile=_TILE, word=_WORDS[size], size=size))
     chunk = max(units // (4 * team.get_num_threads()), 1)
     return team.launch(kernel, units, chunk, out, x, rows, columns, x.strides[-1], outer, tiles)
 

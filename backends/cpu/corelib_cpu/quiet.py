@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy import asarray, ndarray
 
+from corelib.plugin_api import dtypes
+
 
 def _context() -> contextvars.Context:
     context = contextvars.Context()
@@ -38,6 +40,18 @@ def quiet(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any
     return result if result.__class__ is ndarray else asarray(result)
 
 
+def named(dtype: str) -> np.dtype[Any]:
+    """NumPy's dtype of a name, bfloat16 included."""
+    return dtypes.as_dtype(dtype).numpy
+
+
+def scalar(value: Any, dtype: np.dtype[Any]) -> ndarray:
+    """A Python number as an array without dimensions; what is too large for the dtype becomes infinite, silently."""
+    if dtype.kind == "V":  # bfloat16, to which NumPy knows no way from a double but that by float32
+        value = dtypes.bfloat16.round(float(value))
+    return guarded(asarray, value, dtype)
+
+
 class Scalars:
     """Python numbers as arrays of one dtype without dimensions: converting one costs more than the kernel
     (190 ns).
@@ -49,10 +63,11 @@ class Scalars:
         self._dtype, self._known = dtype, dict[Any, ndarray]()
 
     def __call__(self, value: Any) -> ndarray:
-        key = value or str(value)  # 0.0 and -0.0 are equal
+        # 0.0 and -0.0 are equal, and so are complex numbers with one or the other
+        key = value if value and value.__class__ is not complex else str(value)
         found = self._known.get(key)
         if found is None:
-            found = guarded(asarray, value, self._dtype)
+            found = scalar(value, self._dtype)
             found.flags.writeable = False
             if len(self._known) >= 256:
                 self._known.clear()

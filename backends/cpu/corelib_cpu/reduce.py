@@ -25,6 +25,10 @@ CROSSOVER = 8192  # elements below which NumPy is faster
 PARALLEL = 65536  # elements from which a second thread pays
 BLOCK = 4096  # elements of one partial result where columns = 1
 ROWS = 128  # rows of one partial result otherwise
+WIDE: dict[str, Any] = {
+    "f": np.float64,
+    "F": np.complex128,
+}  # in what single precision accumulates, by its character
 
 # Neutral element, and how a value so far s and an element x are combined.
 SUM, MAX, MIN = ("T(0)", "s + x"), ("T(-inf)", "maximum(s, x)"), ("T(inf)", "minimum(s, x)")
@@ -194,14 +198,20 @@ def make_sum(dtype_name: str) -> Callable[..., ndarray]:
         target = dtype.numpy
         if not axis:
             return quiet(np.positive, x.astype(target))
-        if x.size >= CROSSOVER and dtype.name == dtype_name and x.flags.c_contiguous and x.flags.aligned:
+        if (
+            x.size >= CROSSOVER
+            and dtype.name == dtype_name
+            and target.kind != "c"
+            and x.flags.c_contiguous
+            and x.flags.aligned
+        ):
             found = native_sums.get(dtype_name)
             if found is None:
                 found = native_sums[dtype_name] = Reduction("sum", dtype_name)
             out = quiet(found, x, axis)
             return _restore(out, x, axis) if keepdims else out
-        if target.char == "f" and -1 not in axis:  # NumPy adds rows one after the other
-            return quiet(np.add.reduce, x, axis, np.float64, None, keepdims).astype(target)
+        if target.char in WIDE and -1 not in axis:  # NumPy adds rows one after the other
+            return quiet(np.add.reduce, x, axis, WIDE[target.char], None, keepdims).astype(target)
         return quiet(np.add.reduce, x, axis, target, None, keepdims)
 
     return sum_
@@ -247,7 +257,9 @@ def make_extreme(name: str, dtype: str) -> Callable[..., ndarray]:
 def prod(x: ndarray, /, *, axis: tuple[int, ...], dtype: Any, keepdims: bool) -> ndarray:
     if not axis:
         return x.astype(dtype.numpy)
-    return quiet(np.multiply.reduce, x, axis, dtype.numpy, None, keepdims)
+    target = dtype.numpy
+    wide = WIDE.get(target.char, target) if target.kind == "c" else target
+    return quiet(np.multiply.reduce, x, axis, wide, None, keepdims).astype(target, copy=False)
 
 
 def any_(x: ndarray, /, *, axis: tuple[int, ...], keepdims: bool) -> ndarray:
@@ -271,9 +283,8 @@ def argmin(x: ndarray, /, *, axis: int, keepdims: bool) -> ndarray:
 
 
 def _accumulate(ufunc: np.ufunc, x: ndarray, axis: int, dtype: np.dtype[Any]) -> ndarray:
-    """float32 accumulates in float64, so that each element is rounded about once."""
-    wide = np.float64 if dtype.char == "f" else dtype
-    return quiet(ufunc.accumulate, x, axis, wide).astype(dtype, copy=False)
+    """Single precision accumulates in double, so that each element is rounded about once."""
+    return quiet(ufunc.accumulate, x, axis, WIDE.get(dtype.char, dtype)).astype(dtype, copy=False)
 
 
 def cumulative_sum(x: ndarray, /, *, axis: int, dtype: Any) -> ndarray:

@@ -30,6 +30,7 @@ from .machine import (
     inf,
     int32,
     nan,
+    uint16,
 )  # fmt: skip
 
 # --- float32 ------------------------------------------------------------------------------------------------
@@ -196,6 +197,35 @@ def log_float64(x):
     return r if x == x else x
 
 
+# pi/2 in three parts
+HALF_PI_D = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+TWO_OVER_PI_D = 0.6366197723675814
+SIN_D = (
+    -0.16666666666666663, 0.008333333333330428, -0.00019841269835985584, 2.7557315709635293e-06, -2.505105158684691e-08,
+    1.5912461499839467e-10)  # fmt: skip
+COS_D = (
+    0.041666666666666664, -0.001388888888888707, 2.4801587298282115e-05, -2.755731702592346e-07, 2.0876096058995368e-09,
+    -1.1379086634729478e-11)  # fmt: skip
+
+
+@register_jitable
+def cos_sin_float64(x):
+    """cos x and sin x of |x| < 2**30: polynomials in x - n pi/2, n = round(2x / pi)."""
+    z = fma(x, TWO_OVER_PI_D, MAGIC_D)
+    n = z - MAGIC_D
+    k = bits_f64(z)
+    r = fma(-n, HALF_PI_D[2], fma(-n, HALF_PI_D[1], fma(-n, HALF_PI_D[0], x)))
+    w = r * r
+    p = fma(fma(fma(fma(fma(SIN_D[5], w, SIN_D[4]), w, SIN_D[3]), w, SIN_D[2]), w, SIN_D[1]), w, SIN_D[0])
+    q = fma(fma(fma(fma(fma(COS_D[5], w, COS_D[4]), w, COS_D[3]), w, COS_D[2]), w, COS_D[1]), w, COS_D[0])
+    s = fma(r * w, p, r)
+    s = x if x == 0.0 else s
+    c = fma(w * w, q, fma(-0.5, w, 1.0))
+    odd = k & 1 != 0
+    sine, cosine = c if odd else s, s if odd else c
+    return -cosine if (k + 1) & 2 != 0 else cosine, -sine if k & 2 != 0 else sine
+
+
 @register_jitable
 def erf_float64(x):
     return math.erf(x)
@@ -203,14 +233,14 @@ def erf_float64(x):
 
 @register_jitable
 def floor_divide_float64(x, y):
-    """Python's //, with the IEEE quotient where y is 0 or x infinite."""
+    """Python's //, with the IEEE quotient where y is 0 or one of the two infinite."""
     m = fmod(x, y)
     d = (x - m) / y
     d = d - 1.0 if m != 0.0 and (y < 0.0) != (m < 0.0) else d
     f = floor(d)
     f = f + 1.0 if d - f > 0.5 else f
     f = copysign(0.0, x / y) if d == 0.0 else f
-    return x / y if y == 0.0 or fabs(x) == inf else f
+    return x / y if y == 0.0 or fabs(x) == inf or fabs(y) == inf else f
 
 
 @register_jitable
@@ -218,6 +248,31 @@ def remainder_float64(x, y):
     """Python's %: the sign is y's; NaN where y is 0 or x infinite."""
     m = fmod(x, y)
     return copysign(0.0, y) if m == 0.0 else (m + y if (y < 0.0) != (m < 0.0) else m)
+
+
+# --- half precision, as bits --------------------------------------------------------------------------------
+
+
+@register_jitable
+def from_bfloat16(bits):
+    return from_bits_f32(int32(int32(bits) << int32(16)))
+
+
+@register_jitable
+def to_bfloat16(x):
+    """The upper half of a float32, rounded to nearest, ties to even."""
+    b = bits_f32(x)
+    rounded = int32(int32(b + int32(0x7FFF) + int32(int32(b >> int32(16)) & int32(1))) >> int32(16))
+    return uint16(rounded if x == x else int32(0x7FC0))
+
+
+@register_jitable
+def odd_float32(x):
+    """A double rounded to float32 so that a second rounding is right: to odd, unless it is exact."""
+    y = float32(x)
+    b = bits_f32(y)
+    b = int32(b - int32(1)) if fabs(float64(y)) > fabs(x) else b
+    return from_bits_f32(int32(b | int32(1)) if float64(y) != x else b)
 
 
 # --- every type ---------------------------------------------------------------------------------------------

@@ -1,0 +1,685 @@
+"""Functions of one complex element that the compiled loops are built on.
+
+Special values are those of the array API standard's tables, which are C99's Annex G. The formulas are Kahan's
+("Branch cuts for complex elementary functions, or much ado about nothing's sign bit", 1987): real functions of the
+parts in which nothing cancels and nothing overflows before the result does. The C library is asked for real
+functions only; its complex ones differ from machine to machine, and so do those that NumPy takes from it.
+
+Everything is computed in double precision, for complex64 as well: it is then rounded once. Powers, in which an error
+of the logarithm grows with the exponent, take pairs of doubles.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from numba import types
+from numba.extending import register_jitable
+
+from .machine import bits_f64, copysign, fabs, float64, floor, fma, from_bits_f64, inf, nan, sqrt
+from .vmath import cos_sin_float64, exp_float64
+
+_double = types.float64
+hypot: Any = types.ExternalFunction("hypot", _double(_double, _double))
+atan2: Any = types.ExternalFunction("atan2", _double(_double, _double))
+PI = math.pi
+LN2, LN10 = math.log(2), math.log(10)
+LOG2E, LOG10E = 1 / LN2, 1 / LN10
+E709 = math.exp(709)  # nearly the largest power of e that is a double
+LARGE, SMALL = 2.0**500, 2.0**-500  # squares between these are normal numbers, and so are sums of them
+
+
+# --- parts --------------------------------------------------------------------------------------------------
+
+
+@register_jitable
+def finite(x):
+    return fabs(x) < inf
+
+
+@register_jitable
+def exponent(x):
+    """n where 2**n <= |x| < 2**(n + 1), of a normal number."""
+    return ((bits_f64(x) >> 52) & 2047) - 1023
+
+
+@register_jitable
+def scaled(x, n):
+    """x * 2**n, rounded once; x is neither large nor small."""
+    while n > 1000:
+        x *= 2.0**1000
+        n -= 1000
+        if fabs(x) == inf:
+            return x
+    while n < -1000:
+        x *= 2.0**-1000
+        n += 1000
+        if x == 0.0:
+            return x
+    return x * from_bits_f64((n + 1023) << 52)
+
+
+@register_jitable
+def powers_for(large):
+    """A power of 2 that brings a number, of which `large` is the larger part, to where squares are normal numbers,
+    and the one that brings it back.
+    """
+    return (
+        2.0**-600 if large > LARGE else 2.0**700 if large < SMALL else 1.0,
+        2.0**600 if large > LARGE else 2.0**-700 if large < SMALL else 1.0,
+    )
+
+
+@register_jitable
+def modulus_complex(z):
+    """|z| without overflow or underflow on the way; infinite if a part is, even beside NaN."""
+    x, y = fabs(z.real), fabs(z.imag)
+    there, back = powers_for(x if x > y else y)
+    a, b = x * there, y * there
+    r = sqrt(fma(a, a, b * b)) * back
+    return inf if (x == inf) | (y == inf) else r
+
+
+@register_jitable
+def modulus_single(z):
+    """|z| of a complex64, whose squares are double precision numbers."""
+    x, y = float64(z.real), float64(z.imag)
+    r = sqrt(x * x + y * y)
+    return inf if (fabs(x) == inf) | (fabs(y) == inf) else r
+
+
+@register_jitable
+def sign_complex(z):
+    """z / |z|; 0 for 0, NaN + NaN i where a part is NaN."""
+    x, y = fabs(z.real), fabs(z.imag)
+    there, _ = powers_for(x if x > y else y)
+    a, b = z.real * there, z.imag * there
+    r = sqrt(fma(a, a, b * b))
+    r = inf if (x == inf) | (y == inf) else r
+    a, b = a / r, b / r
+    lost, zero = (x != x) | (y != y), (x == 0.0) & (y == 0.0)
+    return complex(nan if lost else 0.0 if zero else a, nan if lost else 0.0 if zero else b)
+
+
+@register_jitable
+def at_infinity(x):
+    """A part of an infinite number as seen from afar: 1 if it is infinite, else 0, with its sign."""
+    return copysign(1.0 if fabs(x) == inf else 0.0, x)
+
+
+@register_jitable
+def sum_of_products(a, b, c, d):
+    """ab + cd within an ULP and a half, of the right sign where it is zero."""
+    p = c * d
+    e = fma(c, d, -p)
+    r = fma(a, b, p) + e
+    return a * b + p if r == 0.0 or r != r else r
+
+
+@register_jitable
+def divide_complex(z, w):
+    """z / w. By zero as real numbers are divided; infinite by finite is infinite, finite by infinite zero, and
+    infinite by infinite NaN.
+    """
+    a, b, c, d = z.real, z.imag, w.real, w.imag
+    if c == 0.0 and d == 0.0:
+        return complex(a / c, b / c)
+    if finite(a) and finite(b) and finite(c) and finite(d):
+        n, m = 0, 0
+        large = max(fabs(a), fabs(b))
+        if large != 0.0:
+            if large < SMALL:
+                a, b, large, n = a * LARGE, b * LARGE, large * LARGE, -500
+            k = exponent(large)
+            a, b = scaled(a, -k), scaled(b, -k)
+            n += k
+        large = max(fabs(c), fabs(d))
+        if large < SMALL:
+            c, d, large, m = c * LARGE, d * LARGE, large * LARGE, -500
+        k = exponent(large)
+        c, d = scaled(c, -k), scaled(d, -k)
+        m += k
+        q = quotient_complex(complex(a, b), complex(c, d))
+        return complex(scaled(q.real, n - m), scaled(q.imag, n - m))
+    if (fabs(a) == inf or fabs(b) == inf) and finite(c) and finite(d):
+        a, b = at_infinity(a), at_infinity(b)
+        return complex(inf * (a * c + b * d), inf * (b * c - a * d))
+    if finite(a) and finite(b) and (fabs(c) == inf or fabs(d) == inf):
+        c, d = at_infinity(c), at_infinity(d)
+        return complex(0.0 * (a * c + b * d), 0.0 * (b * c - a * d))
+    return complex(nan, nan)
+
+
+@register_jitable
+def divides_plainly(z, w):
+    """Whether no square or product of parts that matters overflows or underflows, and nothing is special."""
+    x, y, c, d = fabs(z.real), fabs(z.imag), fabs(w.real), fabs(w.imag)
+    large, below = x if x > y else y, c if c > d else d
+    fits = (x < 2.0**300) & (y < 2.0**300) & (c < 2.0**300) & (d < 2.0**300) & (below > 2.0**-300)
+    return fits & ((large > 2.0**-300) | (large == 0.0))
+
+
+@register_jitable
+def quotient_complex(z, w):
+    """z / w where it divides plainly."""
+    a, b, c, d = z.real, z.imag, w.real, w.imag
+    norm = fma(c, c, d * d)
+    return complex(sum_of_products(a, c, b, d) / norm, sum_of_products(b, c, -a, d) / norm)
+
+
+@register_jitable
+def quotient_single(z, w):
+    """z / w of complex64, whose products are double precision numbers, where w is not 0 and nothing is infinite or NaN."""
+    a, b, c, d = float64(z.real), float64(z.imag), float64(w.real), float64(w.imag)
+    norm = c * c + d * d
+    return complex((a * c + b * d) / norm, (b * c - a * d) / norm)
+
+
+# --- sums and products of pairs of doubles, hi + lo with |lo| <= ulp(hi) / 2 --------------------------------
+
+
+@register_jitable
+def two_sum(a, b):
+    """a + b, exactly."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+@register_jitable
+def pair_sum(a, b):
+    s, e = two_sum(a[0], b[0])
+    t, f = two_sum(a[1], b[1])
+    s, e = two_sum(s, e + t)
+    return two_sum(s, e + f)
+
+
+@register_jitable
+def pair_product(a, b):
+    p = a[0] * b[0]
+    return two_sum(p, fma(a[0], b[0], -p) + (a[0] * b[1] + a[1] * b[0]))
+
+
+@register_jitable
+def pair_quotient(a, b):
+    q = a[0] / b[0]
+    p = pair_product((q, 0.0), b)
+    r = pair_sum(a, (-p[0], -p[1]))
+    return two_sum(q, (r[0] + r[1]) / b[0])
+
+
+@register_jitable
+def negated(a):
+    return -a[0], -a[1]
+
+
+# --- exponentials -------------------------------------------------------------------------------------------
+
+
+@register_jitable
+def product(x, y):
+    """x * y, where a zero wins over infinity and NaN."""
+    if x == 0.0 or y == 0.0:
+        sign = 1.0 if x != x else copysign(1.0, x)
+        return copysign(0.0, sign if y != y else sign * copysign(1.0, y))
+    return x * y
+
+
+@register_jitable
+def exp_times(x, factor):
+    """e**x * factor, finite also where e**x alone is not."""
+    for _ in range(2):
+        if x > 709.0:
+            x, factor = x - 709.0, factor * E709
+    return product(math.exp(x), factor)
+
+
+@register_jitable
+def sinh_times(x, factor):
+    if fabs(x) > 709.0:  # here it is e**|x| / 2
+        return exp_times(fabs(x) - 709.0, copysign(E709 / 2, x) * factor)
+    return product(math.sinh(x), factor)
+
+
+@register_jitable
+def cosh_times(x, factor):
+    if fabs(x) > 709.0:
+        return exp_times(fabs(x) - 709.0, E709 / 2 * factor)
+    return product(math.cosh(x), factor)
+
+
+@register_jitable
+def exp_complex(z):
+    """e**x cos y + i e**x sin y."""
+    x, y = z.real, z.imag
+    if not finite(y):
+        return complex(0.0, 0.0) if x == -inf else complex(inf, nan) if x == inf else complex(nan, nan)
+    return complex(exp_times(x, math.cos(y)), exp_times(x, math.sin(y)))
+
+
+@register_jitable
+def exp_near(z):
+    """e**z of parts within exp_is_near."""
+    r = exp_float64(float64(z.real))
+    c, s = cos_sin_float64(float64(z.imag))
+    return complex(r * c, r * s)
+
+
+@register_jitable
+def expm1_complex(z):
+    """(expm1(x) cos y - 2 sin(y/2)**2) + i e**x sin y: nothing large cancels near 0."""
+    x, y = z.real, z.imag
+    if not finite(y):
+        return complex(-1.0, 0.0) if x == -inf else complex(inf, nan) if x == inf else complex(nan, nan)
+    if fabs(x) < 1.0:
+        s = math.sin(0.5 * y)
+        real = math.expm1(x) * math.cos(y) + (0.0 - 2.0 * s * s)
+    else:
+        real = exp_times(x, math.cos(y)) - 1.0
+    return complex(real, exp_times(x, math.sin(y)))
+
+
+@register_jitable
+def sinh_complex(z):
+    """sinh x cos y + i cosh x sin y."""
+    x, y = z.real, z.imag
+    if fabs(x) == inf and not finite(y):
+        return complex(inf, nan)
+    return complex(sinh_times(x, math.cos(y)), cosh_times(x, math.sin(y)))
+
+
+@register_jitable
+def cosh_complex(z):
+    """cosh x cos y + i sinh x sin y."""
+    x, y = z.real, z.imag
+    if fabs(x) == inf and not finite(y):
+        return complex(inf, nan)
+    return complex(cosh_times(x, math.cos(y)), sinh_times(x, math.sin(y)))
+
+
+@register_jitable
+def tanh_complex(z):
+    """Kahan's quotient: with t = tan y and s = sinh x, ((1 + t**2) sqrt(1 + s**2) s + i t) / (1 + (1 + t**2) s**2)."""
+    x, y = z.real, z.imag
+    if fabs(x) == inf:
+        return complex(copysign(1.0, x), copysign(0.0, y))
+    if not finite(y):
+        return complex(x if x == 0.0 else nan, nan)
+    if fabs(x) > 20.0:  # 1 - tanh |x| is less than 2**-57
+        return complex(copysign(1.0, x), 4.0 * math.sin(y) * math.cos(y) * math.exp(-2.0 * fabs(x)))
+    if x != x:
+        return complex(x, y if y == 0.0 else nan)
+    t, s = math.tan(y), math.sinh(x)
+    b = fma(t, t, 1.0)
+    d = fma(b * s, s, 1.0)
+    return complex(b * sqrt(fma(s, s, 1.0)) * s / d, t / d)
+
+
+# --- logarithms and inverse functions -----------------------------------------------------------------------
+
+
+@register_jitable
+def excess(x, y, offset):
+    """(offset + x)**2 + y**2 - 1 for an offset of 0 or 1, in which squares cancel the 1."""
+    p, q = x * x, y * y
+    lost = fma(x, x, -p) + fma(y, y, -q)
+    first = 2.0 * x if offset == 1.0 else -1.0
+    s, e = two_sum(first, p)
+    s, f = two_sum(s, q)
+    return s + (e + f + lost)
+
+
+@register_jitable
+def log_modulus(x, y, offset):
+    """log |offset + x + yi|: near the unit circle from |z|**2 - 1, of which a rounded |z| has lost all digits."""
+    r = hypot(offset + x, y)
+    if 0.5 < r < 2.0:
+        return 0.5 * math.log1p(excess(x, y, offset))
+    if finite(x) and finite(y) and r != 0.0:  # |z| overflows or has lost digits
+        if r > LARGE:
+            return math.log(hypot(x * SMALL, y * SMALL)) + 500.0 * LN2
+        if r < SMALL:
+            return math.log(hypot((offset + x) * LARGE, y * LARGE)) - 500.0 * LN2
+    return math.log(r)
+
+
+@register_jitable
+def log_complex(z):
+    """log |z| + i arg z."""
+    return complex(log_modulus(z.real, z.imag, 0.0), atan2(z.imag, z.real))
+
+
+@register_jitable
+def log1p_complex(z):
+    """log(1 + z), without loss near 0."""
+    x, y = z.real, z.imag
+    if x == 0.0 and y == 0.0:
+        return complex(x, y)
+    return complex(log_modulus(x, y, 1.0), atan2(y, 1.0 + x))
+
+
+@register_jitable
+def log2_complex(z):
+    """log z / log 2, exact on the powers of 2."""
+    x, y = z.real, z.imag
+    angle = atan2(y, x) * LOG2E
+    large = max(fabs(x), fabs(y))
+    if min(fabs(x), fabs(y)) == 0.0 and SMALL < large < LARGE:
+        return complex(math.log2(large), angle)
+    return complex(log_modulus(x, y, 0.0) * LOG2E, angle)
+
+
+@register_jitable
+def log10_complex(z):
+    """log z / log 10, exact on the powers of 10."""
+    x, y = z.real, z.imag
+    angle = atan2(y, x) * LOG10E
+    large = max(fabs(x), fabs(y))
+    if min(fabs(x), fabs(y)) == 0.0 and SMALL < large < LARGE:
+        return complex(math.log10(large), angle)
+    return complex(log_modulus(x, y, 0.0) * LOG10E, angle)
+
+
+@register_jitable
+def sqrt_complex(z):
+    """The root whose real part is not negative: t + i y/2t with t = sqrt((|z| + |x|) / 2), for x >= 0."""
+    x, y = fabs(z.real), fabs(z.imag)
+    large = x if x > y else y
+    there = 2.0**-600 if large > LARGE else 2.0**600 if large < SMALL else 1.0
+    back = 2.0**300 if large > LARGE else 2.0**-300 if large < SMALL else 1.0
+    return root(z, x * there, y * there, back)
+
+
+@register_jitable
+def sqrt_single(z):
+    return root(z, float64(fabs(z.real)), float64(fabs(z.imag)), 1.0)
+
+
+@register_jitable
+def root(z, x, y, back):
+    """The square root of z, the parts of which are x and y but for signs and the square of the factor `back`."""
+    r = sqrt(fma(x, x, y * y))
+    r = inf if (x == inf) | (y == inf) else r
+    t = sqrt(0.5 * (r + x))
+    s = 0.5 * y / t
+    s = (s if t != 0.0 else 0.0) * back
+    t = t * back
+    right = z.real >= 0.0
+    real, imaginary = t if right else s, s if right else t
+    return complex(inf if y == inf else real, copysign(inf if y == inf else imaginary, float64(z.imag)))
+
+
+@register_jitable
+def far(x, y):
+    """So far from 0 that z - 1 and z + 1 are z; infinitely, perhaps."""
+    return not (fabs(x) < 2.0**60 and fabs(y) < 2.0**60)
+
+
+@register_jitable
+def log_twice(x, y):
+    """log |2z| of a large z."""
+    return math.log(hypot(x * 2.0**-60, y * 2.0**-60)) + 61.0 * LN2
+
+
+@register_jitable
+def asinh_complex(z):
+    x, y = z.real, z.imag
+    if y == 0.0 and x != x:
+        return complex(x, y)
+    if far(x, y):
+        return complex(copysign(log_twice(x, y), x), atan2(y, fabs(x)))
+    p, q = sqrt_complex(complex(1.0 + y, -x)), sqrt_complex(complex(1.0 - y, x))
+    return complex(math.asinh(p.real * q.imag - q.real * p.imag), atan2(y, p.real * q.real - p.imag * q.imag))
+
+
+@register_jitable
+def acosh_complex(z):
+    x, y = z.real, z.imag
+    if x == 0.0 and y != y:
+        return complex(nan, PI / 2)
+    if far(x, y):
+        return complex(log_twice(x, y), atan2(y, x))
+    p, q = sqrt_complex(complex(x - 1.0, y)), sqrt_complex(complex(x + 1.0, y))
+    return complex(math.asinh(p.real * q.real + p.imag * q.imag), 2.0 * atan2(p.imag, q.real))
+
+
+@register_jitable
+def acos_complex(z):
+    x, y = z.real, z.imag
+    if x == 0.0 and y != y:
+        return complex(PI / 2, nan)
+    if far(x, y):
+        return complex(atan2(fabs(y), x), -copysign(log_twice(x, y), y))
+    p, q = sqrt_complex(complex(1.0 - x, -y)), sqrt_complex(complex(1.0 + x, y))
+    return complex(2.0 * atan2(p.real, q.real), math.asinh(q.real * p.imag - q.imag * p.real))
+
+
+@register_jitable
+def atanh_complex(z):
+    x, y = z.real, z.imag
+    if x == 0.0 and y != y:
+        return complex(x, y)
+    if far(x, y):
+        r = hypot(x, y)
+        if r != r:
+            return complex(nan, nan)
+        return complex(copysign(x / r / r if r < inf else 0.0, x), copysign(PI / 2, y) if y == y else y)
+    a = fabs(x)
+    if a == 1.0 and y == 0.0:
+        return complex(copysign(inf, x), y)
+    b = 1.0 - a
+    if hypot(b, y) < SMALL:  # near the pole, where the square underflows
+        real = 0.5 * (LN2 - math.log(hypot(b, y)))
+    else:
+        real = 0.25 * math.log1p(4.0 * a / fma(b, b, y * y))
+    return complex(copysign(real, x), 0.5 * atan2(2.0 * y, fma(b, 1.0 + a, -y * y)))
+
+
+# f(z) = -i F(iz) for sin, tan, asin, atan, and cos z = cosh(iz)
+
+
+@register_jitable
+def turned(z):
+    return complex(-z.imag, z.real)
+
+
+@register_jitable
+def turned_back(w):
+    return complex(w.imag, -w.real)
+
+
+@register_jitable
+def sin_complex(z):
+    return turned_back(sinh_complex(turned(z)))
+
+
+@register_jitable
+def cos_complex(z):
+    return cosh_complex(turned(z))
+
+
+@register_jitable
+def tan_complex(z):
+    return turned_back(tanh_complex(turned(z)))
+
+
+@register_jitable
+def asin_complex(z):
+    return turned_back(asinh_complex(turned(z)))
+
+
+@register_jitable
+def atan_complex(z):
+    return turned_back(atanh_complex(turned(z)))
+
+
+# --- powers, in pairs of doubles ----------------------------------------------------------------------------
+
+LN2_PAIR, PI_PAIR = (0.6931471805599453, 2.3190468138462996e-17), (3.141592653589793, 1.2246467991473532e-16)
+ATAN_PAIRS = (  # of 0, 1/4, 1/2, 3/4 and 1
+    (0.0, 0.0), (0.24497866312686414, 1.0698755618734451e-17), (0.4636476090008061, 2.2698777452961687e-17),
+    (0.6435011087932844, 1.5834785051444286e-17), (0.7853981633974483, 3.061616997868383e-17),
+)  # fmt: skip
+TERMS, PAIRS = 14, 5  # of a series in s**2 <= 0.0295, to 2**-75, and how many of them are pairs
+
+
+@register_jitable
+def odd_series(s, sign):
+    """s + sign s**3 / 3 + s**5 / 5 + ...: the inverse hyperbolic tangent of s for a sign of 1, its inverse tangent
+    for -1.
+    """
+    square = pair_product(s, (s[0] * sign, s[1] * sign))
+    rest = 0.0
+    for k in range(TERMS, PAIRS - 1, -1):
+        rest = fma(rest, square[0], 1.0 / (2.0 * k + 1.0))
+    total = (rest, 0.0)
+    for k in range(PAIRS - 1, -1, -1):
+        n = 2.0 * k + 1.0
+        r = 1.0 / n
+        total = pair_sum(pair_product(total, square), (r, fma(-r, n, 1.0) / n))
+    return pair_product(total, s)
+
+
+@register_jitable
+def log_pair(x, y, n):
+    """log |x + yi| + n log 2, of numbers with 1 <= max(|x|, |y|) < 2: half the logarithm of the exact square m, which is
+    2 atanh((m - 1) / (m + 1)).
+    """
+    p, q = x * x, y * y
+    m = pair_sum((p, fma(x, x, -p)), (q, fma(y, y, -q)))
+    twice = 2.0 * n
+    while m[0] > 1.4142135623730951:
+        m, twice = (0.5 * m[0], 0.5 * m[1]), twice + 1.0
+    log = odd_series(pair_quotient(pair_sum(m, (-1.0, 0.0)), pair_sum(m, (1.0, 0.0))), 1.0)
+    return pair_sum(log, pair_product((0.5 * twice, 0.0), LN2_PAIR))
+
+
+@register_jitable
+def angle_pair(x, y):
+    """The angle of x + yi: that of a point k / 4 on the tangent, and the angle between the two."""
+    a, b = fabs(x), fabs(y)
+    turned = b > a
+    if turned:
+        a, b = b, a
+    k = int(4.0 * (b / a) + 0.5)
+    t = 0.25 * k
+    base = ATAN_PAIRS[0]
+    if k == 1:
+        base = ATAN_PAIRS[1]
+    elif k == 2:
+        base = ATAN_PAIRS[2]
+    elif k == 3:
+        base = ATAN_PAIRS[3]
+    elif k == 4:
+        base = ATAN_PAIRS[4]
+    p = t * a
+    above = pair_sum((b, 0.0), (-p, -fma(t, a, -p)))
+    p = t * b
+    below = pair_sum((a, 0.0), (p, fma(t, b, -p)))
+    angle = pair_sum(base, odd_series(pair_quotient(above, below), -1.0))
+    if turned:
+        angle = pair_sum((0.5 * PI_PAIR[0], 0.5 * PI_PAIR[1]), negated(angle))
+    if copysign(1.0, x) < 0.0:
+        angle = pair_sum(PI_PAIR, negated(angle))
+    return negated(angle) if copysign(1.0, y) < 0.0 else angle
+
+
+@register_jitable
+def integer_power(x, y, n):
+    """(x + yi)**n of numbers with 1 <= max(|x|, |y|) < 2, exact where that is possible."""
+    zero, one = (0.0, 0.0), (1.0, 0.0)
+    a, b, c, d = (x, 0.0), (y, 0.0), one, zero
+    left = abs(n)
+    while True:
+        if left & 1:
+            c, d = (
+                pair_sum(pair_product(a, c), negated(pair_product(b, d))),
+                pair_sum(pair_product(a, d), pair_product(b, c)),
+            )
+        left >>= 1
+        if left == 0:
+            break
+        a, b = (
+            pair_sum(pair_product(a, a), negated(pair_product(b, b))),
+            pair_product((2.0 * a[0], 2.0 * a[1]), b),
+        )
+    if n < 0:
+        norm = pair_sum(pair_product(c, c), pair_product(d, d))
+        c, d = pair_quotient(c, norm), negated(pair_quotient(d, norm))
+    return c[0] + 0.0, d[0] + 0.0
+
+
+@register_jitable
+def pow_complex(z, w):
+    """z**w = e**(w log z); powers with integer exponents of up to 64 are multiplied. 1 where w is 0; 0**w is 0 for a
+    positive real part of w, infinite for a negative one and NaN for none.
+    """
+    x, y, c, d = z.real, z.imag, w.real, w.imag
+    if c == 0.0 and d == 0.0:
+        return complex(1.0, 0.0)
+    if x == 0.0 and y == 0.0 and finite(c) and finite(d):
+        return complex(0.0, 0.0) if c > 0.0 else complex(inf, nan) if c < 0.0 else complex(nan, nan)
+    if not (finite(x) and finite(y) and finite(c) and finite(d)):
+        log = log_complex(z)
+        return exp_complex(complex(c * log.real - d * log.imag, c * log.imag + d * log.real))
+    n, large = 0, max(fabs(x), fabs(y))
+    if large < SMALL:
+        x, y, large, n = x * LARGE, y * LARGE, large * LARGE, -500
+    k = exponent(large)
+    x, y, n = scaled(x, -k), scaled(y, -k), n + k
+    if d == 0.0 and fabs(c) <= 64.0 and floor(c) == c:
+        power = int(c)
+        x, y = integer_power(x, y, power)
+        return complex(scaled(x, n * power), scaled(y, n * power))
+    length, angle = log_pair(x, y, float64(n)), angle_pair(x, y)
+    grow = pair_sum(pair_product((c, 0.0), length), negated(pair_product((d, 0.0), angle)))
+    turn = pair_sum(pair_product((d, 0.0), length), pair_product((c, 0.0), angle))
+    a, b, s, t = math.cos(turn[0]), math.sin(turn[0]), math.cos(turn[1]), math.sin(turn[1])
+    a, b, more = a * s - b * t, b * s + a * t, 1.0 + grow[1]
+    return complex(exp_times(grow[0], a * more), exp_times(grow[0], b * more) if b != 0.0 else 0.0)
+
+
+@register_jitable
+def pow_single(z, w):
+    """z**w of complex64, for which doubles are enough where the exponent is no small integer."""
+    x, y, c, d = float64(z.real), float64(z.imag), float64(w.real), float64(w.imag)
+    whole = (d == 0.0) & (fabs(c) <= 64.0) & (floor(c) == c)
+    if whole or (x == 0.0 and y == 0.0) or not (finite(x) and finite(y) and finite(c) and finite(d)):
+        return pow_complex(complex(x, y), complex(c, d))
+    log = log_complex(complex(x, y))
+    grow, turn = c * log.real - d * log.imag, c * log.imag + d * log.real
+    return complex(exp_times(grow, math.cos(turn)), exp_times(grow, math.sin(turn)) if turn != 0.0 else 0.0)
+
+
+@register_jitable
+def squares_plainly(z):
+    x, y = fabs(z.real), fabs(z.imag)
+    large = x if x > y else y
+    return (x < 2.0**300) & (y < 2.0**300) & (large > 2.0**-300)
+
+
+@register_jitable
+def square_complex(z):
+    """z**2 where it squares plainly; a zero has no sign."""
+    x, y = float64(z.real), float64(z.imag)
+    twice = 2.0 * x * y
+    return complex(sum_of_products(x, x, -y, y) + 0.0, twice if (x != 0.0) & (y != 0.0) else 0.0)
+
+
+@register_jitable
+def square_careful(z):
+    """z**2 elsewhere."""
+    x, y, n = float64(z.real), float64(z.imag), 0
+    if x == 0.0 and y == 0.0:
+        return complex(0.0, 0.0)
+    if not (finite(x) and finite(y)):
+        log = log_complex(complex(x, y))
+        return exp_complex(complex(2.0 * log.real - 0.0 * log.imag, 2.0 * log.imag + 0.0 * log.real))
+    twice = 2.0 * (x * y) if x != 0.0 and y != 0.0 else 0.0
+    large = max(fabs(x), fabs(y))
+    if large < SMALL:
+        x, y, large, n = x * LARGE, y * LARGE, large * LARGE, -500
+    k = exponent(large)
+    r = square_complex(complex(scaled(x, -k), scaled(y, -k)))
+    return complex(scaled(r.real, 2 * (n + k)), twice)
