@@ -1,7 +1,7 @@
 """The special cases of the array API standard 2025.12 for real operands: zeros, infinities and NaN, on every backend.
 
 Each table is written as the standard's own lists are: operands, then the result. Those of complex operands are in
-``test_reference_complex.py``.
+``complex_tables.py``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import itertools
 import math
 
 import pytest
+from complex_tables import CLASSES, ROWS, TABLES
+from complex_tables import expected as complex_expected
 
 import corelib as cl
 from corelib import ops
@@ -257,3 +259,81 @@ def test_numbers_of_special_values(anywhere):
         assert repr(complex(cl.asarray(value))) == repr(number)
     assert repr(complex(cl.asarray(math.nan))) == repr(complex(math.nan, math.nan))
     assert int(cl.asarray(-0.0)) == 0
+
+
+# -- complex operands ----------------------------------------------------------------------------------------
+
+# NumPy's own functions differ here and there, which its plugin declares.
+EXACT = pytest.mark.parametrize(
+    "anywhere", ["reference", "cpu", pytest.param("cuda", marks=pytest.mark.device("cuda"))], indirect=True
+)
+SMALL = {
+    5e-324: 2.0**-149,
+    1e-300: 2.0**-120,
+    -1e300: -(2.0**120),
+}  # of the tables' numbers those not in float32
+
+
+def operand(value, dtype):
+    return SMALL.get(value, value) if dtype is cl.complex64 else value
+
+
+def part_agrees(got, wanted, has_sign, error):
+    if not has_sign:
+        got, wanted = abs(got), abs(wanted)
+    if wanted and math.isfinite(wanted):
+        return abs(got - wanted) <= error
+    return agrees(got, wanted, "", 0, None)
+
+
+@EXACT
+@pytest.mark.parametrize("dtype", [cl.complex64, cl.complex128])
+@pytest.mark.parametrize("name", TABLES)
+def test_special_cases_of_complex_operands_are_the_standards(anywhere, name, dtype):
+    function = getattr(ops, name)
+    wrong = []
+    for _, a, b, result in (row for row in ROWS if row[0] == name):
+        pairs = [(operand(x, dtype), operand(y, dtype)) for x, y in itertools.product(CLASSES[a], CLASSES[b])]
+        for (x, y), got in zip(
+            pairs, function(cl.asarray([complex(*p) for p in pairs], dtype=dtype)).tolist(), strict=True
+        ):
+            parts = complex_expected(result, y)
+            found = (got.real, got.imag) if isinstance(got, complex) else (got,)
+            size = max((abs(w) for w, _ in parts if math.isfinite(w)), default=0.0)
+            error = max(function.op.ulp_complex, 0.5) * dtype.eps * size  # normwise: of the larger part
+            if not all(part_agrees(g, w, s, error) for g, (w, s) in zip(found, parts, strict=False)):
+                wrong.append(f"{name}({x}, {y}) is {got}, not {result}")
+    assert wrong == []
+
+
+@EXACT
+@pytest.mark.parametrize("dtype", [cl.complex64, cl.complex128])
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in ("abs", "sign")])
+def test_conjugates_have_conjugate_results(anywhere, name, dtype):
+    """But where the standard leaves the sign of a zero or of an infinity open, which repr keeps apart and == does not."""
+    values = [operand(v, dtype) for v in CLASSES["any"] if v == v]
+    z = cl.asarray([complex(x, y) for x, y in itertools.product(values, values)], dtype=dtype)
+    at, mirrored = getattr(ops, name)(z).tolist(), cl.conj(getattr(ops, name)(cl.conj(z))).tolist()
+    for value, x, y in zip(z.tolist(), at, mirrored, strict=True):
+        for p, q in ((x.real, y.real), (x.imag, y.imag)):
+            assert p == q or (p != p and q != q) or (math.isinf(p) and p == -q), (name, value, x, y)
+
+
+TURNED = {"sin": "sinh", "tan": "tanh", "asin": "asinh", "atan": "atanh"}
+
+
+@EXACT
+@pytest.mark.parametrize("dtype", [cl.complex64, cl.complex128])
+@pytest.mark.parametrize("name", TURNED)
+def test_circular_functions_are_hyperbolic_ones_turned_by_a_quarter(anywhere, name, dtype):
+    """f(z) = -i fh(iz): as the standard defines their special cases."""
+    values = [operand(v, dtype) for v in CLASSES["any"]]
+    pairs = list(itertools.product(values, values))
+    function = getattr(ops, name)
+    at = function(cl.asarray([complex(x, y) for x, y in pairs], dtype=dtype)).tolist()
+    turned = getattr(ops, TURNED[name])(cl.asarray([complex(-y, x) for x, y in pairs], dtype=dtype)).tolist()
+    for pair, z, w in zip(pairs, at, turned, strict=True):
+        size = max((abs(v) for v in (w.real, w.imag) if math.isfinite(v)), default=0.0)
+        error = 2 * function.op.ulp_complex * dtype.eps * size
+        assert part_agrees(z.real, w.imag, not math.isinf(w.imag), error), (name, pair, z, w)
+        assert part_agrees(z.imag, -w.real, not math.isinf(w.real), error), (name, pair, z, w)
