@@ -62,6 +62,8 @@ for _module, _names in (
 ):
     for _name in _names:
         kernels.add(getattr(ops, _name), getattr(_module, _name))
+kernels.add(ops.any, reduce.any_)
+kernels.add(ops.all, reduce.all_)
 for _name in linalg.KERNELS:
     kernels.add(getattr(ops.linalg, _name), getattr(linalg, _name))
 for _name in ("fft", "ifft", "rfft", "irfft"):
