@@ -68,6 +68,8 @@ for _name in linalg.KERNELS:
     kernels.add(getattr(ops.linalg, _name), getattr(linalg, _name))
 for _name in ("fft", "ifft", "rfft", "irfft"):
     kernels.add(getattr(ops.fft, _name), getattr(fft, _name))
+kernels.add(ops.any, reduce.any_)
+kernels.add(ops.all, reduce.all_)
 
 
 class CpuBackend(Backend):
