@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import emulated_libraries
 import numpy as np
 
 from corelib_cuda import launch
@@ -319,7 +320,8 @@ class _Device(contextlib.nullcontext):
         super().__init__()
 
 
-def _module() -> Any:
+def _modules() -> dict[str, Any]:
+    """The modules by name."""
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
@@ -346,12 +348,17 @@ def _module() -> Any:
         "cumsum",
         "cumprod",
         "full",
+        "zeros",
+        "diagonal",
     )
+    linalg, fft, cupyx, cusolver = emulated_libraries.modules(_forwarded)
     module = types.ModuleType("cupy")
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     vars(module).update(
         ndarray=ndarray,
         cuda=cuda,
+        linalg=linalg,
+        fft=fft,
         array=_device,
         asnumpy=lambda x, order="C": np.array(x.host, order=order),
         ascontiguousarray=lambda x: x if x.host.flags.c_contiguous else _device(np.ascontiguousarray(x.host)),
@@ -362,22 +369,23 @@ def _module() -> Any:
         get_default_memory_pool=lambda: pool,
         **{name: _forwarded(getattr(np, name)) for name in forwarded},
     )
-    return module
+    return {"cupy": module, "cupyx": cupyx, "cupyx.cusolver": cusolver}
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[Any]:
     """The stand-in as ``cupy``, for the backend and for whoever imports it meanwhile."""
-    real, load = sys.modules.get("cupy"), launch.Kernel._load
-    sys.modules["cupy"], launch.Kernel._load = _module(), _load
+    emulated = _modules()
+    real = {name: sys.modules[name] for name in emulated if name in sys.modules}
+    load, launch.Kernel._load = launch.Kernel._load, _load
+    sys.modules.update(emulated)
     _forget()
     try:
-        yield sys.modules["cupy"]
+        yield emulated["cupy"]
     finally:
-        if real is None:
-            del sys.modules["cupy"]
-        else:
-            sys.modules["cupy"] = real
+        for name in emulated:
+            del sys.modules[name]
+        sys.modules.update(real)
         launch.Kernel._load = load
         _forget()
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from corelib import dtypes
-from corelib_cuda import contract, elementwise, indexing, launch, nvrtc, reduce, softmax
+from corelib_cuda import contract, elementwise, indexing, launch, linalg, nvrtc, reduce, softmax
 
 MISSING = nvrtc.find_library() is None
 REASON = "NVRTC, the CUDA compiler, is not installed: `pip install corelib[cuda-dev]`"
@@ -71,6 +71,7 @@ FILES = {
         *elementwise_entries(),
         *elementwise_variants(),
         indexing.linear_index.entry("aav", "dense", 32),
+        *(kernel.entry(forms, "dense", 32) for kernel, forms in linalg.every_kernel(NAMES)),
     ],
     "reduce.cu": lambda: list(reduce_entries()),
     "softmax.cu": lambda: list(softmax_entries()),

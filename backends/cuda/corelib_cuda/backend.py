@@ -16,9 +16,11 @@ from corelib.plugin_api import Backend
 from . import (
     contract,
     elementwise,
+    fft,
     half,
     indexing,
     launch,
+    linalg,
     movement,
     nvrtc,
     ordering,
@@ -30,7 +32,7 @@ from .kernels import kernels
 from .launch import cupy
 
 # Importing a family registers its kernels.
-FAMILIES = (contract, elementwise, half, indexing, movement, ordering, random, reduce, softmax)
+FAMILIES = (contract, elementwise, fft, half, indexing, linalg, movement, ordering, random, reduce, softmax)
 
 INSTALL = "`pip install corelib[cuda12]` or `pip install corelib[cuda13]`, whichever fits the driver"
 OLDEST_CAPABILITY = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import re
@@ -33,6 +34,20 @@ def cupy() -> Any:
     import cupy
 
     return cupy
+
+
+def raising() -> Any:
+    """A context in which CuPy's linear algebra looks whether cuSOLVER succeeded, and raises if it did not: it
+    asks the device, and therefore does so only where it is told to.
+    """
+    return importlib.import_module("cupyx").errstate(linalg="raise")
+
+
+def has_geev() -> bool:
+    """Whether CuPy and cuSOLVER can compute eigenvalues of matrices that are not Hermitian."""
+    if not hasattr(cupy().linalg, "eig"):  # before CuPy 14
+        return False
+    return bool(importlib.import_module("cupyx.cusolver").check_availability("geev"))
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
