@@ -8,7 +8,9 @@ from typing import Any
 import emulated_cupy
 import numpy as np
 
-from corelib import dtypes, ops
+from corelib import dtypes
+from corelib.op import BY_NAME
+from corelib_cuda.half import stored
 
 NAMES = [d.name for d in dtypes.ORDERED]
 HALF = [d.name for d in dtypes.HALF]
@@ -29,9 +31,14 @@ def run(device: Any, name: str, *operands: Any, found_under: Any = None, **param
     if found_under is None:
         arrays = [x for x in operands[name == "where" :] if hasattr(x, "dtype")]
         found_under = arrays[0].dtype
-    kernel = device.find(getattr(ops, name).op, dtypes.as_dtype(found_under))
+    kernel = device.find(BY_NAME[name], dtypes.as_dtype(found_under))
     result = kernel(*map(to_device, operands), **params)
-    return tuple(r.get() for r in result) if isinstance(result, tuple) else result.get()
+    return tuple(map(on_host, result)) if isinstance(result, tuple) else on_host(result)
+
+
+def on_host(x: Any) -> Any:
+    """A device array's elements; of float16 and bfloat16, their bits."""
+    return stored(x).get()
 
 
 def same(expected, actual):
@@ -39,7 +46,10 @@ def same(expected, actual):
     expected = np.asarray(expected)
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
-    if expected.dtype.kind == "f":
+    if expected.dtype.kind == "c":
+        same(expected.real, actual.real)
+        same(expected.imag, actual.imag)
+    elif expected.dtype.kind == "f":
         np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected))
         number = ~np.isnan(expected)
         word = f"u{expected.itemsize}"

@@ -1,6 +1,7 @@
 """The `cuda` backend passes the conformance suite: whole ops, gradients and refusals through the core, on the emulated device.
 
-Two dtypes stand for all here, which the tests of the kernels cover one by one; on a machine with a GPU the suite runs in full.
+Five dtypes stand for all here, which the tests of the kernels cover one by one; on a machine with a GPU the suite runs in
+full.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_emulator"))
 import emulated_cupy
 
 from corelib import conformance, dtypes, random
+from corelib.op import OPS
 from corelib.registry import registry
 from corelib_cuda import elementwise, reduce
 
@@ -24,13 +26,47 @@ pytestmark = [
 ]
 
 
+# float32 and int32 stand for the dtypes that are computed in, with every op; complex64 with what has kernels of its own, and
+# float16 and bfloat16 with what moves them and a few of the ops that the core computes in float32.
+COMPUTED = [
+    "add",
+    "divide",
+    "exp",
+    "equal",
+    "sum",
+    "any",
+    "cumulative_sum",
+    "matmul",
+    "softmax",
+    "scatter_add",
+    "argsort",
+]
+HALF = [op for op in OPS if (op.primitive and op.moves) or op.name in COMPUTED]
+SUBSETS = {
+    dtypes.float32: OPS,
+    dtypes.int32: OPS,
+    dtypes.complex64: [op for op in OPS if op.primitive and dtypes.complex64 in op.rule.accepts],
+    dtypes.float16: HALF,
+    dtypes.bfloat16: HALF,
+}
+
+
 def prepare(dtype):
     """Compile the kernels of a dtype in two sources: far quicker than one by one."""
     entries = []
-    for kernel in elementwise.every_kernel([(dtype.name, dtype.kind)]):
+    for kernel in elementwise.every_kernel([dtype.name]):
         if "position" not in kernel.inputs and not kernel.name.startswith("full"):
             for forms in {1: ["a"], 2: ["aa", "av", "va"], 3: ["aaa", "aav", "ava"]}[len(kernel.inputs)]:
                 entries += [kernel.entry(forms, walk, 32) for walk in ("dense", "strided")]
+    if dtype is not dtypes.float32:  # for what is computed there, and for parts of complex numbers
+        pairs = [(dtype.name, "float32")] * elementwise.castable(dtype, dtypes.float32) + [
+            ("float32", dtype.name)
+        ]
+        entries += [
+            elementwise.cast_kernel(*pair).entry("a", walk, 32)
+            for pair in pairs
+            for walk in ("dense", "strided")
+        ]
     emulated_cupy.prepare("elementwise.cu", entries)
     whole = [r.entry(walk, "") for r in reduce.every_reduction([dtype.name]) for walk in ("rows", "columns")]
     emulated_cupy.prepare("reduce.cu", whole)
@@ -47,10 +83,10 @@ def device():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, where it stands for a function of CuPy
-@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.int32], ids=lambda d: d.name)
-def test_every_op_conforms(device, dtype):
+@pytest.mark.parametrize("dtype", SUBSETS, ids=lambda d: d.name)
+def test_ops_conform(device, dtype):
     prepare(dtype)
-    report = conformance.check(device, kinds=[dtype])
+    report = conformance.check(device, SUBSETS[dtype], kinds=[dtype])
     assert report.ok, report.text()
     assert report.count("pass") == report.generated
 
