@@ -355,6 +355,7 @@ def _modules() -> dict[str, Any]:
     module = types.ModuleType("cupy")
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     vars(module).update(
+        __version__="14.2.0",
         ndarray=ndarray,
         cuda=cuda,
         linalg=linalg,

@@ -6,6 +6,7 @@ full.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "cuda_emulator"))
 import emulated_cupy
 
+import corelib
 from corelib import conformance, dtypes, random
 from corelib.op import OPS
 from corelib.registry import registry
@@ -28,19 +30,7 @@ pytestmark = [
 
 # float32 and int32 stand for the dtypes that are computed in, with every op; complex64 with what has kernels of its own, and
 # float16 and bfloat16 with what moves them and a few of the ops that the core computes in float32.
-COMPUTED = [
-    "add",
-    "divide",
-    "exp",
-    "equal",
-    "sum",
-    "any",
-    "cumulative_sum",
-    "matmul",
-    "softmax",
-    "scatter_add",
-    "argsort",
-]
+COMPUTED = ("add", "divide", "exp", "equal", "sum", "any", "cumulative_sum", "matmul", "softmax", "scatter_add", "argsort")  # fmt: skip
 HALF = [op for op in OPS if (op.primitive and op.moves) or op.name in COMPUTED]
 SUBSETS = {
     dtypes.float32: OPS,
@@ -89,6 +79,18 @@ def test_ops_conform(device, dtype):
     report = conformance.check(device, SUBSETS[dtype], kinds=[dtype])
     assert report.ok, report.text()
     assert report.count("pass") == report.generated
+
+
+@pytest.mark.parametrize("dtype", dtypes.HALF, ids=lambda d: d.name)
+def test_half_tensors_come_and_go(device, dtype):
+    x = corelib.asarray([[1.5, -2.0], [0.5, math.inf]], dtype=dtype, device=device)
+    assert x.numpy().tolist() == x.to("reference").tolist() == [[1.5, -2.0], [0.5, math.inf]]
+    assert x.to("reference").to(device).T[::-1].tolist() == [[-2.0, math.inf], [1.5, 0.5]]
+    y = x + 1
+    y[0, 0] = 7
+    y += x
+    assert (y.dtype, y.tolist()) == (dtype, [[8.5, -3.0], [2.0, math.inf]])
+    assert x.tolist() == [[1.5, -2.0], [0.5, math.inf]]
 
 
 # What test_random.py holds on the other backends, on the emulated device.

@@ -10,7 +10,7 @@ def declare_backend() -> BackendInfo:
     return BackendInfo(
         name="cuda",
         load="corelib_cuda.backend:CudaBackend",
-        summary="NVIDIA GPUs: our own CUDA kernels, CuPy for memory and launches, cuBLAS for matrix products",
+        summary="NVIDIA GPUs: our own CUDA kernels, CuPy for memory and launches, cuBLAS, cuSOLVER and cuFFT for matrices and transforms",
         requires=("cupy",),
         install_hint="`pip install corelib[cuda12]` or `pip install corelib[cuda13]`, whichever fits the driver",
         priority=5,
