@@ -3,7 +3,7 @@ measured ULP.
 
     python -m corelib conformance cpu
 
-tries each op of each declaration on each dtype it accepts (``cases``, ``specials``), compares with the reference
+tries each op of each declaration on each dtype it accepts (``families``, ``cases``, ``specials``), compares with the reference
 backend's answer (``oracle``, ``compare``) under the op's error budget, or measures a decomposition by what its
 factors give (``residuals``), and accounts for every case (``check``, ``report``): passed, failed, unsupported, or a
 deviation that the backend has declared. Nothing is skipped. It names no backend but the reference, and no op but
@@ -13,9 +13,26 @@ declarations.
 
 from __future__ import annotations
 
-from .cases import Case, cases
+# Each of these modules registers families of cases.
+from . import declared as declared
+from .cases import Case
 from .check import Outcome, Suite
+from .families import FAMILIES, PROFILES, Family, Plan, cases, family, find
 from .oracle import Oracle
 from .report import Report, check
 
-__all__ = ["Case", "Oracle", "Outcome", "Report", "Suite", "cases", "check"]
+__all__ = [
+    "FAMILIES",
+    "PROFILES",
+    "Case",
+    "Family",
+    "Oracle",
+    "Outcome",
+    "Plan",
+    "Report",
+    "Suite",
+    "cases",
+    "check",
+    "family",
+    "find",
+]

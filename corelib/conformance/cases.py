@@ -1,7 +1,7 @@
-"""The cases of the suite: every call on which every backend is tried, generated from the ops' declarations
-alone.
+"""A case of the suite, and the cases that follow from the ops' declarations alone.
 
-A case is one call of one op. What is made of it depends on ``what``:
+A case is one call of one op, or something about no single op, with ``data`` in place of a sample. What is made of
+it depends on ``what``, the name of its family. Here are generated (and judged in ``declared.py``):
 
 * ``value``: a sample of the op, in each dtype that it accepts;
 * ``special``: infinities, NaN, both zeros, the smallest and the largest numbers; and ties;
@@ -18,66 +18,75 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .. import dtypes
 from ..dtypes import DType
 from ..errors import BackendError, DTypeError, ShapeError
-from ..op import OPS, Op
+from ..op import Op
 from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
 from .operands import inexact, mapped, replaced, representable, size, tensors
 from .specials import specials
 
-WHATS = ("value", "special", "layout", "gradient", "laws", "error")
 LAYOUTS = ("reversed", "transposed", "gaps", "repeated")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of an op. ``number`` counts within op, dtype and ``what``.
+    """One call of an op, or one question about no single op. ``number`` counts within op, dtype and ``what``.
 
     ``placement`` says how the operands reach the kernel: "" plainly, one of LAYOUTS as such a view,
-    "elsewhere" with the second operand on another device. ``problem`` says why there is no sample, when
-    generating it failed.
+    "elsewhere" with the second operand on another device; a family may use it for its own variants. ``problem``
+    says why there is no sample, when generating it failed. ``data`` is the family's own.
     """
 
-    op: Op
+    op: Op | Any  # None: about no single op
     dtype: DType | None
     what: str
     number: int
-    sample: Sample | ErrorSample | None
+    sample: Sample | ErrorSample | None = None
     placement: str = ""
     problem: str = ""
+    data: Any = None
 
     @property
     def id(self) -> str:
-        """A readable name such as ``exp[float32-value-3]``."""
-        parts = [self.dtype.name if self.dtype else "", self.what, self.placement, str(self.number)]
-        return f"{self.op.name}[{'-'.join(p for p in parts if p)}]"
+        """A readable name such as ``exp[float32-value-3]``, or ``programs[17]`` without an op."""
+        parts = [
+            self.dtype.name if self.dtype else "",
+            self.what if self.op else "",
+            self.placement,
+            str(self.number),
+        ]
+        return f"{self.subject}[{'-'.join(p for p in parts if p)}]"
+
+    @property
+    def subject(self) -> str:
+        """The name of the op, or of the family where there is none."""
+        return self.op.name if self.op else self.what
 
     @property
     def shown(self) -> str:
         """The call, as shapes and dtypes."""
         sample = self.sample
-        return repr(sample.build(Maker(self.op.name)) if isinstance(sample, ErrorSample) else sample or "")
+        if sample is None:
+            return "" if self.data is None else repr(self.data)
+        return repr(sample.build(Maker(self.op.name)) if isinstance(sample, ErrorSample) else sample)
 
 
-def cases(
-    ops: Iterable[Op] | None = None, kinds: Sequence[DType] | None = None, what: Iterable[str] | None = None
-) -> Iterator[Case]:
-    """All cases, or those of some ops, dtypes and ``what``; error cases have no dtype and are left out when
-    dtypes are named.
+def declared(op: Op, kinds: tuple[DType, ...] | None = None) -> list[Case]:
+    """The cases that follow from the declaration of an op, all of them or those of some dtypes; error cases
+    have no dtype and are left out when dtypes are named.
     """
-    wanted = set(WHATS if what is None else what)
-    for op in OPS if ops is None else ops:
-        seen: set[str] = set()
-        for dtype in sampled_dtypes(op):
-            if kinds is None or dtype in kinds:
-                yield from (c for c in _of_dtype(op, dtype, seen) if c.what in wanted)
-        if kinds is None and "error" in wanted:
-            yield from _errors(op)
+    found: list[Case] = []
+    seen: set[str] = set()
+    for dtype in sampled_dtypes(op):
+        if kinds is None or dtype in kinds:
+            found += _of_dtype(op, dtype, seen)
+    return [*found, *_errors(op)] if kinds is None else found
 
 
 def sampled_dtypes(op: Op) -> list[DType]:
@@ -90,7 +99,7 @@ def sampled_dtypes(op: Op) -> list[DType]:
 
 def groups(case: Case) -> set[str]:
     """The capability groups that a case needs of a backend (see ``BackendInfo.lacks``)."""
-    found = {case.op.group} - {""}
+    found = {case.op.group if case.op else ""} - {""}
     sample = case.sample.build(Maker(case.op.name)) if isinstance(case.sample, ErrorSample) else case.sample
     given = [case.dtype] if case.dtype else []
     if sample is not None:

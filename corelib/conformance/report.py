@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..dtypes import DType
-from ..op import Op
-from .cases import Case, cases
+from ..op import OPS, Op
+from .cases import Case
 from .check import DEVIATION, FAIL, STATUSES, UNSUPPORTED, Outcome, Suite, stale
+from .families import Plan, cases
 from .oracle import Oracle
 
 _NUMBER = re.compile(
@@ -56,7 +57,7 @@ class Report:
             for o in self.outcomes:
                 if o.status == status:
                     reason = o.reason if status == UNSUPPORTED else o.reason.partition(" (")[0]
-                    listed.setdefault(reason, []).append(o.case.op.name)
+                    listed.setdefault(reason, []).append(o.case.subject)
             if listed:
                 yield f"\n{title}:"
             for reason, ops in sorted(listed.items(), key=lambda item: item[1][0]):
@@ -67,7 +68,7 @@ class Report:
             yield "\nfailed:"
             groups: dict[tuple[str, str], list[Outcome]] = {}
             for outcome in self.failures:
-                groups.setdefault((outcome.case.op.name, _NUMBER.sub("", outcome.reason)), []).append(outcome)
+                groups.setdefault((outcome.case.subject, _NUMBER.sub("", outcome.reason)), []).append(outcome)
             for found in list(groups.values())[:limit]:
                 others = f" and {len(found) - 1} more for the same reason" if len(found) > 1 else ""
                 yield f"  {found[0].case.id} {found[0].case.shown}{others}\n      {found[0].reason}"
@@ -93,7 +94,7 @@ def rows(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
     """The table's rows: for each op how many cases of each kind passed, and the largest distances."""
     by_op: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        by_op.setdefault(outcome.case.op.name, []).append(outcome)
+        by_op.setdefault(outcome.case.subject, []).append(outcome)
     kinds = {
         "half": ("float16", "bfloat16"),
         "f32": ("float32",),
@@ -111,7 +112,7 @@ def rows(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
         )
         words = Counter(o.status for o in found if o.status != "pass")
         yield (
-            name, str(found[0].case.op.ulp), _passed(values), _passed(grads), _passed(part("error")),
+            name, str(found[0].case.op.ulp) if found[0].case.op else "-", _passed(values), _passed(grads), _passed(part("error")),
             *(ulp(values, names) for names in kinds.values()), *(ulp(grads, names) for names in kinds.values()),
             ", ".join(f"{n} {status.upper() if status == FAIL else status}" for status, n in words.items()),
         )  # fmt: skip
@@ -157,16 +158,8 @@ def check(
     from .oracle import REFERENCE
 
     suite = Suite(device, oracle)
-    if what is None:
-        what = (
-            "value",
-            "special",
-            "layout",
-            "gradient",
-            "error",
-            *(["laws"] if suite.backend.name == REFERENCE else []),
-        )
-    listed = list(cases(ops, kinds, what))
+    plan = Plan(tuple(OPS if ops is None else ops), None if kinds is None else tuple(kinds))
+    listed = list(cases(plan, what, reference=what is not None or suite.backend.name == REFERENCE))
     started = time.perf_counter()
     outcomes = []
     for done, case in enumerate(listed):

@@ -9,8 +9,8 @@ import math
 
 import pytest
 
-from corelib.conformance import Oracle, Report, cases, check
-from corelib.conformance.cases import WHATS, groups
+from corelib.conformance import FAMILIES, Oracle, Plan, Report, cases, check
+from corelib.conformance.cases import groups
 from corelib.conformance.check import UNSUPPORTED
 from corelib.conformance.operands import tensors
 from corelib.dtypes import DType, complex128, float64
@@ -36,9 +36,9 @@ def assert_conforms(report: Report) -> None:
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
 def test_every_dtype_is_tried(op):
     """Values in each dtype that the op accepts, special ones too; gradients and laws of what is differentiated."""
-    tried: dict[str, set[DType]] = {what: set() for what in WHATS}
+    tried: dict[str, set[DType]] = {what: set() for what in FAMILIES}
     largest = 0
-    for case in cases([op]):
+    for case in cases(Plan((op,))):
         tried[case.what].add(case.dtype)
         if case.what == "value":
             largest = max(largest, *(math.prod(v.shape) for v in tensors(case.sample)), 0)
