@@ -223,7 +223,8 @@ def as_dtype(obj: Any) -> DType:
     elif isinstance(obj, type) and obj in _PYTHON:
         return _DEFAULT[_PYTHON[obj]]
     else:
-        name = getattr(obj, "name", None) or getattr(obj, "__name__", None) or repr(obj)
+        prefix = f"{type(obj).__module__}."  # repr(torch.float32) is "torch.float32", and it has no name
+        name = getattr(obj, "name", None) or getattr(obj, "__name__", None) or repr(obj).removeprefix(prefix)
     found = _BY_NAME.get(name)
     if found is None:
         raise DTypeError(

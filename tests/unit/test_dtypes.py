@@ -24,6 +24,18 @@ def test_a_dtype_is_a_singleton_that_numpy_and_strings_name(dtype):
     assert repr(dtype) == f"corelib.{dtype.name}"
 
 
+def test_the_dtype_of_a_library_that_names_it_in_its_repr_only_is_understood():
+    """Such as repr(torch.float32), which is "torch.float32"."""
+
+    class Foreign:
+        __module__ = "library"
+
+        def __repr__(self):
+            return "library.float32"
+
+    assert dtypes.as_dtype(Foreign()) is dtypes.float32
+
+
 def test_limits_are_numpys():
     for d in dtypes.INTEGER:
         assert (cl.iinfo(d).min, cl.iinfo(d).max, cl.iinfo(d).bits) == (
