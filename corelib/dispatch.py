@@ -484,7 +484,7 @@ def as_scalar(op: Op, value: Any, dtype: DType) -> bool | int | float | complex:
 def spec_of(operand: Any) -> Spec | None:
     """Shape and dtype of an operand; a Python scalar is weak."""
     if isinstance(operand, Tensor):
-        return Spec(operand._data.shape, operand.dtype, operand._backend.device)
+        return Spec(operand.shape, operand.dtype, operand._backend.device)
     return None if operand is None else Spec((), as_dtype(type(operand)), None, True)
 
 

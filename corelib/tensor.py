@@ -59,7 +59,7 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of each axis."""
-        return self._data.shape
+        return tuple(self._data.shape)  # a backend's arrays may have a subclass, such as torch.Size
 
     @property
     def dtype(self) -> DType:
