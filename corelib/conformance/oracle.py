@@ -50,7 +50,7 @@ from ..samples import Maker, Sample, Values
 from ..tensor import Tensor
 from ..tree import flatten
 from .cases import Case
-from .distance import allowed, magnitude, rounded, unit
+from .distance import allowed, magnitude, parts, rounded, unit
 from .operands import inexact, replaced, tensors
 from .place import Result, arguments, call, numbers, repeated, results, tensor
 
@@ -225,7 +225,9 @@ def wide(dtype: DType) -> DType:
 
 
 def _magnitude(v: Values) -> Values:
-    return Values(v.shape, v.dtype, tuple(type(x)(abs(x)) for x in v.data)) if inexact(v.dtype) else v
+    """The magnitudes, without parts that are infinite or NaN: of a complex sum, they leave the other part finite."""
+    size = lambda x: math.hypot(*filter(math.isfinite, parts(x)))
+    return Values(v.shape, v.dtype, tuple(type(x)(size(x)) for x in v.data)) if inexact(v.dtype) else v
 
 
 def _ones(v: Values) -> Values:
