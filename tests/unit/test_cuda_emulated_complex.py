@@ -315,3 +315,20 @@ def test_scans_and_products(device, dtype):
     scanned = np.cumsum(z.astype(np.complex128), -1).astype(dtype.numpy)
     same(scanned, run(device, "cumulative_sum", z, axis=-1, dtype=dtype))
     np.testing.assert_allclose(run(device, "matmul", z, z.T.copy()), z @ z.T, rtol=1e-5)
+
+
+def test_memory_that_is_not_aligned_is_not_shared(device, monkeypatch):
+    """A view that begins in the middle of what would be a complex128."""
+
+    class Exporter:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack_device__(self):
+            return 2, 0
+
+    monkeypatch.setattr(sys.modules["cupy"], "from_dlpack", lambda source: source.array, raising=False)
+    x = to_device(np.arange(6.0))
+    assert device.from_dlpack(Exporter(x[1:5].view(np.complex128))) is None
+    shared = device.from_dlpack(Exporter(x[2:].view(np.complex128)))
+    same(np.array([2 + 3j, 4 + 5j]), shared.get())

@@ -141,7 +141,9 @@ class CudaBackend(Backend):
         kind, index = source.__dlpack_device__()
         if int(kind) not in (2, 13) or int(index) != self.index:  # kDLCUDA, kDLCUDAManaged
             return None
-        return half.imported(self._here(cupy().from_dlpack)(source))
+        array = self._here(cupy().from_dlpack)(source)
+        # The kernels move a complex128 as 16 bytes at once, which must begin at a multiple of 16.
+        return None if array.data.ptr % array.itemsize else half.imported(array)
 
     # -------------------------------------------------------------------------------------------------------- memory
 
