@@ -98,8 +98,13 @@ def requires_grad_(x: Tensor, flag: bool = True) -> Tensor:
     return x
 
 
+def _own(g: Tensor) -> Tensor:
+    """g as a tensor of its own: a rule may hand one cotangent to several operands, and ``x.grad += 1`` is about one."""
+    return wrap(g._data, g._backend, g._node)
+
+
 def _deposit(leaf: Leaf, g: Tensor) -> None:
-    leaf.grad = g if leaf.grad is None else calls.add(leaf.grad, g)
+    leaf.grad = _own(g) if leaf.grad is None else calls.add(leaf.grad, g)
 
 
 def _cotangent(y: Tensor, g: Tensor | None, what: str) -> Tensor:
@@ -229,7 +234,7 @@ class _Variables:
 
     def zeros(self, found: Sequence[Tensor | None]) -> list[Tensor]:
         return [
-            full_like(Spec(v.shape, v.dtype), v._backend, 0) if f is None else f
+            full_like(Spec(v.shape, v.dtype), v._backend, 0) if f is None else _own(f)
             for v, f in zip(self.variables, found, strict=True)
         ]
 
@@ -350,7 +355,11 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     for y in leaves:
         t = next(pushed) if isinstance(y, Tensor) and y._node is not None else None
         out.append(
-            full_like(Spec(y.shape, y.dtype), y._backend, 0) if t is None and isinstance(y, Tensor) else t
+            full_like(Spec(y.shape, y.dtype), y._backend, 0)
+            if t is None and isinstance(y, Tensor)
+            else None
+            if t is None
+            else _own(t)
         )
     return _released(result, observed), build(out)
 

@@ -401,3 +401,39 @@ def test_a_gradient_is_a_tensor():
     x = cl.ones((2,)).requires_grad_()
     with pytest.raises(DTypeError, match=r"\.grad must be a Tensor or None, got int"):
         x.grad = 5
+
+
+def test_gradients_that_are_one_value_are_several_tensors():
+    """The rule of add hands one cotangent to both operands: changing one gradient in place is about that one."""
+    a, b = t([1.0, 2.0]).requires_grad_(), t([3.0, 4.0]).requires_grad_()
+    g = t([5.0, 6.0])
+    (a + b).backward(g)
+    a.grad += 1
+    assert a.grad.tolist() == [6.0, 7.0]
+    assert b.grad.tolist() == g.tolist() == [5.0, 6.0]
+
+
+def test_a_gradient_that_is_changed_in_place_is_not_the_one_of_the_next_backward():
+    x = t(2.0).requires_grad_()
+    x.backward()
+    x.grad += 41
+    y = t(2.0).requires_grad_()
+    y.backward()
+    assert y.grad.item() == 1.0
+
+
+def test_cotangents_and_tangents_from_transformations_are_the_callers_own():
+    x, y, g = t([1.0]), t([2.0]), t([3.0])
+    _, pullback = cl.vjp(lambda a, b: a + b, x, y)
+    first, second = pullback(g)
+    first += 1
+    assert (first.item(), second.item(), g.item()) == (4.0, 3.0, 3.0)
+    _, tangent = cl.jvp(lambda a: +a, (x,), (g,))
+    tangent += 1
+    assert (tangent.item(), g.item()) == (4.0, 3.0)
+
+
+def test_the_gradient_of_hypot_at_the_origin_is_that_of_a_norm():
+    a, b = t([0.0, 3.0]).requires_grad_(), t([0.0, 4.0]).requires_grad_()
+    ops.hypot(a, b).backward(t([5.0, 5.0]))
+    assert (a.grad.tolist(), b.grad.tolist()) == ([0.0, 3.0], [0.0, 4.0])
