@@ -10,7 +10,8 @@ from ..dispatch import primitive
 from ..dtypes import FLOATING, INEXACT
 from ..rules import binary, unary
 from ..samples import pairs, reals
-from .elementwise import add, divide, multiply, negative, sqrt, subtract
+from .compare import equal
+from .elementwise import add, divide, multiply, negative, sqrt, subtract, where
 
 if TYPE_CHECKING:
     from ..params import Scalar
@@ -81,12 +82,16 @@ def atan2(x1: Array, x2: Array, /) -> Tensor:
 
 @primitive(
     rule=binary(FLOATING),
-    d=(lambda y, x1: divide(x1, y), lambda y, x2: divide(x2, y)),
+    d=(lambda y, x1: divide(x1, _or_one(y)), lambda y, x2: divide(x2, _or_one(y))),
     samples=pairs(0.5, 3),
     ulp=2,
 )
 def hypot(x1: Array, x2: Array, /) -> Tensor:
-    """sqrt(x1**2 + x2**2) without overflow or underflow."""
+    """sqrt(x1**2 + x2**2) without overflow or underflow. The gradient at the origin is 0, as of a norm."""
+
+
+def _or_one(y: Tensor) -> Tensor:
+    return where(equal(y, 0), 1, y)
 
 
 @primitive(rule=unary(INEXACT), d=lambda x: cosh(x), samples=reals(-3, 3), ulp=2, ulp_complex=4)
