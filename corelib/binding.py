@@ -2,7 +2,7 @@
 
 Each backend has a table of kernels for each dtype. A slot starts as a binder, which asks the registry for the
 kernel once, puts it into the slot, and calls it. This module knows the registry only as the object that it is
-handed.
+handed. What stands in for a kernel says so in its attribute ``how``.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def elsewhere(
             return tuple(move(array=r, source=there, target=here) for r in result)
         return move(array=result, source=there, target=here)
 
+    copy_and_call.how = "elsewhere"  # type: ignore[attr-defined]
     return copy_and_call
 
 
@@ -130,6 +131,7 @@ def widened(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
             return result
         return tables[result.dtype][cast](result, dtype=dtype)
 
+    widen_and_call.how = "widened"  # type: ignore[attr-defined]
     return widen_and_call
 
 
@@ -145,4 +147,5 @@ def casting(op: Op, backend: Backend, dtype: DType) -> Callable[..., Any]:
         ]
         return tables[dtype][op.index](*arrays, **params)
 
+    cast_and_call.how = "cast"  # type: ignore[attr-defined]
     return cast_and_call

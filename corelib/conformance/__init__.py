@@ -15,6 +15,7 @@ from __future__ import annotations
 
 # Each of these modules registers families of cases.
 from . import declared as declared
+from . import dispatches as dispatches
 from .cases import Case
 from .check import Outcome, Suite
 from .families import FAMILIES, PROFILES, Family, Plan, cases, family, find

@@ -18,6 +18,7 @@ from .families import FAMILIES
 from .operands import tensors
 from .oracle import Oracle
 from .place import Result, numbers
+from .provenance import how
 
 PASS, FAIL, UNSUPPORTED, DEVIATION = "pass", "fail", "unsupported", "deviation"
 STATUSES = (PASS, FAIL, UNSUPPORTED, DEVIATION)
@@ -26,13 +27,16 @@ STATUSES = (PASS, FAIL, UNSUPPORTED, DEVIATION)
 @dataclass(frozen=True)
 class Outcome:
     """What became of a case. ``ulp``: the largest distance seen (None where nothing was measured).
-    ``reason``: why it did not pass.
+    ``reason``: why it did not pass. ``how``: whose kernel ran (``provenance.HOWS``). ``shown``: the call, where it
+    did not pass: a case that ran in another process has no sample here.
     """
 
     case: Case
     status: str
     ulp: float | None = None
     reason: str = ""
+    how: str = ""
+    shown: str = ""
 
 
 class Suite:
@@ -55,12 +59,12 @@ class Suite:
             ulp = FAMILIES[case.what].check(self, case)
             self._lacking(case)
         except UnsupportedError as error:
-            return Outcome(case, UNSUPPORTED, None, str(error))
+            return Outcome(case, UNSUPPORTED, None, str(error), shown=_shown(case))
         except (Disagreement, AssertionError) as error:
-            return self._failed(case, str(error))
-        except Exception as error:
-            return self._failed(case, f"raised {type(error).__name__}: {error}")
-        return Outcome(case, PASS, ulp)
+            return self.failed(case, str(error))
+        except (Exception, SystemExit) as error:
+            return self.failed(case, f"raised {type(error).__name__}: {error}")
+        return Outcome(case, PASS, ulp, how=how(case.op, case.dtype, self.backend))
 
     def _lacking(self, case: Case) -> None:
         """A backend that declares that it lacks a group must refuse its cases: Disagreement if one passed.
@@ -76,11 +80,13 @@ class Suite:
                 f"the backend declares that it lacks {group!r}, and gives a result: take it out of lacks="
             )
 
-    def _failed(self, case: Case, reason: str) -> Outcome:
+    def failed(self, case: Case, reason: str) -> Outcome:
+        """A failure, or a deviation if the backend has declared one that covers the case."""
+        ran = how(case.op, case.dtype, self.backend)
         for pattern, why in self.deviations.items():
             if covered(case, pattern):
-                return Outcome(case, DEVIATION, None, f"{why} ({reason})")
-        return Outcome(case, FAIL, None, reason)
+                return Outcome(case, DEVIATION, None, f"{why} ({reason})", ran, _shown(case))
+        return Outcome(case, FAIL, None, reason, ran, _shown(case))
 
     # -- what families ask -----------------------------------------------------------------------------------
 
@@ -116,6 +122,14 @@ class Suite:
             now = numbers(x)
             if now != values.data and repr(now) != repr(values.data):  # equal NaNs differ, but look the same
                 raise Disagreement(f"operand {n} was written to: it is {now}, it was {values.data}")
+
+
+def _shown(case: Case) -> str:
+    """The call of a case, or why it cannot be shown: a mistake in a sample is a reason of its own."""
+    try:
+        return case.shown
+    except Exception as error:
+        return f"({type(error).__name__}: {error})"
 
 
 def covered(case: Case, pattern: str) -> bool:

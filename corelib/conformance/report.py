@@ -71,7 +71,7 @@ class Report:
                 groups.setdefault((outcome.case.subject, _NUMBER.sub("", outcome.reason)), []).append(outcome)
             for found in list(groups.values())[:limit]:
                 others = f" and {len(found) - 1} more for the same reason" if len(found) > 1 else ""
-                yield f"  {found[0].case.id} {found[0].case.shown}{others}\n      {found[0].reason}"
+                yield f"  {found[0].case.id} {found[0].shown}{others}\n      {found[0].reason}"
             if len(groups) > limit:
                 yield f"  ... and {len(groups) - limit} more reasons: --limit {len(groups)} shows them all"
         for pattern in self.stale:
