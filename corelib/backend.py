@@ -212,7 +212,8 @@ class Backend:
 
     def copy(self, array: Any) -> Any:
         """The same elements in memory that is shared with nothing."""
-        return self.from_host(self.to_host(array), array.shape, as_dtype(array.dtype))
+        dtype = as_dtype(array.dtype)
+        return self.from_host(dtype.buffer(self.to_host(array)), array.shape, dtype)
 
     def owns(self, array: Any) -> bool:
         """Whether nothing but ``array`` itself refers to its buffer, so that ``overwrite=True`` may be

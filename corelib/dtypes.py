@@ -114,11 +114,13 @@ class DType:
             )
         return array(self.format, values)
 
+    def buffer(self, array: Any) -> Any:
+        """Elements of this dtype as a buffer: a NumPy array of ml_dtypes' bfloat16 is none, but its bits are."""
+        return array.view("uint16") if self.name == "bfloat16" and hasattr(array, "view") else array
+
     def unpack(self, buffer: Any) -> list[Any]:
         """The elements of a C-contiguous buffer of this dtype in native byte order as Python numbers."""
-        if self.name == "bfloat16" and hasattr(buffer, "view"):
-            buffer = buffer.view("uint16")  # a NumPy array of ml_dtypes' type is no buffer
-        raw = memoryview(buffer)
+        raw = memoryview(self.buffer(buffer))
         if not raw.nbytes:
             return []
         flat: Any = raw.cast("B") if raw.format != "B" or raw.ndim != 1 else raw

@@ -132,7 +132,9 @@ def body(x: Tensor, indent: int = 7) -> str:
         if depth == len(shape) - 1:
             lines, line = [], ""
             for part in parts:
-                if line and len(line) + len(part) + 2 > options.linewidth - indent - depth:
+                if (
+                    line and len(line) + len(part) + 2 > options.linewidth - indent - depth - 2
+                ):  # a bracket and a comma
                     lines.append(line)
                     line = ""
                 line += (", " if line else "") + part

@@ -74,7 +74,8 @@ class _Core:
         imported = shared(target, exported) if exported is not None else None
         if imported is not None:
             return imported
-        return target.from_host(source.to_host(array), array.shape, as_dtype(array.dtype))
+        dtype = as_dtype(array.dtype)
+        return target.from_host(dtype.buffer(source.to_host(array)), array.shape, dtype)
 
 
 class Registry:

@@ -174,7 +174,7 @@ class Tensor:
 
     def _read(self, why: str) -> Any:
         """The elements in C order as a buffer: the only place where values are read."""
-        return self._backend.to_host(self._data)
+        return self.dtype.buffer(self._backend.to_host(self._data))
 
     def _flat(self, why: str) -> list[Any]:
         return self.dtype.unpack(self._read(why))

@@ -135,7 +135,14 @@ def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], 
 
 
 def _pack(values: list[Any], dtype: DType) -> Any:
+    """Python numbers as a buffer of a dtype, or DTypeError for one that it does not hold."""
     kind = dtype.kind
+    if kind == "bool":
+        return bytes(map(bool, values))
+    try:
+        return dtype.pack(values)
+    except (OverflowError, TypeError):
+        pass  # some number is not of the dtype: it is rounded to it, or named
     if kind == "complex":
         return dtype.pack(
             [complex(_rounded(v.real, dtype.real), _rounded(v.imag, dtype.real)) for v in values]
@@ -145,8 +152,6 @@ def _pack(values: list[Any], dtype: DType) -> Any:
             raise DTypeError(f"asarray: {v!r} does not fit {dtype.name}: take its real or its imaginary part")
     if kind == "float":
         return dtype.pack([_rounded(v, dtype) for v in values])
-    if kind == "bool":
-        return bytes(bool(v) for v in values)
     for v in values:
         if not dtype.min <= v <= dtype.max or v != int(v):
             raise DTypeError(f"asarray: {v!r} does not fit {dtype.name} ({dtype.min} to {dtype.max})")

@@ -337,3 +337,38 @@ def test_circular_functions_are_hyperbolic_ones_turned_by_a_quarter(anywhere, na
         error = 2 * function.op.ulp_complex * dtype.eps * size
         assert part_agrees(z.real, w.imag, not math.isinf(w.imag), error), (name, pair, z, w)
         assert part_agrees(z.imag, -w.real, not math.isinf(w.real), error), (name, pair, z, w)
+
+
+PREDICATES = {
+    "isfinite": "nan any false; any nan false; ±inf any false; any ±inf false; finite finite true",
+    "isinf": "±inf any true; any ±inf true; notinf notinf false",
+    "isnan": "nan any true; any nan true; ±inf ±inf false; finite ±inf false; finite finite false",
+    "logical": "±0 ±0 false; nan any true; any nan true; nonzero any true; any nonzero true; ±inf any true",
+}
+
+
+@EXACT
+@pytest.mark.parametrize("dtype", [cl.complex64, cl.complex128])
+@pytest.mark.parametrize("name", PREDICATES)
+def test_predicates_of_complex_operands(anywhere, name, dtype):
+    function = getattr(ops, name) if name != "logical" else lambda z: cl.astype(z, cl.bool)
+    for case in PREDICATES[name].split("; "):
+        a, b, result = case.replace("notinf", "not_inf").split()
+        parts = itertools.product(CLASSES[a.replace("_", " ")], CLASSES[b.replace("_", " ")])
+        z = cl.asarray([complex(operand(x, dtype), operand(y, dtype)) for x, y in parts], dtype=dtype)
+        assert set(function(z).tolist()) == {result == "true"}, case
+
+
+@EXACT
+@pytest.mark.parametrize("dtype", [cl.complex64, cl.complex128])
+def test_complex_numbers_are_equal_part_by_part(anywhere, dtype):
+    values = [
+        complex(x, y) for x, y in itertools.product([0.0, -0.0, 1.0, math.inf, -math.inf, math.nan], repeat=2)
+    ]
+    pairs = list(itertools.product(values, values))
+    x, y = (cl.asarray(list(side), dtype=dtype) for side in zip(*pairs, strict=True))
+    expected = [a.real == b.real and a.imag == b.imag for a, b in pairs]
+    assert cl.equal(x, y).tolist() == expected
+    assert cl.not_equal(x, y).tolist() == [not e for e in expected]
+    assert cl.any(x[:1]).item() is False
+    assert repr(cl.mean(cl.zeros(0, dtype=dtype)).item()) == "(nan+nanj)"

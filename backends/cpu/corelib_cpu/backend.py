@@ -109,9 +109,7 @@ class CpuBackend(Backend):
 
     def to_host(self, array: ndarray) -> ndarray:
         """The elements in C order; the array itself where they are."""
-        dense = array if array.flags.c_contiguous else movement.copy(array)
-        # bfloat16, which NumPy has from elsewhere, is not known to the buffer protocol
-        return dense if dense.dtype.kind in "biufc" else dense.view(np.uint16)
+        return array if array.flags.c_contiguous else movement.copy(array)
 
     def owns(self, array: ndarray) -> bool:
         """Whether no other array shares this one's buffer (references to the array itself are the caller's to
