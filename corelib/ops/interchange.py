@@ -40,7 +40,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         if wanted is None or wanted is obj.dtype:
             return _of_tensor("asarray", obj, device, copy)
         x, sharing = _of_tensor("asarray", obj, device, None), False
-    elif isinstance(obj, bool | int | float | complex | list | tuple) and not hasattr(obj, "dtype"):
+    elif isinstance(obj, bool | int | float | complex | list | tuple | range) and not hasattr(obj, "dtype"):
         # numpy.float64 is a float, but has a dtype
         if copy is False:
             raise InterchangeError("asarray: Python numbers have no memory to share: leave out copy=False")
@@ -86,7 +86,7 @@ def _stacked(obj: Any, dtype: DType | None, device: Any) -> Tensor:
         if isinstance(part, Tensor):
             kinds.add(part.dtype)
             tensors.append(part)
-        elif isinstance(part, list | tuple):
+        elif isinstance(part, list | tuple | range):
             for element in part:
                 look(element)
         else:
@@ -95,7 +95,7 @@ def _stacked(obj: Any, dtype: DType | None, device: Any) -> Tensor:
     def build(part: Any) -> Tensor:
         if isinstance(part, Tensor):
             return asarray(part, dtype=dtype, device=device)
-        if isinstance(part, list | tuple) and part:
+        if isinstance(part, list | tuple | range) and part:
             return calls.stack([build(element) for element in part])
         return asarray(part, dtype=dtype, device=tensors[0]._backend if device is None else device)
 
@@ -109,7 +109,7 @@ def _flatten(obj: Any, kinds: set[Any] | None = None) -> tuple[tuple[int, ...], 
     the types of the Python numbers and the dtypes of NumPy's.
     """
     kinds = set() if kinds is None else kinds
-    if isinstance(obj, list | tuple):
+    if isinstance(obj, list | tuple | range):
         types = set(map(type, obj))
         if types.issubset(_NUMBERS):
             kinds |= types

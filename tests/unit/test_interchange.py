@@ -262,6 +262,29 @@ def test_a_tensor_of_a_tensor(anywhere, make):
     assert own.tolist() == [0, 0, 0]
 
 
+def test_a_cast_or_a_shape_that_changes_nothing_copies_nothing(anywhere):
+    x = cl.asarray([[1.0, 2.0], [3.0, 4.0]])
+    assert cl.astype(x, cl.float32, copy=False) is x
+    assert cl.reshape(x, (2, 2), copy=False) is x
+    assert x.reshape(2, -1, copy=False) is x
+    assert cl.astype(x, cl.float32) is not x
+    assert cl.astype(x, cl.float64, copy=False).dtype is cl.float64  # as the standard says
+    for y in (x, x[1], x[:, :1]):
+        z = cl.reshape(y, (-1, 1), copy=False)
+        assert z.shape == (y.size, 1)
+        assert anywhere not in SHARING or np.shares_memory(np.asarray(x), np.asarray(z))
+    if anywhere == "reference":  # which has one layout
+        assert cl.reshape(x.mT, (4,), copy=False).tolist() == [1, 3, 2, 4]
+    else:
+        with pytest.raises(
+            ValueError, match=r"reshape: x of shape \(2, 2\) takes the shape \(4,\) by a copy only"
+        ):
+            cl.reshape(x.mT, (4,), copy=False)
+    assert cl.reshape(x.mT, (4,), copy=True).tolist() == [1, 3, 2, 4]
+    with pytest.raises(ShapeError, match="does not fit"):
+        cl.reshape(x, (3,), copy=False)
+
+
 def test_asarray_casts_a_tensor_and_moves_it(anywhere):
     x = cl.asarray([1, 2])
     assert cl.asarray(x, dtype=cl.float64).dtype is cl.float64
@@ -316,7 +339,7 @@ def test_whatever_has_the_buffer_protocol_comes_in(anywhere):
         ([np.float64(1), np.float64(2)], "float64"), ([np.float64(1), 2], "float64"), ([np.int8(1), 2], "int8"),
         ([np.int8(1), np.int16(2)], "int16"), ([np.int8(1), 2.5], "float32"), ([np.float32(1), 2j], "complex64"),
         ([np.float64(1), 2j], "complex128"), ([[np.uint8(1)], [np.uint8(2)]], "uint8"), ((1, np.bool_(True)), "int64"),
-        ([np.arange(2), [3, 4]], "int64"), ([np.array(1.5), 2], "float64"),
+        ([np.arange(2), [3, 4]], "int64"), ([np.array(1.5), 2], "float64"), (range(3), "int64"), ([range(2), [3, 4]], "int64"),
     ],
     ids=lambda v: str(v).replace(" ", "") if not isinstance(v, str) else v,
 )  # fmt: skip
