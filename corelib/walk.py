@@ -257,17 +257,19 @@ def _jvp_rule(op: Op, node: Node, tangents: Sequence[Any], record: bool) -> Any:
         if name.startswith("d") and name[1:] in op.operands:
             slot = op.operands.index(name[1:])
             tangent = tangents[slot]
-            args.append(
-                _zeros(node.parents[slot].spec() if node.parents[slot] else node.saved[slot], node)
-                if tangent is None
-                else tangent
-            )
+            args.append(_zeros(_spec(node, slot), node) if tangent is None else tangent)
         else:
             how = "param" if name in op.params else "y" if name == "y" else "value"
             args += _arguments(
                 op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record
             )
     return op.derivative.jvp(*args)  # type: ignore[misc]
+
+
+def _spec(node: Node, slot: int) -> Spec:
+    """Shape and dtype of an operand, whether or not it is tracked and its values are kept."""
+    parent, saved = node.parents[slot], node.saved[slot]
+    return parent.spec() if parent is not None else Spec(tuple(saved.shape), as_dtype(saved.dtype))
 
 
 def _transposed_twice(op: Op, node: Node, tangents: Sequence[Tensor | None]) -> Any:

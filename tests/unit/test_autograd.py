@@ -437,3 +437,12 @@ def test_the_gradient_of_hypot_at_the_origin_is_that_of_a_norm():
     a, b = t([0.0, 3.0]).requires_grad_(), t([0.0, 4.0]).requires_grad_()
     ops.hypot(a, b).backward(t([5.0, 5.0]))
     assert (a.grad.tolist(), b.grad.tolist()) == ([0.0, 3.0], [0.0, 4.0])
+
+
+@pytest.mark.parametrize("device", ["reference", "cpu"])
+def test_forward_mode_where_one_operand_of_a_rule_is_constant(device):
+    """solve keeps its first operand, whose tangent is zeros: of its shape and dtype, whatever a backend's array calls them."""
+    a = cl.asarray([[2.0, 0.0], [0.0, 4.0]], dtype=cl.float32, device=device)
+    b, v = (cl.asarray([x, 4.0], dtype=cl.float32, device=device) for x in (2.0, 6.0))
+    y, dy = cl.jvp(lambda b: cl.linalg.solve(a, b), (b,), (v,))
+    assert (y.tolist(), dy.tolist()) == ([1.0, 1.0], [3.0, 1.0])
