@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,16 @@ class CpuBackend(Backend):
             return None
         array = dlpack.host_array(source)
         return array if array.flags.aligned else None
+
+    @contextmanager
+    def threads(self, count: int) -> Iterator[None]:
+        """Inside, kernels use ``count`` threads."""
+        before = get_num_threads()
+        set_num_threads(count)
+        try:
+            yield
+        finally:
+            set_num_threads(before)
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes that the pool holds, and how many of them are in use."""

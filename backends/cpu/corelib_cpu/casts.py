@@ -50,7 +50,8 @@ def cast(source: str, target: str) -> Cast:
         if source == "float64":
             return _from_double(target)
         if source in ("int64", "uint64"):
-            return _chain(_odd_double, cast("float64", target))
+            text = f"to_{target}(odd_float32(odd_float64(x, {source}(2047), {source}(2048))))"
+            return _loop(text, source, target, _chain(_odd_double, cast("float64", target)))
         return _by("float64" if source in ("int32", "uint32") else "float32", source, target)
     kind, goal = named(source), named(target)
     if goal.kind == "c":

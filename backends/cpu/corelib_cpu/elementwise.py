@@ -70,7 +70,6 @@ EVERY = {
 }
 # W(..) widens to complex128, N(..) rounds to the operands' type, R(..) to that of its parts. The functions are those of
 # vcomplex.py: f_V is f_complex, for complex128, or f_single, for complex64.
-NEAR = "(fabs(x.real) < R(700)) & (fabs(x.imag) < R(1e9))"
 FINITE = "(fabs(x.real) < R(inf)) & (fabs(x.imag) < R(inf))"
 COMPLEX = {
     "negative": Expression("-x"),
@@ -86,19 +85,23 @@ COMPLEX = {
     "divide": Expression(
         "N(quotient_V(x, y))", 4, unless="not divides_plainly(x, y)", careful="N(divide_complex(W(x), W(y)))"
     ),
-    "square": Expression(
-        "N(square_complex(x))", 2, unless="not squares_plainly(x)", careful="N(square_careful(x))"
-    ),
+    "square": Expression("N(square_V(x))", 2, unless="not has_square_V(x)", careful="N(square_careful(x))"),
     "equal": Expression("x == y"),
     "not_equal": Expression("x != y"),
     "where": Expression("y if x != 0 else z"),
     "sign": Expression("N(sign_complex(W(x)))", 4),
     "sqrt": Expression("N(sqrt_V(x))", 4),
-    "exp": Expression("N(exp_near(x))", 8, unless=f"not ({NEAR})", careful="N(exp_complex(W(x)))"),
-    "pow": Expression("N(pow_V(x, y))", 256),
+    "log": Expression("N(log_near(x))", 8, unless="not squares_plainly(x)", careful="N(log_complex(W(x)))"),
+    "pow": Expression(
+        "N(pow_near_V(x, y))", 64, unless="not powers_plainly(x, y)", careful="N(pow_complex(W(x), W(y)))"
+    ),
+    **{name: Expression(
+        f"N({name}_near(x))", 8, unless=f"not is_near({parts})", careful=f"N({name}_complex(W(x)))"
+    ) for names, parts in (
+        (("exp", "sinh", "cosh", "tanh"), "x.real, x.imag"), (("sin", "cos", "tan"), "x.imag, x.real"),
+    ) for name in names},
     **{name: Expression(f"N({name}_complex(W(x)))", 32) for name in (
-        "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh",
-        "asinh", "acosh", "atanh",
+        "expm1", "log1p", "log2", "log10", "asin", "acos", "atan", "asinh", "acosh", "atanh",
     )},
 }  # fmt: skip
 BOOLEAN_RESULT = {

@@ -31,7 +31,7 @@ class Expression(NamedTuple):
     text: str
     cost: int = 1  # against an addition, for the size of the slices and, unless it is given, the crossover
     crossover: int = 0  # elements, where NumPy's kernel is unusually good or bad
-    unless: str = ""  # where this holds for an element, it and its neighbours are computed by ..
+    unless: str = ""  # where this holds, an element is computed by ..
     careful: str = ""  # .. an expression that knows all cases, and no vectors
 
 
@@ -44,7 +44,7 @@ def source(expression: Expression, dtypes: tuple[str, ...], result: str, kinds: 
     to row.
     """
     text, unless, careful = expression.text, expression.unless, expression.careful
-    staged = kinds.endswith("!") or unless != ""
+    in_place = kinds.endswith("!")
     kinds = kinds.removesuffix("!")
     names = "xyz"[: len(kinds)]
     size = named(result).itemsize
@@ -56,23 +56,31 @@ def source(expression: Expression, dtypes: tuple[str, ...], result: str, kinds: 
         rows.append(f"        p{name} = at_{dtype}(words[{2 + 2 * i}] + row * words[{3 + 2 * i}]{offset})")
         (elements if kind == "v" else scalars).append((name, f"p{name}[{'i' if kind == 'v' else 0}]"))
     loop = [f"        {name} = {value}" for name, value in scalars]
-    if staged:
+    if in_place or unless:
         reads = [f"                {name} = {value.replace('[i]', '[done + i]')}" for name, value in elements]
         every = "            for i in range(part):"
+        correction = [
+            "            special = 0",
+            every,
+            *reads,
+            f"                special |= 1 if {unless} else 0",
+            "            if special != 0:",
+            *[f"    {line}" for line in (every, *reads)],
+            f"                    if {unless}:",
+            f"                        stage[i] = {careful}",
+        ]
         loop += [
             "        done = 0",
             "        while done < count:",
             "            part = count - done",
             f"            if part > {STAGE // max(size, 8)}:",
             f"                part = {STAGE // max(size, 8)}",
-            "            special = 0",
-            *([every, *reads, f"                special |= 1 if {unless} else 0"] if unless else []),
-            "            if special != 0:",
-            *[f"    {line}" for line in (every, *reads, f"                stage[i] = {careful or text}")],
-            "            else:",
-            *[f"    {line}" for line in (every, *reads, f"                stage[i] = {text}")],
+            *([] if in_place else [f"            stage = at_{result}(words[0] + (lo + done) * {size})"]),
             every,
-            "                out[done + i] = stage[i]",
+            *reads,
+            f"                stage[i] = {text}",
+            *(correction if unless else []),
+            *([every, "                out[done + i] = stage[i]"] if in_place else []),
             "            done += part",
         ]
     else:
@@ -81,7 +89,7 @@ def source(expression: Expression, dtypes: tuple[str, ...], result: str, kinds: 
         loop += [f"            out[i] = {text}"]
     lines = [
         "def kernel(lo, hi, args):",
-        *([f"    stage = at_{result}(stack_words(0))"] if staged else []),
+        *([f"    stage = at_{result}(stack_words(0))"] if in_place else []),
         "    words = at_int64(args)",
         "    columns = words[1]",
         "    row = lo // columns",
@@ -104,16 +112,8 @@ class Loop:
     """The compiled kernels of one op and dtype: one for each combination of operands that vary or do not."""
 
     __slots__ = (
-        "_address",
-        "_dtypes",
-        "_expression",
-        "_plans",
-        "_result",
-        "dtype",
-        "itemsize",
-        "parallel",
-        "same",
-    )
+        "_address", "_dtypes", "_expression", "_plans", "_result", "dtype", "itemsize", "parallel", "same",
+    )  # fmt: skip
 
     def __init__(self, expression: Expression, dtypes: tuple[str, ...], result: str, move: str = "") -> None:
         self._expression, self._dtypes, self._result = expression, dtypes, result

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from .machine import bits_f64, copysign, fabs, float64, fma, from_bits_f64, inf, nan, sqrt
-from .vmath import cos_sin_float64, exp_float64
+from .machine import bits_f64, copysign, fabs, float32, float64, fma, from_bits_f64, inf, nan, sqrt
+from .vmath import atan2_float64, cos_sin_float64, exp_float64, log_parts_float64, sinh_cosh_float64
 
 _double = types.float64
 hypot: Any = types.ExternalFunction("hypot", _double(_double, _double))
@@ -27,6 +28,7 @@ LN2, LN10 = math.log(2), math.log(10)
 LOG2E, LOG10E = 1 / LN2, 1 / LN10
 E709 = math.exp(709)  # nearly the largest power of e that is a double
 LARGE, SMALL = 2.0**500, 2.0**-500  # squares between these are normal numbers, and so are sums of them
+LARGE_F, SMALL_F, DOWN_F, UP_F = (np.float32(2.0**n) for n in (60, -40, -66, 86))  # the same of complex64
 
 
 # --- parts --------------------------------------------------------------------------------------------------
@@ -82,10 +84,14 @@ def modulus_complex(z):
 
 @register_jitable
 def modulus_single(z):
-    """|z| of a complex64, whose squares are double precision numbers."""
-    x, y = float64(z.real), float64(z.imag)
-    r = sqrt(x * x + y * y)
-    return inf if (fabs(x) == inf) | (fabs(y) == inf) else r
+    """The same of complex64, in single precision."""
+    x, y = fabs(z.real), fabs(z.imag)
+    large = x if x > y else y
+    there = DOWN_F if large > LARGE_F else UP_F if large < SMALL_F else float32(1.0)
+    back = float32(1.0) / there
+    a, b = x * there, y * there
+    r = sqrt(fma(a, a, b * b)) * back
+    return float32(inf) if (x == float32(inf)) | (y == float32(inf)) else r
 
 
 @register_jitable
@@ -228,14 +234,6 @@ def exp_complex(z):
 
 
 @register_jitable
-def exp_near(z):
-    """e**z of parts within exp_is_near."""
-    r = exp_float64(float64(z.real))
-    c, s = cos_sin_float64(float64(z.imag))
-    return complex(r * c, r * s)
-
-
-@register_jitable
 def expm1_complex(z):
     """(expm1(x) cos y - 2 sin(y/2)**2) + i e**x sin y: nothing large cancels near 0."""
     x, y = z.real, z.imag
@@ -265,6 +263,44 @@ def cosh_complex(z):
     if fabs(x) == inf and not finite(y):
         return complex(inf, nan)
     return complex(cosh_times(x, math.cos(y)), sinh_times(x, math.sin(y)))
+
+
+# As vectors: parts so near to 0 that nothing overflows, and angles are reduced by three products.
+
+
+@register_jitable
+def is_near(x, y):
+    return (fabs(x) < 300.0) & (fabs(y) < 1e9)
+
+
+@register_jitable
+def exp_near(z):
+    r = exp_float64(float64(z.real))
+    c, s = cos_sin_float64(float64(z.imag))
+    return complex(r * c, r * s)
+
+
+@register_jitable
+def sinh_near(z):
+    sinh, cosh = sinh_cosh_float64(float64(z.real))
+    cos, sin = cos_sin_float64(float64(z.imag))
+    return complex(sinh * cos, cosh * sin)
+
+
+@register_jitable
+def cosh_near(z):
+    sinh, cosh = sinh_cosh_float64(float64(z.real))
+    cos, sin = cos_sin_float64(float64(z.imag))
+    return complex(cosh * cos, sinh * sin)
+
+
+@register_jitable
+def tanh_near(z):
+    """(sinh x cosh x + i sin y cos y) / (sinh**2 x + cos**2 y)."""
+    sinh, cosh = sinh_cosh_float64(float64(z.real))
+    cos, sin = cos_sin_float64(float64(z.imag))
+    d = fma(sinh, sinh, cos * cos)
+    return complex(sinh * cosh / d, sin * cos / d)
 
 
 @register_jitable
@@ -317,6 +353,19 @@ def log_modulus(x, y, offset):
 def log_complex(z):
     """log |z| + i arg z."""
     return complex(log_modulus(z.real, z.imag, 0.0), atan2(z.imag, z.real))
+
+
+@register_jitable
+def log_near(z):
+    """log z where |z|**2 is an ordinary number."""
+    x, y = float64(z.real), float64(z.imag)
+    m = fma(x, x, y * y)
+    b = bits_f64(m)
+    e = (b - 0x3FE6A09E667F3BCD) >> 52
+    n, f = float64(e), from_bits_f64(b - (e << 52)) - 1.0
+    near = (m > 0.75) & (m < 1.375)
+    n, f = 0.0 if near else n, excess(x, y, 0.0) if near else f
+    return complex(0.5 * log_parts_float64(n, f), atan2_float64(y, x))
 
 
 @register_jitable
@@ -456,6 +505,21 @@ def turned(z):
 @register_jitable
 def turned_back(w):
     return complex(w.imag, -w.real)
+
+
+@register_jitable
+def sin_near(z):
+    return turned_back(sinh_near(turned(z)))
+
+
+@register_jitable
+def cos_near(z):
+    return cosh_near(turned(z))
+
+
+@register_jitable
+def tan_near(z):
+    return turned_back(tanh_near(turned(z)))
 
 
 @register_jitable

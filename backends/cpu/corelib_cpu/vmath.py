@@ -175,22 +175,26 @@ def exp_float64(x):
 
 
 @register_jitable
+def log_parts_float64(n, f):
+    """n log 2 + log(1 + f) with log(1 + f) = 2 atanh(f / (2 + f)), after fdlibm; sqrt(1/2) <= 1 + f < sqrt(2)."""
+    s = f / (2.0 + f)
+    z = s * s
+    p = fma(fma(fma(LOG_D[7], z, LOG_D[6]), z, LOG_D[5]), z, LOG_D[4])
+    p = z * fma(fma(fma(fma(p, z, LOG_D[3]), z, LOG_D[2]), z, LOG_D[1]), z, LOG_D[0])
+    h = 0.5 * f * f
+    return n * LN2_HI_D - ((h - (s * (h + p) + n * LN2_LO_D)) - f)
+
+
+@register_jitable
 def log_float64(x):
-    """n ln 2 + log(1 + f) with log(1 + f) = 2 atanh(f / (2 + f)), after fdlibm."""
+    """n log 2 + log(1 + f), x = 2^n (1 + f)."""
     tiny = x < 2.2250738585072014e-308
     y = x * 4503599627370496.0 if tiny else x
     b = bits_f64(y)
     e = (b - 0x3FE6A09E667F3BCD) >> 52
     m = from_bits_f64(b - (e << 52))
     n = float64(e)
-    n = n - 52.0 if tiny else n
-    f = m - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    p = fma(fma(fma(LOG_D[7], z, LOG_D[6]), z, LOG_D[5]), z, LOG_D[4])
-    p = z * fma(fma(fma(fma(p, z, LOG_D[3]), z, LOG_D[2]), z, LOG_D[1]), z, LOG_D[0])
-    h = 0.5 * f * f
-    r = n * LN2_HI_D - ((h - (s * (h + p) + n * LN2_LO_D)) - f)
+    r = log_parts_float64(n - 52.0 if tiny else n, m - 1.0)
     r = x if x > 1.7976931348623157e308 else r
     r = -inf if x == 0.0 else r
     r = nan if x < 0.0 else r
@@ -224,6 +228,48 @@ def cos_sin_float64(x):
     odd = k & 1 != 0
     sine, cosine = c if odd else s, s if odd else c
     return -cosine if (k + 1) & 2 != 0 else cosine, -sine if k & 2 != 0 else sine
+
+
+SINH_D = (
+    0.16666666666666666, 0.008333333333333299, 0.00019841269841324198, 2.7557319191381816e-06, 2.5052117695907823e-08,
+    1.6057679623801638e-10, 7.746178593018827e-13)  # fmt: skip
+ATAN_D = (
+    -0.3333333333333333, 0.19999999999995438, -0.14285714284649173, 0.11111111013860688, -0.0909090452147169,
+    0.07692181876036845, -0.06664492945806264, 0.05857988350245762, -0.05084610357631765, 0.03920743321261196,
+    -0.019147248964611764)  # fmt: skip
+
+
+@register_jitable
+def sinh_cosh_float64(x):
+    """sinh x and cosh x of |x| < 700: of e**|x| and its inverse; a polynomial for sinh below 1."""
+    a = fabs(x)
+    e = exp_float64(a)
+    r = 1.0 / e
+    w = a * a
+    p = fma(fma(fma(SINH_D[6], w, SINH_D[5]), w, SINH_D[4]), w, SINH_D[3])
+    p = fma(fma(fma(p, w, SINH_D[2]), w, SINH_D[1]), w, SINH_D[0])
+    s = fma(a * w, p, a) if a < 1.0 else 0.5 * (e - r)
+    return copysign(s, x), 0.5 * (e + r)
+
+
+@register_jitable
+def atan2_float64(y, x):
+    """The angle of a point whose larger part is an ordinary number: that of a slope of at most tan(pi/8), to one of the
+    axes and diagonals.
+    """
+    a, b = fabs(x), fabs(y)
+    above = b > a
+    large, small = b if above else a, a if above else b
+    steep = small > 0.41421356237309503 * large
+    t = (small - large if steep else small) / (small + large if steep else large)
+    z = t * t
+    p = fma(fma(fma(fma(ATAN_D[10], z, ATAN_D[9]), z, ATAN_D[8]), z, ATAN_D[7]), z, ATAN_D[6])
+    p = fma(fma(fma(fma(p, z, ATAN_D[5]), z, ATAN_D[4]), z, ATAN_D[3]), z, ATAN_D[2])
+    r = fma(t * z, fma(fma(p, z, ATAN_D[1]), z, ATAN_D[0]), t)
+    r = (r + 3.061616997868383e-17) + 0.7853981633974483 if steep else r
+    r = (6.123233995736766e-17 - r) + 1.5707963267948966 if above else r
+    r = (1.2246467991473532e-16 - r) + 3.141592653589793 if copysign(1.0, x) < 0.0 else r
+    return copysign(r, y)
 
 
 @register_jitable
@@ -273,6 +319,15 @@ def odd_float32(x):
     b = bits_f32(y)
     b = int32(b - int32(1)) if fabs(float64(y)) > fabs(x) else b
     return from_bits_f32(int32(b | int32(1)) if float64(y) != x else b)
+
+
+@register_jitable
+def odd_float64(x, lost, last):
+    """A long integer as a double, rounded to odd: `lost` are the bits that a double may not hold, `last` is the one above."""
+    low = x & lost
+    odd = (x - low) | (last if low != 0 else low)
+    y = float64(x)
+    return y if fabs(y) < 9007199254740992.0 else float64(odd)
 
 
 # --- every type ---------------------------------------------------------------------------------------------

@@ -6,47 +6,59 @@ exact products by fma.
 
 from __future__ import annotations
 
-import math
-
 from numba.extending import register_jitable
 
-from .machine import copysign, fabs, float64, floor, fma, inf, nan
+from .machine import bits_f64, copysign, fabs, float32, float64, floor, fma, from_bits_f64, inf, nan
 from .vcomplex import (
     LARGE,
     SMALL,
     exp_complex,
-    exp_times,
+    exp_near,
     exponent,
     finite,
     log_complex,
+    log_near,
     scaled,
     sum_of_products,
     two_sum,
 )
+from .vmath import cos_sin_float64, exp_float64
 
 # --- sums and products of pairs of doubles, hi + lo with |lo| <= ulp(hi) / 2 --------------------------------
 
 
 @register_jitable
+def pair(large, small):
+    """Their exact sum as a pair."""
+    s = large + small
+    return s, small - (s - large)
+
+
+@register_jitable
 def pair_sum(a, b):
     s, e = two_sum(a[0], b[0])
-    t, f = two_sum(a[1], b[1])
-    s, e = two_sum(s, e + t)
-    return two_sum(s, e + f)
+    return pair(s, e + (a[1] + b[1]))
 
 
 @register_jitable
 def pair_product(a, b):
     p = a[0] * b[0]
-    return two_sum(p, fma(a[0], b[0], -p) + (a[0] * b[1] + a[1] * b[0]))
+    return pair(p, fma(a[0], b[0], -p) + fma(a[0], b[1], a[1] * b[0]))
+
+
+@register_jitable
+def times(a, x):
+    """A pair times a double."""
+    p = a[0] * x
+    return pair(p, fma(a[1], x, fma(a[0], x, -p)))
 
 
 @register_jitable
 def pair_quotient(a, b):
     q = a[0] / b[0]
-    p = pair_product((q, 0.0), b)
-    r = pair_sum(a, (-p[0], -p[1]))
-    return two_sum(q, (r[0] + r[1]) / b[0])
+    p = q * b[0]
+    rest = (a[0] - p) - fma(q, b[0], -p) + (a[1] - q * b[1])
+    return pair(q, rest / b[0])
 
 
 @register_jitable
@@ -57,72 +69,66 @@ def negated(a):
 # --- powers, in pairs of doubles ----------------------------------------------------------------------------
 
 LN2_PAIR, PI_PAIR = (0.6931471805599453, 2.3190468138462996e-17), (3.141592653589793, 1.2246467991473532e-16)
-ATAN_PAIRS = (  # of 0, 1/4, 1/2, 3/4 and 1
-    (0.0, 0.0), (0.24497866312686414, 1.0698755618734451e-17), (0.4636476090008061, 2.2698777452961687e-17),
-    (0.6435011087932844, 1.5834785051444286e-17), (0.7853981633974483, 3.061616997868383e-17),
-)  # fmt: skip
-TERMS, PAIRS = 14, 5  # of a series in s**2 <= 0.0295, to 2**-75, and how many of them are pairs
+ATAN_0_25, ATAN_0_5 = (
+    (0.24497866312686414, 1.0698755618734451e-17),
+    (0.4636476090008061, 2.2698777452961687e-17),
+)
+ATAN_0_75, ATAN_1 = (0.6435011087932844, 1.5834785051444286e-17), (0.7853981633974483, 3.061616997868383e-17)
+ODD = tuple(1.0 / n for n in range(1, 27, 2))
+THIRD, FIFTH = (0.3333333333333333, 1.850371707708594e-17), (0.2, -1.1102230246251566e-17)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def odd_series(s, sign):
-    """s + sign s**3 / 3 + s**5 / 5 + ...: the inverse hyperbolic tangent of s for a sign of 1, its inverse tangent
-    for -1.
+    """s + sign s**3 / 3 + s**5 / 5 + ... to 2**-68, |s| < 0.172: the inverse hyperbolic tangent of s for a sign of 1, its
+    inverse tangent for -1.
     """
-    square = pair_product(s, (s[0] * sign, s[1] * sign))
-    rest = 0.0
-    for k in range(TERMS, PAIRS - 1, -1):
-        rest = fma(rest, square[0], 1.0 / (2.0 * k + 1.0))
-    total = (rest, 0.0)
-    for k in range(PAIRS - 1, -1, -1):
-        n = 2.0 * k + 1.0
-        r = 1.0 / n
-        total = pair_sum(pair_product(total, square), (r, fma(-r, n, 1.0) / n))
-    return pair_product(total, s)
+    w = pair_product(s, (s[0] * sign, s[1] * sign))
+    z = w[0]
+    p = fma(fma(fma(fma(ODD[12], z, ODD[11]), z, ODD[10]), z, ODD[9]), z, ODD[8])
+    p = fma(fma(fma(fma(fma(p, z, ODD[7]), z, ODD[6]), z, ODD[5]), z, ODD[4]), z, ODD[3])
+    q = pair_sum(times(w, p), FIFTH)
+    q = pair_sum(pair_product(q, w), THIRD)
+    q = pair_sum(pair_product(q, w), (1.0, 0.0))
+    return pair_product(q, s)
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def log_pair(x, y, n):
-    """log |x + yi| + n log 2, of numbers with 1 <= max(|x|, |y|) < 2: half the logarithm of the exact square m, which is
-    2 atanh((m - 1) / (m + 1)).
+    """log |x + yi| + n log 2, of numbers with 1 <= max(|x|, |y|) < 2: half the logarithm of the exact square 2**k m, which
+    is 2 atanh((m - 1) / (m + 1)).
     """
     p, q = x * x, y * y
     m = pair_sum((p, fma(x, x, -p)), (q, fma(y, y, -q)))
-    twice = 2.0 * n
-    while m[0] > 1.4142135623730951:
-        m, twice = (0.5 * m[0], 0.5 * m[1]), twice + 1.0
+    k = (bits_f64(m[0]) - 0x3FE6A09E667F3BCD) >> 52
+    unit = from_bits_f64((1023 - k) << 52)
+    m = (m[0] * unit, m[1] * unit)
     log = odd_series(pair_quotient(pair_sum(m, (-1.0, 0.0)), pair_sum(m, (1.0, 0.0))), 1.0)
-    return pair_sum(log, pair_product((0.5 * twice, 0.0), LN2_PAIR))
+    return pair_sum(log, times(LN2_PAIR, n + 0.5 * float64(k)))
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def angle_pair(x, y):
-    """The angle of x + yi: that of a point k / 4 on the tangent, and the angle between the two."""
+    """The angle of x + yi: that of the slope k / 4, and the angle between the two."""
     a, b = fabs(x), fabs(y)
     turned = b > a
-    if turned:
-        a, b = b, a
-    k = int(4.0 * (b / a) + 0.5)
-    t = 0.25 * k
-    base = ATAN_PAIRS[0]
-    if k == 1:
-        base = ATAN_PAIRS[1]
-    elif k == 2:
-        base = ATAN_PAIRS[2]
-    elif k == 3:
-        base = ATAN_PAIRS[3]
-    elif k == 4:
-        base = ATAN_PAIRS[4]
-    p = t * a
-    above = pair_sum((b, 0.0), (-p, -fma(t, a, -p)))
-    p = t * b
-    below = pair_sum((a, 0.0), (p, fma(t, b, -p)))
+    a, b = b if turned else a, a if turned else b
+    t = 0.25 * floor(4.0 * (b / a) + 0.5)
+    first = (
+        ATAN_0_25[0] if t == 0.25 else ATAN_0_5[0] if t == 0.5 else ATAN_0_75[0] if t == 0.75 else ATAN_1[0]
+    )
+    second = (
+        ATAN_0_25[1] if t == 0.25 else ATAN_0_5[1] if t == 0.5 else ATAN_0_75[1] if t == 0.75 else ATAN_1[1]
+    )
+    base = (0.0 if t == 0.0 else first, 0.0 if t == 0.0 else second)
+    p, q = t * a, t * b
+    above, below = pair_sum((b, 0.0), (-p, -fma(t, a, -p))), pair_sum((a, 0.0), (q, fma(t, b, -q)))
     angle = pair_sum(base, odd_series(pair_quotient(above, below), -1.0))
-    if turned:
-        angle = pair_sum((0.5 * PI_PAIR[0], 0.5 * PI_PAIR[1]), negated(angle))
-    if copysign(1.0, x) < 0.0:
-        angle = pair_sum(PI_PAIR, negated(angle))
-    return negated(angle) if copysign(1.0, y) < 0.0 else angle
+    beside = pair_sum((0.5 * PI_PAIR[0], 0.5 * PI_PAIR[1]), negated(angle))
+    angle = (beside[0] if turned else angle[0], beside[1] if turned else angle[1])
+    behind, left = pair_sum(PI_PAIR, negated(angle)), copysign(1.0, x) < 0.0
+    angle = (behind[0] if left else angle[0], behind[1] if left else angle[1])
+    return copysign(1.0, y) * angle[0], copysign(1.0, y) * angle[1]
 
 
 @register_jitable
@@ -150,46 +156,81 @@ def integer_power(x, y, n):
     return c[0] + 0.0, d[0] + 0.0
 
 
+@register_jitable(forceinline=True)
+def exponent_pairs(x, y, n, c, d):
+    """(c + di) log(2**n (x + yi))"""
+    length, angle = log_pair(x, y, n), angle_pair(x, y)
+    return (
+        pair_sum(times(length, c), times(angle, -d)),
+        pair_sum(times(length, d), times(angle, c)),
+    )
+
+
+@register_jitable
+def whole(w):
+    """Whether a power is made by multiplications: exact where it can be."""
+    return (w.imag == 0.0) & (fabs(w.real) <= 64.0) & (floor(w.real) == w.real)
+
+
 @register_jitable
 def pow_complex(z, w):
-    """z**w = e**(w log z); powers with integer exponents of up to 64 are multiplied. 1 where w is 0; 0**w is 0 for a
-    positive real part of w, infinite for a negative one and NaN for none.
+    """z**w where powers_plainly does not hold. Integer exponents of up to 64 are multiplied out; other powers are e**(w
+    log z), with an error of |w log z| ULP. 1 where w is 0; 0**w is 0 for a positive real part of w, infinite for a
+    negative one and NaN for none.
     """
     x, y, c, d = z.real, z.imag, w.real, w.imag
     if c == 0.0 and d == 0.0:
         return complex(1.0, 0.0)
     if x == 0.0 and y == 0.0 and finite(c) and finite(d):
         return complex(0.0, 0.0) if c > 0.0 else complex(inf, nan) if c < 0.0 else complex(nan, nan)
-    if not (finite(x) and finite(y) and finite(c) and finite(d)):
+    if not (whole(w) and finite(x) and finite(y)):
         log = log_complex(z)
-        return exp_complex(complex(c * log.real - d * log.imag, c * log.imag + d * log.real))
-    n, large = 0, max(fabs(x), fabs(y))
+        grow, turn = c * log.real - d * log.imag, c * log.imag + d * log.real
+        r = exp_complex(complex(grow, turn))
+        return complex(r.real, r.imag if turn != 0.0 or not finite(grow) else 0.0)
+    n, large, power = 0, max(fabs(x), fabs(y)), int(c)
     if large < SMALL:
         x, y, large, n = x * LARGE, y * LARGE, large * LARGE, -500
     k = exponent(large)
-    x, y, n = scaled(x, -k), scaled(y, -k), n + k
-    if d == 0.0 and fabs(c) <= 64.0 and floor(c) == c:
-        power = int(c)
-        x, y = integer_power(x, y, power)
-        return complex(scaled(x, n * power), scaled(y, n * power))
-    length, angle = log_pair(x, y, float64(n)), angle_pair(x, y)
-    grow = pair_sum(pair_product((c, 0.0), length), negated(pair_product((d, 0.0), angle)))
-    turn = pair_sum(pair_product((d, 0.0), length), pair_product((c, 0.0), angle))
-    a, b, s, t = math.cos(turn[0]), math.sin(turn[0]), math.cos(turn[1]), math.sin(turn[1])
-    a, b, more = a * s - b * t, b * s + a * t, 1.0 + grow[1]
-    return complex(exp_times(grow[0], a * more), exp_times(grow[0], b * more) if b != 0.0 else 0.0)
+    x, y = integer_power(scaled(x, -k), scaled(y, -k), power)
+    return complex(scaled(x, (n + k) * power), scaled(y, (n + k) * power))
+
+
+# As vectors: neither operand is special, w log z is less than 1e5, and nothing has to be exact. LLVM does not inline
+# functions of this length by itself, and makes no vectors of a loop with calls.
 
 
 @register_jitable
-def pow_single(z, w):
-    """z**w of complex64, for which doubles are enough where the exponent is no small integer."""
-    x, y, c, d = float64(z.real), float64(z.imag), float64(w.real), float64(w.imag)
-    whole = (d == 0.0) & (fabs(c) <= 64.0) & (floor(c) == c)
-    if whole or (x == 0.0 and y == 0.0) or not (finite(x) and finite(y) and finite(c) and finite(d)):
-        return pow_complex(complex(x, y), complex(c, d))
-    log = log_complex(complex(x, y))
+def powers_plainly(z, w):
+    x, y = fabs(float64(z.real)), fabs(float64(z.imag))
+    large = x if x > y else y
+    size = (fabs(w.real) + fabs(w.imag)) * (4.0 + 0.7 * fabs(float64(exponent(large))))
+    return squares_plainly(z) & (size < 1e5) & ((w.imag != 0.0) | (floor(w.real) != w.real))
+
+
+@register_jitable
+def pow_near_complex(z, w):
+    large = fabs(z.real) if fabs(z.real) > fabs(z.imag) else fabs(z.imag)
+    k = exponent(large)
+    unit = from_bits_f64((1023 - k) << 52)
+    grow, turn = exponent_pairs(z.real * unit, z.imag * unit, float64(k), w.real, w.imag)
+    r = exp_float64(grow[0]) * (1.0 + grow[1])
+    c, s = cos_sin_float64(turn[0])
+    c, s = fma(-turn[1], s, c), fma(turn[1], c, s)
+    return complex(r * c, r * s if turn[0] != 0.0 else 0.0)
+
+
+@register_jitable
+def pow_near_single(z, w):
+    """Of complex64: doubles are enough."""
+    log = log_near(z)
+    c, d = float64(w.real), float64(w.imag)
     grow, turn = c * log.real - d * log.imag, c * log.imag + d * log.real
-    return complex(exp_times(grow, math.cos(turn)), exp_times(grow, math.sin(turn)) if turn != 0.0 else 0.0)
+    r = exp_near(complex(grow, turn))
+    return complex(r.real, r.imag if turn != 0.0 else 0.0)
+
+
+# --- squares ------------------------------------------------------------------------------------------------
 
 
 @register_jitable
@@ -205,6 +246,23 @@ def square_complex(z):
     x, y = float64(z.real), float64(z.imag)
     twice = 2.0 * x * y
     return complex(sum_of_products(x, x, -y, y) + 0.0, twice if (x != 0.0) & (y != 0.0) else 0.0)
+
+
+@register_jitable
+def has_square_complex(z):
+    return squares_plainly(z)
+
+
+@register_jitable
+def has_square_single(z):
+    return (fabs(z.real) < float32(inf)) & (fabs(z.imag) < float32(inf))
+
+
+@register_jitable
+def square_single(z):
+    """Of complex64, which has no infinite or NaN part."""
+    x, y = float64(z.real), float64(z.imag)
+    return complex(x * x - y * y, 2.0 * x * y + 0.0)
 
 
 @register_jitable
