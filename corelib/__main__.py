@@ -10,18 +10,14 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from . import __version__
-from .dtypes import as_dtype
+from .conformance import command
 from .errors import CorelibError
 from .op import OPS
 from .registry import GROUP, BackendStatus, backends, registry
-from .support import MISSING, NATIVE, UNKNOWN, explain, find_op, fold, support, table, why
-
-if TYPE_CHECKING:
-    from .conformance import Case
+from .support import MISSING, NATIVE, UNKNOWN, explain, fold, support, table, why
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,19 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     supporting.set_defaults(run=_support)
 
     conforming = commands.add_parser("conformance", help="try every op on a backend against the reference")
-    conforming.add_argument(
-        "backend", metavar="NAME", nargs="?", help="a device such as cpu or cuda:1 (default: every backend)"
-    )
-    conforming.add_argument(
-        "--op", action="append", metavar="OP", help="only this op; may be given several times"
-    )
-    conforming.add_argument(
-        "--dtype", action="append", metavar="DTYPE", help="only this dtype; may be given several times"
-    )
-    conforming.add_argument(
-        "--limit", type=int, default=20, metavar="N", help="show N different reasons of failures (default 20)"
-    )
-    conforming.set_defaults(run=_conformance)
+    command.add_options(conforming)
+    conforming.set_defaults(run=command.main)
 
     demo = commands.add_parser("demo", help="train one network on real data on every backend, and compare")
     demo.add_argument(
@@ -171,7 +156,7 @@ def _versions(status: BackendStatus) -> list[str]:
     return found
 
 
-# -- explain, support, conformance, demo ------------------------------------------------------------------------------
+# -- explain, support, demo -------------------------------------------------------------------------------------------
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -184,45 +169,6 @@ def _support(args: argparse.Namespace) -> int:
 
     print("\n".join(matrix.lines(args.backend, markdown=args.markdown)))
     return 0
-
-
-def _conformance(args: argparse.Namespace) -> int:
-    from .conformance import Oracle, check
-
-    ops = [find_op(name) for name in args.op] if args.op else None
-    kinds = [as_dtype(name) for name in args.dtype] if args.dtype else None
-    if args.backend:
-        registry.get(args.backend)
-        devices, unusable = [args.backend], []
-    else:
-        statuses = backends()
-        devices = [s.name for s in statuses if s.usable]
-        unusable = [s for s in statuses if not s.usable]
-    oracle, good, summaries = Oracle(), True, []
-    for device in devices:
-        report = check(
-            device, ops, kinds, oracle=oracle, progress=_progress() if sys.stderr.isatty() else None
-        )
-        good = good and report.ok
-        summaries.append(report.summary())
-        print(f"{device} against {oracle.backend.device}\n\n{report.text(limit=args.limit)}\n")
-    if len(summaries) > 1:
-        print("\n".join(summaries))
-    for status in unusable:
-        print(f"{status.name}: not tried: {why(status)}")
-    return 0 if good else 1
-
-
-def _progress() -> Callable[[int, int, Case | None], None]:
-    """A line on the terminal that says which op is being tried."""
-
-    def show(done: int, total: int, case: Case | None) -> None:
-        if case is None:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        elif done % 25 == 0:
-            print(f"\r\033[K{done}/{total} {case.op.name}", end="", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _demo(args: argparse.Namespace) -> int:

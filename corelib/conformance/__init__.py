@@ -20,7 +20,8 @@ from .cases import Case
 from .check import Outcome, Suite
 from .families import FAMILIES, PROFILES, Family, Plan, cases, family, find
 from .oracle import Oracle
-from .report import Report, check
+from .report import Report
+from .runner import check, run
 
 __all__ = [
     "FAMILIES",
@@ -36,4 +37,5 @@ __all__ = [
     "check",
     "family",
     "find",
+    "run",
 ]

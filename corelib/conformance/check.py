@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -83,10 +83,7 @@ class Suite:
     def failed(self, case: Case, reason: str) -> Outcome:
         """A failure, or a deviation if the backend has declared one that covers the case."""
         ran = how(case.op, case.dtype, self.backend)
-        for pattern, why in self.deviations.items():
-            if covered(case, pattern):
-                return Outcome(case, DEVIATION, None, f"{why} ({reason})", ran, _shown(case))
-        return Outcome(case, FAIL, None, reason, ran, _shown(case))
+        return declared_or_failed(case, reason, self.deviations, how=ran, shown=_shown(case))
 
     # -- what families ask -----------------------------------------------------------------------------------
 
@@ -122,6 +119,16 @@ class Suite:
             now = numbers(x)
             if now != values.data and repr(now) != repr(values.data):  # equal NaNs differ, but look the same
                 raise Disagreement(f"operand {n} was written to: it is {now}, it was {values.data}")
+
+
+def declared_or_failed(
+    case: Case, reason: str, deviations: Mapping[str, str], *, how: str = "", shown: str = ""
+) -> Outcome:
+    """A failure, or a known deviation if one that is declared covers the case."""
+    for pattern, why in deviations.items():
+        if covered(case, pattern):
+            return Outcome(case, DEVIATION, None, f"{why} ({reason})", how, shown)
+    return Outcome(case, FAIL, None, reason, how, shown)
 
 
 def _shown(case: Case) -> str:

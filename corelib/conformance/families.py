@@ -129,6 +129,11 @@ def cases(
             yield from f.generate(plan)
 
 
+def maker(case: Case) -> tuple[bool, str]:
+    """What makes a case: (True, its op's name), or (False, its family's) if that is not asked op by op."""
+    return (True, case.op.name) if case.op and FAMILIES[case.what].by_op else (False, case.what)
+
+
 def find(case_id: str, plan: Plan | None = None) -> Case:
     """The case of an id, such as ``exp[float32-value-3]``, made again; ArgumentError if the plan has none."""
     matched = re.fullmatch(r"(\w+)\[(.*)\]", case_id)

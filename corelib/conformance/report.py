@@ -1,20 +1,20 @@
-"""The report: a row for each op, the reasons of what did not pass, and totals that account for every case."""
+"""The report: a row for each op, the reasons of what did not pass, the level that was reached, and totals that
+account for every case.
+"""
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..dtypes import DType
-from ..op import OPS, Op
-from .cases import Case
-from .check import DEVIATION, FAIL, STATUSES, UNSUPPORTED, Outcome, Suite, stale
-from .families import Plan, cases
-from .oracle import Oracle
+from ..op import BY_NAME, OPS
+from .check import DEVIATION, FAIL, PASS, STATUSES, UNSUPPORTED, Outcome
+from .families import LEVELS, Plan
+from .tally import Cell, Key, Tally, cells, level_of, together
 
+GRADIENTS = LEVELS.index("gradients")
 _NUMBER = re.compile(
     r"[(\[]?-?\d[-+\d.,e ]*[)\]]?|[(\[][)\]]"
 )  # numbers and shapes do not make a failure another one
@@ -22,13 +22,21 @@ _NUMBER = re.compile(
 
 @dataclass
 class Report:
-    """What became of the cases of one backend. ``generated`` counts them before any ran."""
+    """What became of the cases of one backend. ``generated`` counts them before any ran.
+
+    ``partial``: why the run ended early, if it did. ``problems``: why it is void: outcomes that do not belong to
+    the cases one by one.
+    """
 
     device: str
     generated: int
     outcomes: list[Outcome]
     stale: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    plan: Plan | None = None
+    partial: str = ""
+    problems: list[str] = field(default_factory=list)
+    selected: bool = False  # families or ids were chosen: the run says nothing about the backend as a whole
 
     def count(self, status: str) -> int:
         """How many cases ended in a status."""
@@ -44,14 +52,56 @@ class Report:
         """Whether there was a case, each is accounted for, none failed, and no declared deviation is out of
         date.
         """
-        return 0 < self.generated == len(self.outcomes) and not self.failures and not self.stale
+        return self.accounted and self.generated > 0 and not self.failures and not self.stale
+
+    @property
+    def accounted(self) -> bool:
+        """Whether each case that was generated has one outcome: otherwise the run is void, or partial."""
+        return self.generated == len(self.outcomes) and not self.problems and not self.partial
+
+    @property
+    def whole(self) -> bool:
+        """Whether every op was to be tried, on every dtype and in every way of the profile, and was."""
+        plan = self.plan
+        everything = plan is not None and plan.kinds is None and {*OPS} <= {*plan.ops} and not self.selected
+        return everything and self.accounted
+
+    @property
+    def tally(self) -> Tally:
+        """The outcomes counted."""
+        return Tally(cells(self.outcomes))
+
+    @property
+    def level(self) -> int | None:
+        """The highest level of which, and of those below it, nothing failed; None if there is none, or the run
+        was not about everything.
+        """
+        reached = self.tally.reached if self.whole else None
+        return None if reached is None else reached.number
+
+    def verdict(self) -> str:
+        """One sentence: which level was reached, and what stands before the next one."""
+        if not self.accounted or not self.generated:
+            return "no level: the run is not complete, and shows nothing of what was not tried"
+        if not self.whole:
+            return "no level: not everything was chosen to be tried"
+        tally = self.tally
+        reached = tally.reached
+        profile = self.plan.profile if self.plan else ""
+        level = reached.name if reached else "no level"
+        some, every = tally.supported
+        ops = f", {some} of {every} ops supported" if some < every else ""
+        deviations = f", {self.count(DEVIATION)} known deviations" if self.count(DEVIATION) else ""
+        stale = ", declared deviations that are not needed" if self.stale else ""
+        next_one = f"; not {tally.obstacle}" if tally.obstacle else ""
+        return f"{level}, profile {profile}{ops}{deviations}{stale}{next_one}"
 
     def text(self, *, limit: int = 20) -> str:
         """The whole report as text, with at most ``limit`` different reasons of failures."""
         return "\n".join(self._lines(limit))
 
     def _lines(self, limit: int) -> Iterator[str]:
-        yield from table(rows(self.outcomes))
+        yield from table(rows(self.tally))
         for status, title in ((UNSUPPORTED, "unsupported"), (DEVIATION, "known deviations")):
             listed: dict[str, list[str]] = {}
             for o in self.outcomes:
@@ -76,7 +126,12 @@ class Report:
                 yield f"  ... and {len(groups) - limit} more reasons: --limit {len(groups)} shows them all"
         for pattern in self.stale:
             yield f"\nthe declared deviation {pattern!r} is not needed any more: every case that it covers passes; take it out"
-        yield "\n" + self.summary()
+        ran = Counter(o.how for o in self.outcomes if o.how)
+        if ran:
+            words = ", ".join(f"{n} {how}" for how, n in ran.most_common())
+            yield f"\nwhose kernel ran, by cases: {words}"
+        yield f"\n{self.device}: {self.verdict()}"
+        yield self.summary()
 
     def summary(self) -> str:
         """One sentence with the totals."""
@@ -87,45 +142,56 @@ class Report:
         if not self.generated:
             return f"{self.device}: no case was generated: nothing has been shown"
         lost = self.generated - len(self.outcomes)
-        return f"{self.device}: {self.generated} cases: {counts}{f', {lost} UNACCOUNTED FOR' if lost else ''}, in {self.seconds:.1f} s"
-
-
-def rows(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
-    """The table's rows: for each op how many cases of each kind passed, and the largest distances."""
-    by_op: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        by_op.setdefault(outcome.case.subject, []).append(outcome)
-    kinds = {
-        "half": ("float16", "bfloat16"),
-        "f32": ("float32",),
-        "f64": ("float64",),
-        "c64": ("complex64",),
-        "c128": ("complex128",),
-    }
-    measured = [f"ulp {k}" for k in kinds] + [f"grad {k}" for k in kinds]
-    yield ("op", "budget", "values", "gradients", "errors", *measured, "")
-    for name, found in sorted(by_op.items()):
-        part = lambda *whats, found=found: [o for o in found if o.case.what in whats]
-        values, grads = part("value", "special", "layout"), part("gradient", "laws")
-        ulp = lambda group, names: _largest(
-            o.ulp for o in group if o.ulp is not None and o.case.dtype and o.case.dtype.name in names
+        missing = f", {lost} {'NOT TRIED' if self.partial else 'UNACCOUNTED FOR'}" if lost else ""
+        early = f"PARTIAL, {self.partial}: " if self.partial else ""
+        void = "".join(f"; VOID: {problem}" for problem in self.problems[:3])
+        return (
+            f"{self.device}: {early}{self.generated} cases: {counts}{missing}, in {self.seconds:.1f} s{void}"
         )
-        words = Counter(o.status for o in found if o.status != "pass")
-        yield (
-            name, str(found[0].case.op.ulp) if found[0].case.op else "-", _passed(values), _passed(grads), _passed(part("error")),
-            *(ulp(values, names) for names in kinds.values()), *(ulp(grads, names) for names in kinds.values()),
-            ", ".join(f"{n} {status.upper() if status == FAIL else status}" for status, n in words.items()),
-        )  # fmt: skip
 
 
-def _passed(outcomes: Sequence[Outcome]) -> str:
-    good = sum(o.status == "pass" for o in outcomes)
-    return "-" if not outcomes else str(good) if good == len(outcomes) else f"{good}/{len(outcomes)}"
+KINDS = {
+    "half": ("float16", "bfloat16"), "f32": ("float32",), "f64": ("float64",), "c64": ("complex64",), "c128": ("complex128",),
+}  # fmt: skip
 
 
-def _largest(ulps: Iterable[float]) -> str:
-    found = list(ulps)
-    return f"{max(found):.3g}" if found else "-"
+def rows(tally: Tally) -> list[tuple[str, ...]]:
+    """The table: for each op whose kernels ran, its budget, how many cases of each level passed, and the largest
+    distances in ULP of values and of gradients; what is empty everywhere is left out.
+    """
+    by_subject: dict[str, list[tuple[Key, Cell]]] = {}
+    for key, cell in tally.cells.items():
+        by_subject.setdefault(key[0], []).append((key, cell))
+    head = [f"L{n}" for n in range(len(LEVELS))]
+    head += [f"ulp {k}" for k in KINDS] + [f"grad {k}" for k in KINDS]
+    found = [("op", "kernels", "budget", *head, "")]
+    for name, own in sorted(by_subject.items(), key=lambda item: (item[0] not in BY_NAME, item[0])):
+        total = together(own)
+        at = [together((k, c) for k, c in own if level_of(k[2]) == n) for n in range(len(LEVELS))]
+        words = [(s.upper() if s == FAIL else s, total.counts[s]) for s in STATUSES if s != PASS]
+        found.append((
+            name, total.how or "-", str(BY_NAME[name].ulp) if name in BY_NAME else "-",
+            *(_passed(cell) for cell in at),
+            *(_worst(own, names, forward) for forward in (True, False) for names in KINDS.values()),
+            ", ".join(f"{n} {word}" for word, n in words if n),
+        ))  # fmt: skip
+    columns = [{row[n] for row in found[1:]} for n in range(len(found[0]))]
+    kept = [n for n, column in enumerate(columns) if n in (0, 2) or column != {"-"}]
+    return [tuple(row[n] for n in kept) for row in found]
+
+
+def _passed(cell: Cell) -> str:
+    good = cell.counts[PASS]
+    return "-" if not cell.cases else str(good) if good == cell.cases else f"{good}/{cell.cases}"
+
+
+def _worst(own: Iterable[tuple[Key, Cell]], names: Sequence[str], forward: bool) -> str:
+    measured = [
+        cell.worst
+        for (_, dtype, what, _), cell in own
+        if cell.worst is not None and dtype in names and (level_of(what) < GRADIENTS) is forward
+    ]
+    return f"{max(measured):.3g}" if measured else "-"
 
 
 def table(lines: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -139,34 +205,3 @@ def table(lines: Iterable[Sequence[str]]) -> Iterator[str]:
             row[-1],
         ]
         yield "  ".join(cells).rstrip()
-
-
-def check(
-    device: str,
-    ops: Iterable[Op] | None = None,
-    kinds: Sequence[DType] | None = None,
-    *,
-    oracle: Oracle | None = None,
-    what: Iterable[str] | None = None,
-    progress: Callable[[int, int, Case | None], None] | None = None,
-) -> Report:
-    """Try every case (or those of some ops and dtypes) on a device, and report.
-
-    ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done,
-    total, case)`` is called before each case, and with None in place of the case at the end.
-    """
-    from .oracle import REFERENCE
-
-    suite = Suite(device, oracle)
-    plan = Plan(tuple(OPS if ops is None else ops), None if kinds is None else tuple(kinds))
-    listed = list(cases(plan, what, reference=what is not None or suite.backend.name == REFERENCE))
-    started = time.perf_counter()
-    outcomes = []
-    for done, case in enumerate(listed):
-        if progress is not None:
-            progress(done, len(listed), case)
-        outcomes.append(suite.run(case))
-    if progress is not None:
-        progress(len(listed), len(listed), None)
-    seconds = time.perf_counter() - started
-    return Report(device, len(listed), outcomes, stale(suite.deviations, outcomes), seconds)

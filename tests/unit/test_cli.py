@@ -226,7 +226,7 @@ def test_conformance_reports_and_succeeds(capsys):
 def test_conformance_fails_with_status_1_and_the_reason(capsys, monkeypatch):
     op = BY_NAME["exp"]
     monkeypatch.setattr(op, "derivative", Derivative(op, "d", lambda y: y * 2.0))
-    assert main(["conformance", "reference", "--op", "exp"]) == 1
+    assert main(["conformance", "reference", "--op", "exp", "-j", "0"]) == 1
     out = capsys.readouterr().out
     assert "FAIL" in out
     assert "finite differences give" in out
@@ -235,7 +235,7 @@ def test_conformance_fails_with_status_1_and_the_reason(capsys, monkeypatch):
 def test_conformance_limits_the_reasons_and_says_so(capsys, monkeypatch):
     for name in ("exp", "log"):
         monkeypatch.setattr(BY_NAME[name], "samples", lambda make, dtype: 1 / 0)
-    main(["conformance", "reference", "--op", "exp", "--op", "log", "--limit", "1"])
+    main(["conformance", "reference", "--op", "exp", "--op", "log", "--limit", "1", "-j", "0"])
     assert "... and 1 more reasons: --limit 2 shows them all" in capsys.readouterr().out
 
 

@@ -1,0 +1,223 @@
+"""Running a plan on a backend: over worker processes, or in this one, with an outcome for every case.
+
+The cases are generated here first, and counted; a worker makes them again from the plan and says which it tried.
+So a case that is lost, tried twice or another one is noticed: then the report says that the run is void. There
+is no way to skip a case. While a run lasts, CORELIB_FALLBACK has no effect.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ..dtypes import DType
+from ..op import OPS, Op
+from ..registry import registry
+from .cases import Case
+from .check import FAIL, Outcome, Suite, declared_or_failed, stale
+from .families import Plan, cases, chosen, find, maker
+from .oracle import REFERENCE, Oracle
+from .pool import Pool
+from .report import Report
+from .worker import Job, Tried, Work
+
+TIME_LIMIT = 20.0  # seconds for one case
+PORTION = 400  # cases that a worker is given at once
+Show = Callable[[int, int, int, str], None]
+
+
+def check(
+    device: str,
+    ops: Iterable[Op] | None = None,
+    kinds: Sequence[DType] | None = None,
+    *,
+    oracle: Oracle | None = None,
+    what: Iterable[str] | None = None,
+    progress: Show | None = None,
+    **plan: Any,
+) -> Report:
+    """Try every case (or those of some ops, dtypes and families) on a device, in this process, and report.
+
+    ``laws`` concern the derivative rules alone and are checked once, on the reference. ``progress(done, total,
+    failed, subject)`` is called before each case. ``plan``: more of a Plan, such as ``profile``.
+    """
+    chosen = Plan(tuple(OPS if ops is None else ops), None if kinds is None else tuple(kinds), **plan)
+    return run(device, chosen, oracle=oracle, what=what, progress=progress, workers=0)
+
+
+def run(
+    device: str,
+    plan: Plan,
+    *,
+    what: Iterable[str] | None = None,
+    select: Callable[[str], bool] | None = None,
+    workers: int | None = None,
+    time_limit: float = TIME_LIMIT,
+    progress: Show | None = None,
+    oracle: Oracle | None = None,
+) -> Report:
+    """Try the cases of a plan on a device, and report. An interrupt ends the run with a partial report.
+
+    ``what``: only these families; ``select``: only cases with such ids; ``workers``: so many processes (None: as
+    many as processors; 0: in this process, without a time limit and without protection against a crash).
+    """
+    started = time.perf_counter()
+    reference = device.partition(":")[0] == REFERENCE
+    selected = what is not None or select is not None
+    what = [f.what for f in chosen(plan, what, reference=what is not None or reference)]
+    if workers == 0:
+        report = _here(device, plan, what, select, progress, oracle)
+    else:
+        report = _there(device, plan, what, select, workers or processors(), time_limit, progress)
+    report.seconds, report.selected = time.perf_counter() - started, selected
+    return report
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# -- in this process -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def without_fallback() -> Iterator[None]:
+    """CORELIB_FALLBACK has no effect here, nor has what it put into the tables before."""
+    fallback = os.environ.pop("CORELIB_FALLBACK", None)
+    if fallback is None:
+        yield
+        return
+    registry._changed()
+    try:
+        yield
+    finally:
+        os.environ["CORELIB_FALLBACK"] = fallback
+        registry._changed()
+
+
+def _here(
+    device: str, plan: Plan, what: Sequence[str], select: Any, progress: Show | None, oracle: Oracle | None
+) -> Report:
+    with without_fallback():
+        suite = Suite(device, oracle)
+        plan = replace(plan, tiles=tuple(getattr(suite.backend, "tiles", ())))
+        listed = [c for c in cases(plan, what) if select is None or select(c.id)]
+        report = Report(device, len(listed), [], plan=plan)
+        failed = 0
+        try:
+            for done, case in enumerate(listed):
+                if progress is not None:
+                    progress(done, len(listed), failed, case.subject)
+                outcome = suite.run(case)
+                failed += outcome.status == FAIL
+                report.outcomes.append(outcome)
+        except KeyboardInterrupt:
+            report.partial = "interrupted"
+    return _finished(report, [c.id for c in listed], suite.deviations, select)
+
+
+# -- in worker processes -------------------------------------------------------------------------------------
+
+
+def _there(
+    device: str,
+    plan: Plan,
+    what: Sequence[str],
+    select: Any,
+    workers: int,
+    limit: float,
+    progress: Show | None,
+) -> Report:
+    registry.discover()
+    name = device.partition(":")[0]
+    if name not in registry.infos:
+        registry.load(name)  # raises, and says what there is
+    deviations = dict(registry.infos[name].deviations)
+    pool = Pool(device, workers, limit)
+    patience = 0.0
+    try:
+        plan = replace(plan, tiles=pool.start().tiles)
+        light: list[Case] = []
+        works: list[Work] = []
+        numbers: dict[tuple[bool, str, int], int] = {}
+        for (by_op, name), group in _subjects(cases(plan, what)).items():
+            places = [place for place, case in enumerate(group) if select is None or select(case.id)]
+            for place in places:
+                numbers[by_op, name, place] = len(light)
+                light.append(group[place])
+            works += [
+                Work(by_op, name, tuple(places[i : i + PORTION])) for i in range(0, len(places), PORTION)
+            ]
+        kinds = None if plan.kinds is None else tuple(d.name for d in plan.kinds)
+        job = Job(tuple(op.name for op in plan.ops), kinds, plan.profile, plan.seed, plan.tiles, tuple(what))
+        found: dict[int, Outcome] = {}
+        problems: list[str] = []
+        failed = 0
+        subject = ""
+
+        def keep(work: Work, place: int, outcome: Outcome) -> None:
+            nonlocal failed, subject
+            number = numbers[work.by_op, work.name, place]
+            if number in found:
+                problems.append(f"{outcome.case.id} was tried twice")
+            found[number] = outcome
+            failed += outcome.status == FAIL
+            subject = work.name
+
+        def told(work: Work, tried: Tried) -> None:
+            case = light[numbers[work.by_op, work.name, tried.place]]
+            if tried.id != case.id:
+                problems.append(f"{tried.id} was tried in place of {case.id}")
+            keep(
+                work,
+                tried.place,
+                Outcome(case, tried.status, tried.ulp, tried.reason, tried.how, tried.shown),
+            )
+
+        def lost(work: Work, place: int, reason: str) -> None:
+            case = light[numbers[work.by_op, work.name, place]]
+            keep(work, place, declared_or_failed(case, reason, deviations, shown=find(case.id, plan).shown))
+
+        def tick() -> None:
+            if progress is not None:
+                progress(len(found), len(light), failed, subject)
+
+        report = Report(device, len(light), [], plan=plan)
+        try:
+            pool.run(job, works, told, lost, tick)
+            patience = 5.0
+        except KeyboardInterrupt:
+            report.partial = "interrupted"
+    finally:
+        pool.close(patience)
+    report.outcomes = [found[n] for n in sorted(found)]
+    report.problems = problems
+    return _finished(report, [c.id for c in light], deviations, select)
+
+
+def _subjects(listed: Iterable[Case]) -> dict[tuple[bool, str], list[Case]]:
+    """The cases by what a worker makes at once, without their operands, which the workers have."""
+    found: dict[tuple[bool, str], list[Case]] = {}
+    for case in listed:
+        found.setdefault(maker(case), []).append(replace(case, sample=None, data=None))
+    return found
+
+
+def _finished(report: Report, ids: list[str], deviations: dict[str, str], select: Any) -> Report:
+    """Hold the outcomes against the cases; and find the deviations that are out of date."""
+    if len(set(ids)) < len(ids):
+        twice = next(i for n, i in enumerate(ids) if i in set(ids[:n]))
+        report.problems.append(f"{twice} is the id of several cases")
+    if not report.partial:
+        if [o.case.id for o in report.outcomes] != ids and not report.problems:
+            report.problems.append(f"{len(ids)} cases were generated, {len(report.outcomes)} have an outcome")
+        if select is None:
+            report.stale = stale(deviations, report.outcomes)
+    return report
