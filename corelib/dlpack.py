@@ -98,8 +98,12 @@ def shared(backend: Any, source: Any) -> Any:
     """An array of ``backend`` on the memory of ``source``, or None where that cannot be."""
     try:
         return backend.from_dlpack(source)
-    except (BufferError, RuntimeError):  # NumPy raises the second for a dtype or device that it does not know
+    except BufferError:
         return None
+    except RuntimeError as error:
+        if type(error) is RuntimeError:  # NumPy's, for a dtype or device that it does not know
+            return None
+        raise
 
 
 def memory(backend: Any) -> tuple[int, int]:

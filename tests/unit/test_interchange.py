@@ -750,3 +750,15 @@ def test_a_pickle_of_another_machine_says_what_to_do(far):
             pickle.loads(text)
     finally:
         cl.register(types.SimpleNamespace(), "far")
+
+
+def test_a_device_that_fails_is_not_taken_for_one_that_cannot_share(monkeypatch):
+    class DeviceError(RuntimeError):
+        pass
+
+    def fail(self, source):
+        raise DeviceError("the device is lost")
+
+    monkeypatch.setattr(type(cl.registry.registry.get("cpu")), "from_dlpack", fail)
+    with pytest.raises(DeviceError, match="the device is lost"):
+        cl.from_dlpack(np.zeros(2), device="cpu")
