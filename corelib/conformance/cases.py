@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import dtypes
 from ..dtypes import DType
@@ -30,6 +30,9 @@ from ..registry import registry
 from ..samples import ErrorSample, Maker, Sample, Values
 from .operands import inexact, mapped, replaced, representable, size, tensors
 from .specials import specials
+
+if TYPE_CHECKING:
+    from .families import Plan
 
 LAYOUTS = ("reversed", "transposed", "gaps", "repeated")
 
@@ -77,16 +80,35 @@ class Case:
         return repr(sample.build(Maker(self.op.name)) if isinstance(sample, ErrorSample) else sample)
 
 
+# In profile smoke these stand for all: one of each kind.
+SMOKE = (dtypes.bool, dtypes.int32, dtypes.float32, dtypes.complex64)
+_latest: tuple[Plan, list[Case]] | None = (
+    None  # several families are asked one after the other, with the same plan
+)
+
+
+def planned(plan: Plan) -> list[Case]:
+    """The cases of a plan that follow from the declarations of its ops; error cases have no dtype and are left
+    out when dtypes are named.
+    """
+    global _latest
+    latest = _latest
+    if latest is None or latest[0] is not plan:
+        latest = _latest = plan, [c for op in plan.ops for c in declared(op, plan.kinds)]
+    if plan.profile == "smoke" and plan.kinds is None:
+        return [c for c in latest[1] if c.dtype is None or c.dtype in SMOKE]
+    return latest[1]
+
+
 def declared(op: Op, kinds: tuple[DType, ...] | None = None) -> list[Case]:
-    """The cases that follow from the declaration of an op, all of them or those of some dtypes; error cases
-    have no dtype and are left out when dtypes are named.
+    """The cases that follow from the declaration of one op. All are made, so that a case has the same number
+    whichever are chosen: what one dtype has tried, the next need not.
     """
     found: list[Case] = []
     seen: set[str] = set()
     for dtype in sampled_dtypes(op):
-        if kinds is None or dtype in kinds:
-            found += _of_dtype(op, dtype, seen)
-    return [*found, *_errors(op)] if kinds is None else found
+        found += _of_dtype(op, dtype, seen)
+    return [*found, *_errors(op)] if kinds is None else [c for c in found if c.dtype in kinds]
 
 
 def sampled_dtypes(op: Op) -> list[DType]:

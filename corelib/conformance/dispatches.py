@@ -12,10 +12,10 @@ from itertools import groupby
 from ..errors import UnsupportedError
 from ..tensor import Tensor
 from ..tree import flatten
-from .cases import Case, declared, groups
+from .cases import Case, groups, planned
 from .check import Suite
 from .compare import Disagreement
-from .families import Plan, family
+from .families import BOUNDED, Plan, family
 from .oracle import as_run
 from .place import arguments
 from .provenance import ELSEWHERE, NATIVE, how, is_own, own_types, watched
@@ -23,14 +23,13 @@ from .provenance import ELSEWHERE, NATIVE, how, is_own, own_types, watched
 
 def samples(plan: Plan) -> Iterator[Case]:
     """For each op and dtype one case, with all cases of values and layouts in it (in profile smoke the first)."""
-    for op in plan.ops:
-        calls = [c for c in declared(op, plan.kinds) if c.what in ("value", "layout") and not c.problem]
-        for dtype, found in groupby(calls, key=lambda c: c.dtype):
-            chosen = tuple(found)[: 1 if plan.profile == "smoke" else None]
-            yield Case(op, dtype, "dispatch", 0, chosen[0].sample, data=chosen)
+    calls = [c for c in planned(plan) if c.what in ("value", "layout") and not c.problem]
+    for (op, dtype), found in groupby(calls, key=lambda c: (c.op, c.dtype)):
+        chosen = tuple(found)[: 1 if plan.profile == "smoke" else None]
+        yield Case(op, dtype, "dispatch", 0, chosen[0].sample, data=chosen)
 
 
-@family("dispatch", level=0, profiles=("smoke", "standard", "full"), generate=samples)
+@family("dispatch", level=0, profiles=BOUNDED, generate=samples)
 def dispatch(suite: Suite, case: Case) -> None:
     """The op runs on this backend's own kernel, or on what the core makes of others of its own."""
     backend, op = suite.backend, case.op

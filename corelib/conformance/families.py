@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from .check import Suite
 
 PROFILES = ("smoke", "standard", "full", "soak")
+BOUNDED = (
+    "smoke",
+    "standard",
+    "full",
+)  # of families with so many cases and no more; soak goes on with new ones
 LEVELS = ("dispatches", "forward", "gradients", "second order", "threads and determinism")
 Generate = Callable[["Plan"], Iterator["Case"]]
 Check = Callable[["Suite", "Case"], "float | None"]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any
 
@@ -86,7 +87,9 @@ def watched(backend: Backend) -> Iterator[tuple[list[int], list[str]]]:
     read: dict[str, list[int]] = {b.device: [] for b in others}
 
     def entered(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
+        if (
+            event == "call" and not frame.f_code.co_flags & CO_GENERATOR
+        ):  # which the collector may close any time
             name = str(frame.f_globals.get("__name__", ""))
             if name.partition(".")[0] in foreign and len(strangers) < 3:
                 strangers.append(
