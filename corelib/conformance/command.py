@@ -31,7 +31,8 @@ FILES = {
     "junit": "as JUnit XML, for CI",
     "html": "as a page that can be searched",
     "markdown": "as a table",
-    "badge": "level and counts as an SVG picture",
+    "badge": "level and counts, as an SVG picture",
+    "update_record": "as a record: the largest distances in ULP, for --compare",
 }
 
 
@@ -74,8 +75,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--limit", type=int, default=20, metavar="N", help="show N different reasons (default 20)"
     )
     for name, text in FILES.items():
-        parser.add_argument(f"--{name}", metavar="FILE", help=f"write the report {text}")
-    parser.add_argument("--compare", metavar="OLD.json", help="compare with the report of an earlier run")
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="FILE", help=f"write the report {text}")
+    parser.add_argument(
+        "--compare", metavar="OLD.json", help="fail if something is worse than in an earlier report or record"
+    )
 
 
 def main(args: argparse.Namespace, say: Say = print) -> int:
