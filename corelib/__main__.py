@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     conforming = commands.add_parser("conformance", help="try every op on a backend against the reference")
     command.add_options(conforming)
     conforming.set_defaults(run=command.main)
+
+    creating = commands.add_parser(
+        "new-backend", help="write a plugin of one's own: a backend that conforms from the start"
+    )
+    creating.add_argument("name", metavar="NAME", help="the backend's name, such as my_gpu")
+    creating.add_argument(
+        "--dir", metavar="DIR", help="where to write it, a new or empty folder (default corelib-NAME)"
+    )
+    creating.set_defaults(run=_new_backend)
 
     demo = commands.add_parser("demo", help="train one network on real data on every backend, and compare")
     demo.add_argument(
@@ -168,6 +178,16 @@ def _support(args: argparse.Namespace) -> int:
     from . import matrix
 
     print("\n".join(matrix.lines(args.backend, markdown=args.markdown)))
+    return 0
+
+
+def _new_backend(args: argparse.Namespace) -> int:
+    from .scaffold import new_backend
+
+    written = new_backend(args.name, args.dir)
+    folder = shlex.quote(str(next(file.parent for file in written if file.name == "pyproject.toml")))
+    print("\n".join(str(file) for file in written))
+    print(f"\nnow: pip install -e {folder}; corelib support {args.name}; corelib conformance {args.name}")
     return 0
 
 

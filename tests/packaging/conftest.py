@@ -84,6 +84,11 @@ def build_wheel(project: Path, target: str, out: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def build() -> Callable[[Path, str, Path], Path]:
+    return build_wheel
+
+
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,6 +29,9 @@ class Environment:
         (site,) = [p for p in folder.rglob("site-packages") if p.is_dir()]
         # A folder in a .pth is searched, after the environment's own; .pth files in it (an editable corelib) are not read.
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        self.install(*wheels)
+
+    def install(self, *wheels: Path) -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.python)]
         install = [*pip, "install", "--no-deps", "--no-index", "--quiet", *map(str, wheels)]
         done = subprocess.run(install, capture_output=True, text=True)
@@ -175,3 +179,41 @@ def test_the_guides_example_runs(stranger):
     (block,) = re.findall(r"^```python run\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (promised,) = re.findall(r"print\(.*\)  # (.*)", block)
     assert stranger.script(block).strip() == promised
+
+
+# -- a stranger who has just begun ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sprout(stranger, build):
+    """What `corelib new-backend` writes, from the installed wheel's templates, built and installed beside it."""
+    project = stranger.folder / "corelib-sprout"
+    out = stranger.run("-m", "corelib", "new-backend", "sprout")
+    assert "now: pip install -e corelib-sprout" in out
+    stranger.install(build(project, "wheel", project / "dist"))
+    shutil.rmtree(project / "corelib_sprout")  # what runs is what was installed
+    return stranger
+
+
+def test_a_new_backend_is_listed_and_shows_what_is_its_own(sprout):
+    (line,) = [
+        line for line in sprout.run("-m", "corelib", "backends").splitlines() if line.startswith("sprout ")
+    ]
+    assert re.match(r"sprout +yes +yes +\d+/\d+ +2 ", line)
+    rows = [line.split(maxsplit=2) for line in sprout.run("-m", "corelib", "support", "sprout").splitlines()]
+    assert any(row[:1] == ["add"] and row[-1].endswith("native") for row in rows)
+    assert any(row[:1] == ["sin"] and row[-1].endswith("from reference") for row in rows)
+
+
+def test_a_new_backend_conforms(sprout):
+    """In worker processes, which find it as everybody does: by its entry point."""
+    ops = ["--op", "add", "--op", "exp", "--op", "softmax"]
+    out = sprout.run("-m", "corelib", "conformance", "sprout", "--profile", "smoke", "-j", "1", *ops)
+    assert " 0 failed" in out
+    assert re.search(r"^add +native\b", out, re.MULTILINE)
+
+
+def test_the_tests_of_a_new_backend_pass(sprout):
+    tests = str(sprout.folder / "corelib-sprout" / "tests")
+    out = sprout.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "exp", tests)
+    assert "passed" in out

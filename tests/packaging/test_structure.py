@@ -26,7 +26,7 @@ FLOORS: list[set[str]] = [
     {"walk"},
     {"dispatch"},
     {"ops"},
-    {"plugin_api", "autograd", "random", "support", "drawing", "info", "linalg", "fft"},
+    {"plugin_api", "autograd", "random", "support", "drawing", "info", "linalg", "fft", "scaffold"},
     {"nn"},
     {"optim", "serialize", "compile", "transforms", "numerical", "matrix"},
     {"conformance"},

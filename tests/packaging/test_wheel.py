@@ -44,6 +44,12 @@ def test_every_module_is_inside(wheel, root):
     assert {name for name in names(wheel) if name.endswith(".py")} == expected
 
 
+def test_the_templates_of_a_new_backend_are_inside(wheel, root):
+    expected = {p.relative_to(root).as_posix() for p in (root / "corelib" / "scaffold").rglob("*.txt")}
+    assert len(expected) == 6
+    assert expected <= set(names(wheel))
+
+
 def test_types_and_licence_are_inside(wheel):
     inside = names(wheel)
     assert "corelib/py.typed" in inside
