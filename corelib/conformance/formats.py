@@ -59,14 +59,8 @@ def _row(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(str(c).replace('|', chr(92) + '|') for c in cells)} |"
 
 
-COLOURS = {
-    None: "#5c5c5c",
-    0: "#a8421a",
-    1: "#8a6100",
-    2: "#5d6b00",
-    3: "#2f7013",
-    4: "#0f6b34",
-}  # white on each: 4.5:1
+COLOURS = {0: "#a8421a", 1: "#8a6100", 2: "#5d6b00", 3: "#2f7013", 4: "#0f6b34"}
+RED, GREY = "#a31515", "#5c5c5c"  # white text on each of these has a contrast of 4.5 : 1 at least
 CHARACTER = 6.6  # pixels that a character of the badge takes, on average
 
 
@@ -84,10 +78,11 @@ def badge(found: Mapping[str, Any]) -> str:
     right = ", ".join(said)
     a, b = (round(CHARACTER * len(part)) + 10 for part in (left, right))
     label = escape(f"{left}: {right}")
+    colour = COLOURS.get(found["level"], GREY) if found["ok"] else RED
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{a + b}" height="20" role="img" aria-label={quoteattr(f"{left}: {right}")}>\n'
         f"<title>{label}</title>\n"
-        f'<rect width="{a + b}" height="20" rx="3" fill="{COLOURS[found["level"]] if found["ok"] else "#a31515"}"/>\n'
+        f'<rect width="{a + b}" height="20" rx="3" fill="{colour}"/>\n'
         f'<path d="M3 0h{a - 3}v20H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z" fill="#444"/>\n'
         '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">\n'
         f'<text x="{a / 2:g}" y="14" textLength="{a - 10}">{escape(left)}</text>\n'
