@@ -123,6 +123,26 @@ def sum_of_products(a, b, c, d):
 
 
 @register_jitable
+def mantissa(x):
+    """m and n with x = m 2**n and 1 <= |m| < 2; a zero is far below everything."""
+    if x == 0.0:
+        return x, -4000
+    shift = 0
+    if fabs(x) < SMALL:
+        x, shift = x * 2.0**600, 600
+    n = exponent(x)
+    return scaled(x, -n), n - shift
+
+
+@register_jitable
+def far_sum(a, b, c, d):
+    """ab + cd of any finite numbers as x 2**n."""
+    (a, i), (b, j), (c, k), (d, m) = mantissa(a), mantissa(b), mantissa(c), mantissa(d)
+    n = max(i + j, k + m)
+    return sum_of_products(scaled(a, max(i + j - n, -1000)), b, scaled(c, max(k + m - n, -1000)), d), n
+
+
+@register_jitable
 def divide_complex(z, w):
     """z / w. By zero as real numbers are divided; infinite by finite is infinite, finite by infinite zero, and
     infinite by infinite NaN.
@@ -131,22 +151,8 @@ def divide_complex(z, w):
     if c == 0.0 and d == 0.0:
         return complex(a / c, b / c)
     if finite(a) and finite(b) and finite(c) and finite(d):
-        n, m = 0, 0
-        large = max(fabs(a), fabs(b))
-        if large != 0.0:
-            if large < SMALL:
-                a, b, large, n = a * LARGE, b * LARGE, large * LARGE, -500
-            k = exponent(large)
-            a, b = scaled(a, -k), scaled(b, -k)
-            n += k
-        large = max(fabs(c), fabs(d))
-        if large < SMALL:
-            c, d, large, m = c * LARGE, d * LARGE, large * LARGE, -500
-        k = exponent(large)
-        c, d = scaled(c, -k), scaled(d, -k)
-        m += k
-        q = quotient_complex(complex(a, b), complex(c, d))
-        return complex(scaled(q.real, n - m), scaled(q.imag, n - m))
+        (x, i), (y, j), (norm, n) = far_sum(a, c, b, d), far_sum(b, c, -a, d), far_sum(c, c, d, d)
+        return complex(scaled(x / norm, i - n), scaled(y / norm, j - n))
     if (fabs(a) == inf or fabs(b) == inf) and finite(c) and finite(d):
         a, b = at_infinity(a), at_infinity(b)
         return complex(inf * (a * c + b * d), inf * (b * c - a * d))
@@ -157,12 +163,15 @@ def divide_complex(z, w):
 
 
 @register_jitable
+def fits(x):
+    """Neither the products of such parts overflow nor those of the parts that are not 0 underflow."""
+    return (x < 2.0**300) & ((x > 2.0**-300) | (x == 0.0))
+
+
+@register_jitable
 def divides_plainly(z, w):
-    """Whether no square or product of parts that matters overflows or underflows, and nothing is special."""
     x, y, c, d = fabs(z.real), fabs(z.imag), fabs(w.real), fabs(w.imag)
-    large, below = x if x > y else y, c if c > d else d
-    fits = (x < 2.0**300) & (y < 2.0**300) & (c < 2.0**300) & (d < 2.0**300) & (below > 2.0**-300)
-    return fits & ((large > 2.0**-300) | (large == 0.0))
+    return fits(x) & fits(y) & fits(c) & fits(d) & (c + d > 0.0)
 
 
 @register_jitable
