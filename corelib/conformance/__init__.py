@@ -14,8 +14,17 @@ declarations.
 from __future__ import annotations
 
 # Each of these modules registers families of cases.
+from . import behaviour as behaviour
+from . import concurrency as concurrency
+from . import cotangents as cotangents
 from . import declared as declared
 from . import dispatches as dispatches
+from . import elements as elements
+from . import kinks as kinks
+from . import leaves as leaves
+from . import memory as memory
+from . import second as second
+from . import wide as wide
 from .cases import Case
 from .check import Outcome, Suite
 from .families import FAMILIES, PROFILES, Family, Plan, cases, family, find
