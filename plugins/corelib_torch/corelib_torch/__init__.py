@@ -1,0 +1,1 @@
+"""PyTorch's CPU kernels as a backend for corelib."""
