@@ -20,9 +20,13 @@ from . import cotangents as cotangents
 from . import declared as declared
 from . import dispatches as dispatches
 from . import elements as elements
+from . import grid as grid
+from . import identities as identities
+from . import indexing as indexing
 from . import kinks as kinks
 from . import leaves as leaves
 from . import memory as memory
+from . import programs as programs
 from . import second as second
 from . import wide as wide
 from .cases import Case

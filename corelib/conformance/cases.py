@@ -123,7 +123,7 @@ def groups(case: Case) -> set[str]:
     """The capability groups that a case needs of a backend (see ``BackendInfo.lacks``)."""
     found = {case.op.group if case.op else ""} - {""}
     sample = case.sample.build(Maker(case.op.name)) if isinstance(case.sample, ErrorSample) else case.sample
-    given = [case.dtype] if case.dtype else []
+    given = [*([case.dtype] if case.dtype else []), *getattr(case.data, "dtypes", ())]
     if sample is not None:
         given += [v.dtype for v in tensors(sample)]
         given += [a for a in (*sample.args, *sample.kwargs.values()) if isinstance(a, DType)]
