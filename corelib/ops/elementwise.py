@@ -86,8 +86,9 @@ def _inverse(x2: Array) -> Array:
     ulp=0,
 )
 def floor_divide(x1: Array, x2: Array, /) -> Tensor:
-    """The largest integer not greater than x1 / x2, as Python's ``//``; with an infinity, or by zero, floats
-    give floor(x1 / x2) as IEEE 754 divides, so that -1 by infinity is -0. An integer divided by zero gives 0.
+    """The largest integer not greater than x1 / x2, as Python's ``//``. Floats: exact for quotients below 2**53;
+    beyond, with an infinity, or by zero, x1 / x2 as IEEE 754 divides, so that -1 by infinity is -0. An integer
+    divided by zero gives 0.
     """
 
 

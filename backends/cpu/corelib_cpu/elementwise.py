@@ -275,10 +275,20 @@ def _minimum(x1: ndarray, x2: ndarray) -> ndarray:
 
 
 def _floor_divide(x1: ndarray, x2: ndarray) -> ndarray:
-    """NumPy's inf // x is NaN, and its -1 // inf is -1; and in float32 its quotient is rounded twice."""
-    r = np.floor_divide(x1, x2, dtype=np.float64).astype(x1.dtype)
-    infinite = np.isinf(x1) | np.isinf(x2)
-    return np.where(infinite, np.divide(x1, x2), r) if infinite.any() else r
+    """NumPy's inf // x is NaN, and its -1 // inf is -1; in float32 its quotient is rounded twice; and from 2**51 on
+    it is off by one at times.
+    """
+    quotient = np.divide(x1, x2, dtype=np.float64)
+    r = np.floor_divide(x1, x2, dtype=np.float64)
+    large = ~(np.abs(quotient) < 2.0**50) | np.isinf(x2)
+    if large.any():
+        beyond = ~(np.abs(quotient) < 2.0**53) | np.isinf(x2)
+        r = np.where(beyond, quotient, r)
+        for place in zip(*np.nonzero(large & ~beyond), strict=True):
+            pair = (float(np.broadcast_to(x, r.shape)[place]) for x in (x1, x2))
+            (a, b), (c, d) = (x.as_integer_ratio() for x in pair)
+            r[place] = float(a * d // (b * c))
+    return r.astype(x1.dtype if isinstance(x1, ndarray) else x2.dtype)
 
 
 def _integer_power(x1: ndarray, x2: ndarray) -> ndarray:

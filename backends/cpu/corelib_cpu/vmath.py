@@ -279,14 +279,17 @@ def erf_float64(x):
 
 @register_jitable
 def floor_divide_float64(x, y):
-    """Python's //, with the IEEE quotient where y is 0 or one of the two infinite."""
-    m = fmod(x, y)
-    d = (x - m) / y
-    d = d - 1.0 if m != 0.0 and (y < 0.0) != (m < 0.0) else d
-    f = floor(d)
-    f = f + 1.0 if d - f > 0.5 else f
-    f = copysign(0.0, x / y) if d == 0.0 else f
-    return x / y if y == 0.0 or fabs(x) == inf or fabs(y) == inf else f
+    """floor of the exact quotient below 2**53, the IEEE quotient from there on, by 0 and with infinities.
+
+    The rounded quotient's floor is too large by one where the quotient was rounded up to an integer; the sign of
+    the exact remainder tells.
+    """
+    q = x / y
+    f = floor(q)
+    r = fma(-f, y, x)
+    f = f - 1.0 if r != 0.0 and (r < 0.0) != (y < 0.0) else f
+    f = copysign(0.0, q) if f == 0.0 else f
+    return f if fabs(q) < 9007199254740992.0 and fabs(y) < inf else q
 
 
 @register_jitable

@@ -124,13 +124,12 @@ template <class T> INLINE T right_shift(T x, T shift) {
 // float32 quotients are formed in float64, as Python forms them, and rounded once.
 
 INLINE double floor_divide(double a, double b) {
-    const double limit = infinity(a);
-    if (b == 0 || a == limit || a == -limit || b == limit || b == -limit) return a / b;
-    double rest = fmod(a, b), quotient = (a - rest) / b;
-    if (rest != 0 && (rest < 0) != (b < 0)) quotient -= 1;
-    if (quotient == 0) return copysign(0.0, a / b);
-    const double down = floor(quotient);
-    return quotient - down > 0.5 ? down + 1 : down;
+    const double quotient = a / b;
+    if (!(fabs(quotient) < 9007199254740992.0) || fabs(b) == infinity(a)) return quotient; // 2^53: an integer already
+    double down = floor(quotient);
+    const double rest = fma(-down, b, a); // exact in its sign: the quotient may have been rounded up to an integer
+    if (rest != 0 && (rest < 0) != (b < 0)) down -= 1;
+    return down == 0 ? copysign(0.0, quotient) : down;
 }
 INLINE float floor_divide(float a, float b) { return float(floor_divide(double(a), double(b))); }
 

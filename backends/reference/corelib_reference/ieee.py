@@ -82,21 +82,19 @@ def divide(x: float, y: float) -> float:
 
 
 def floor_divide(x: float, y: float) -> float:
-    """floor(x / y) of the exact quotient; by zero, of an infinity and by an infinity as :func:`divide` (the array
-    API standard's choice; Python's own ``-1.0 // inf`` is -1).
+    """floor(x / y) of the exact quotient, below 2**53; from there on every double is an integer, and the result
+    is the quotient. By zero, of an infinity and by an infinity as :func:`divide` (the array API standard's
+    choice; Python's own ``-1.0 // inf`` is -1).
 
-    Python's own // is exact for quotients below 2**50; larger ones are divided as integers.
+    Python's own // is exact for quotients below 2**50.
     """
-    if y == 0 or math.isinf(x) or math.isinf(y):
-        return divide(x, y)
-    quotient = x // y
-    if abs(quotient) < 2.0**50 or quotient != quotient:
+    quotient = divide(x, y)
+    if y == 0 or math.isinf(x) or math.isinf(y) or not abs(quotient) < 2.0**53:
         return quotient
+    if abs(quotient) < 2.0**50:
+        return x // y
     (a, b), (c, d) = x.as_integer_ratio(), y.as_integer_ratio()
-    try:
-        return float(a * d // (b * c))
-    except OverflowError:
-        return copysign(inf, quotient)
+    return float(a * d // (b * c))
 
 
 def remainder(x: float, y: float) -> float:
