@@ -284,7 +284,7 @@ def _floor_divide(x1: ndarray, x2: ndarray) -> ndarray:
     if large.any():
         beyond = ~(np.abs(quotient) < 2.0**53) | np.isinf(x2)
         r = np.where(beyond, quotient, r)
-        for place in zip(*np.nonzero(large & ~beyond), strict=True):
+        for place in map(tuple, np.argwhere(large & ~beyond)):
             pair = (float(np.broadcast_to(x, r.shape)[place]) for x in (x1, x2))
             (a, b), (c, d) = (x.as_integer_ratio() for x in pair)
             r[place] = float(a * d // (b * c))
