@@ -74,6 +74,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=20, metavar="N", help="show N different reasons (default 20)"
     )
+    parser.add_argument(
+        "--scripts",
+        metavar="DIR",
+        help="shrink a failure of each sort to a script of five lines, and save it",
+    )
     for name, text in FILES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="FILE", help=f"write the report {text}")
     parser.add_argument(
@@ -116,6 +121,10 @@ def main(args: argparse.Namespace, say: Say = print) -> int:
     for status in unusable:
         say(f"{status.name}: not tried: {why(status)}")
     good = [export(report, args, say) for report in reports]
+    if args.scripts:
+        scripts = importlib.import_module("corelib.conformance.repro").scripts
+        for report in reports:
+            scripts(report, args.scripts, say, limit=args.limit, apart=args.j != 0)
     if any(r.partial == "interrupted" for r in reports):
         return 130
     if any(not r.accounted and not r.partial for r in reports):
@@ -154,8 +163,8 @@ def soak(device: str, plan: Plan, args: argparse.Namespace, say: Say) -> Report:
 
 
 def reproduce(args: argparse.Namespace, say: Say) -> int:
-    """``conformance repro CASE NAME``: run the shrunk script of a case."""
-    repro = importlib.import_module("corelib.conformance.shrink").repro
+    """``conformance repro CASE NAME``: try a case again, and show it as a script if it fails."""
+    repro = importlib.import_module("corelib.conformance.repro").repro
     if len(args.more) != 2:
         raise ArgumentError("say which case and where: corelib conformance repro 'exp[float32-value-3]' cpu")
     case_id, device = args.more
