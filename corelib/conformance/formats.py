@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from .check import DEVIATION, FAIL, PASS, STATUSES, UNSUPPORTED
 from .document import tally
-from .report import Report, rows
+from .report import Report, distances, rows
 
 # -- Markdown and the badge ----------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"**{found['verdict']}.**",
         "",
         f"{found['summary']}. corelib {found['corelib']}, seed {run['seed']}, Python {env['python']}{versions},",
-        f"{env['platform']}, {env['processor']}; the backend says: {backend['description'] or 'nothing'}.",
+        f"{env['system']} {env['machine']}, {env['processor']}; the backend says: {backend['description'] or 'nothing'}.",
         "",
         "| level | | cases | passed | failed | unsupported | deviations |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -33,7 +33,12 @@ def markdown(found: Mapping[str, Any]) -> str:
         reached = "tried" if not level["passed"] else "passed"
         word = reached if sum(counts) else "not tried"
         lines.append(_row([f"L{level['level']} {level['name']}", word, sum(counts), *counts]))
-    table = rows(tally(found))
+    counted = tally(found)
+    spread = [["level", *row[1:]] if not row[0] else row for row in distances(counted)]
+    if len(spread) > 1:
+        lines += ["", "How many cases were measured at which distance, in ULP:", ""]
+        lines += [_row(spread[0]), _row(["---"] * len(spread[0])), *map(_row, spread[1:])]
+    table = rows(counted)
     lines += [
         "",
         "Cases passed at each level, and the largest distances in ULP, of results and of gradients. A budget in words",

@@ -14,6 +14,7 @@ from typing import Any
 from ..op import BY_NAME
 from .check import DEVIATION, FAIL, UNSUPPORTED
 from .families import LEVELS
+from .report import distances
 from .tally import Cell, Key, Tally, level_of, together
 
 MOST = 14  # columns of layouts in a group; the rarest share one beyond that
@@ -67,7 +68,7 @@ def _about(found: Mapping[str, Any]) -> Iterator[str]:
     facts = {
         "backend": f"{backend['device']}: {backend['description']}",
         "versions": f"corelib {found['corelib']}, Python {env['python']}{', ' + versions if versions else ''}",
-        "machine": f"{env['platform']}, {env['processor']}, {env['processors']} processors",
+        "machine": f"{env['system']} {env['machine']}, {env['processor']}, {env['processors']} processors",
         "run": f"{run['date']}, profile {run['profile']}, seed {run['seed']}, {run['seconds']} s",
         "lacks": ", ".join(backend["lacks"]),
     }
@@ -85,6 +86,12 @@ def _levels(tally: Tally) -> Iterator[str]:
         numbers = (level.cell.cases, counts["pass"], counts[FAIL], counts[UNSUPPORTED], counts[DEVIATION])
         yield f"<tr><th scope=row>{escape(level.name)}{''.join(f'<td>{n}' for n in numbers)}<td>{verdict}"
     yield "</table>"
+    head, *spread = distances(tally)
+    if spread:
+        yield "<h2>Distances</h2><table><caption>How many cases were measured at which distance, in ULP.</caption>"
+        yield f"<thead><tr>{''.join(f'<th scope=col>{escape(cell)}' for cell in ('level', *head[1:]))}<tbody>"
+        yield from (f"<tr><th scope=row>{row[0]}{''.join(f'<td>{n}' for n in row[1:])}" for row in spread)
+        yield "</table>"
 
 
 def _reasons(found: Mapping[str, Any]) -> Iterator[str]:

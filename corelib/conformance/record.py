@@ -37,7 +37,7 @@ def of(found: Mapping[str, Any]) -> dict[str, Any]:
         "corelib": found["corelib"],
         "backend": backend["name"],
         "description": backend["description"],
-        "environment": found["environment"],
+        "environment": {k: v for k, v in found["environment"].items() if k != "release"},
         "run": {k: run[k] for k in ("profile", "seed", "tiles", "whole")},
         "level": found["level"],
         "counts": found["counts"],

@@ -101,7 +101,12 @@ class Report:
         return "\n".join(self._lines(limit))
 
     def _lines(self, limit: int) -> Iterator[str]:
-        yield from table(rows(self.tally))
+        tally = self.tally
+        yield from table(rows(tally))
+        spread = distances(tally)
+        if len(spread) > 1:
+            yield "\nhow many cases were measured at which distance, in ULP:"
+            yield from (f"  {line}" for line in table([(*row, "") for row in spread]))
         for status, title in ((UNSUPPORTED, "unsupported"), (DEVIATION, "known deviations")):
             listed: dict[str, list[str]] = {}
             for o in self.outcomes:
@@ -170,7 +175,7 @@ def rows(tally: Tally) -> list[tuple[str, ...]]:
         at = [together((k, c) for k, c in own if level_of(k[2]) == n) for n in range(len(LEVELS))]
         words = [(s.upper() if s == FAIL else s, total.counts[s]) for s in STATUSES if s != PASS]
         found.append((
-            name, total.how or "-", str(BY_NAME[name].ulp) if name in BY_NAME else "-",
+            name, total.how or "-", budget(name),
             *(_passed(cell) for cell in at),
             *(_worst(own, names, forward) for forward in (True, False) for names in KINDS.values()),
             ", ".join(f"{n} {word}" for word, n in words if n),
@@ -178,6 +183,29 @@ def rows(tally: Tally) -> list[tuple[str, ...]]:
     columns = [{row[n] for row in found[1:]} for n in range(len(found[0]))]
     kept = [n for n, column in enumerate(columns) if n in (0, 2) or column != {"-"}]
     return [tuple(row[n] for n in kept) for row in found]
+
+
+def budget(name: str) -> str:
+    """The error budget of an op, and of its complex results where that is another; nothing of a family."""
+    if name not in BY_NAME:
+        return "-"
+    op = BY_NAME[name]
+    takes_complex = any(d.kind == "complex" for d in op.rule.accepts)
+    return (
+        f"{op.ulp}, {op.ulp_complex} complex" if takes_complex and op.ulp_complex != op.ulp else str(op.ulp)
+    )
+
+
+def distances(tally: Tally) -> list[tuple[str, ...]]:
+    """The histogram: a row for each level at which something was measured, a column for each power of two."""
+    edges = sorted({edge for level in tally.levels for edge in level.cell.histogram})
+    head = ("", *(f"{'<= ' if edge else ''}{edge:g}" for edge in edges))
+    found = [
+        (f"L{level.number}", *(str(level.cell.histogram[edge]) for edge in edges))
+        for level in tally.levels
+        if level.cell.histogram
+    ]
+    return [head, *found]
 
 
 def _passed(cell: Cell) -> str:
