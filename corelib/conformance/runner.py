@@ -28,6 +28,9 @@ from .worker import Job, Tried, Work
 TIME_LIMIT = 20.0  # seconds for one case
 PORTION = 400  # cases that a worker is given at once
 Show = Callable[[int, int, int, str], None]
+Run = tuple[
+    Report, list[str], dict[str, str]
+]  # with the ids of the cases, and the deviations that are declared
 
 
 def check(
@@ -70,11 +73,12 @@ def run(
     selected = what is not None or select is not None
     what = [f.what for f in chosen(plan, what, reference=what is not None or reference)]
     if workers == 0:
-        report = _here(device, plan, what, select, progress, oracle)
+        report, ids, deviations = _here(device, plan, what, select, progress, oracle)
     else:
-        report = _there(device, plan, what, select, workers or processors(), time_limit, progress)
+        count = workers or processors()
+        report, ids, deviations = _there(device, plan, what, select, count, time_limit, progress)
     report.seconds, report.selected = time.perf_counter() - started, selected
-    return report
+    return _finished(report, ids, deviations)
 
 
 def processors() -> int:
@@ -104,7 +108,7 @@ def without_fallback() -> Iterator[None]:
 
 def _here(
     device: str, plan: Plan, what: Sequence[str], select: Any, progress: Show | None, oracle: Oracle | None
-) -> Report:
+) -> Run:
     with without_fallback():
         suite = Suite(device, oracle)
         plan = replace(plan, tiles=tuple(getattr(suite.backend, "tiles", ())))
@@ -120,7 +124,7 @@ def _here(
                 report.outcomes.append(outcome)
         except KeyboardInterrupt:
             report.partial = "interrupted"
-    return _finished(report, [c.id for c in listed], suite.deviations, select)
+    return report, [c.id for c in listed], suite.deviations
 
 
 # -- in worker processes -------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ def _there(
     workers: int,
     limit: float,
     progress: Show | None,
-) -> Report:
+) -> Run:
     registry.discover()
     name = device.partition(":")[0]
     if name not in registry.infos:
@@ -199,7 +203,7 @@ def _there(
         pool.close(patience)
     report.outcomes = [found[n] for n in sorted(found)]
     report.problems = problems
-    return _finished(report, [c.id for c in light], deviations, select)
+    return report, [c.id for c in light], deviations
 
 
 def _subjects(listed: Iterable[Case]) -> dict[tuple[bool, str], list[Case]]:
@@ -210,14 +214,17 @@ def _subjects(listed: Iterable[Case]) -> dict[tuple[bool, str], list[Case]]:
     return found
 
 
-def _finished(report: Report, ids: list[str], deviations: dict[str, str], select: Any) -> Report:
-    """Hold the outcomes against the cases; and find the deviations that are out of date."""
+def _finished(report: Report, ids: list[str], deviations: dict[str, str]) -> Report:
+    """Hold the outcomes against the cases; and find the deviations that are out of date, if all the cases that
+    they may be about were to be tried.
+    """
     if len(set(ids)) < len(ids):
         twice = next(i for n, i in enumerate(ids) if i in set(ids[:n]))
         report.problems.append(f"{twice} is the id of several cases")
     if not report.partial:
         if [o.case.id for o in report.outcomes] != ids and not report.problems:
             report.problems.append(f"{len(ids)} cases were generated, {len(report.outcomes)} have an outcome")
-        if select is None:
+        plan = report.plan
+        if not report.selected and plan and plan.kinds is None and plan.profile in ("standard", "full"):
             report.stale = stale(deviations, report.outcomes)
     return report
