@@ -1,13 +1,14 @@
 """The grid: op x dtype x shape x layout x values.
 
 Most wrong kernels are wrong somewhere only: in the last elements of 33, on a reversed operand, for int16, at a NaN in
-the tail. The points of an op are its shapes and parameters (for element-wise ops here, for others ``points.py``),
-each with values that matter (``pools.py``); each is tried in each dtype and each layout (``layouts.py``).
+the tail. The points of an op are its shapes and parameters (of element-wise ops in ``pooled.py``, of others in
+``points.py``), each with values that matter; each is tried in each dtype and each layout (``layouts.py``).
 
-In profile ``full`` that is the whole product. In ``standard`` it is a Latin square: with G = min(dtypes, layouts),
-the cell of the d-th dtype and the l-th layout has the points s with ``s + d + l = 0`` modulo G, so that of point,
-dtype and layout each pair occurs, for each op. In ``smoke`` one cell of each of a few dtypes is left. A case is one cell: it
-says which calls it makes (:func:`calls`), and its number means the same points in every profile.
+In profile ``full`` that is the whole product. In ``standard`` it is a Latin square: with G the least of the numbers of
+dtypes, layouts and points, the cell of the d-th dtype and the l-th layout has the points s with ``s + d + l = 0``
+modulo G, so that of point, dtype and layout each pair occurs, for each op. In ``smoke`` one cell of each of a few
+dtypes is left. A case is one cell: it says which calls it makes (:func:`calls`), and its number means the same points
+in every profile.
 """
 
 from __future__ import annotations
@@ -68,13 +69,13 @@ def _cells(op: Op, plan: Plan) -> Iterator[Case]:
         if any(a == "Tensor" or a.startswith(("Array", "Tensor", "Sequence")) for a in _annotations(op))
         else LAYOUTS[:1]
     )
-    count = min(len(kinds), len(layouts))
     for d, dtype in enumerate(kinds):
         if dtype not in (plan.kinds or (SMOKE if plan.profile == "smoke" else kinds)):
             continue
         try:
             total = len(shape_points(op, plan.tiles) if op.kind == "elementwise" else _points(op, plan.tiles))
             needs = [_named(op, s, d, dtype, plan.tiles) for s in range(total)]
+            count = min(len(kinds), len(layouts), total)
         except Exception as error:  # samples that fail are a case that fails
             yield Case(op, dtype, "grid", 0, problem=f"its points raised {type(error).__name__}: {error}")
             continue

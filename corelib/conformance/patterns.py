@@ -125,6 +125,11 @@ def factors(make: Maker, shape: Sequence[int], dtype: DType) -> Values:
 PATTERNS = (whole, high, low, lonely, missing)
 
 
+def in_turn(patterns: Sequence[Callable[..., Values]], number: int) -> Callable[..., Values]:
+    """One of the patterns, another one for each dtype: over the dtypes, each size meets each pattern."""
+    return lambda make, shape, dtype: patterns[(number + dtype.index) % len(patterns)](make, shape, dtype)
+
+
 def ordinary(make: Maker, shape: Sequence[int], dtype: DType) -> Values:
     """Ordinary numbers."""
     return make.array(shape, dtype)

@@ -22,6 +22,7 @@ from .patterns import (
     along,
     factors,
     in_order,
+    in_turn,
     one,
     ordinary,
     own_samples,
@@ -77,10 +78,10 @@ def _reductions(op: Op, tiles: tuple[int, ...]) -> Iterator[Point]:
         found += [((0,), 0), ((3, 0), 1), ((2, 0, 3), None)]
     found += [((0, 33), 1), ((3, 0, 2), 0)]
     for number, (shape, axis) in enumerate(found):
-        draw = patterns[number % len(patterns)] if math.prod(shape) else ordinary
+        draw = in_turn(patterns, number) if math.prod(shape) else ordinary
         other = (
             variants[number % len(variants)] if math.prod(shape) else {}
-        )  # not every norm is one of nothing
+        )  # not each norm is one of nothing
         kwargs = {**other, "axis": axis, "keepdims": number % 3 == 1}
         exact = (adds or op.name == "prod") and bool(math.prod(shape))
         yield Point(one(draw, shape, kwargs), exact)
@@ -125,12 +126,12 @@ def _norms(op: Op, tiles: tuple[int, ...]) -> Iterator[Point]:
 def _sorts(op: Op, tiles: tuple[int, ...]) -> Iterator[Point]:
     """Ties everywhere, numbers in order and in reverse, and NaN, infinity and both zeros among them."""
     for number, (shape, axis) in enumerate(along(with_tiles(SIZES, tiles))):
-        draw = (whole, Maker.distinct, in_order, _backwards, _unordered)[number % 5]
-        if draw is Maker.distinct:
-            draw = lambda make, shape, dtype: (whole if dtype.bits == 8 else Maker.distinct)(
-                make, shape, dtype
-            )
+        draw = in_turn((whole, _distinct, in_order, _backwards, _unordered), number)
         yield Point(one(draw, shape, {"axis": axis, "descending": number % 2 == 1}))
+
+
+def _distinct(make: Maker, shape: Sequence[int], dtype: DType) -> Values:
+    return whole(make, shape, dtype) if dtype.bits == 8 else make.distinct(shape, dtype)
 
 
 def _backwards(make: Maker, shape: Sequence[int], dtype: DType) -> Values:

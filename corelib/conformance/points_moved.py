@@ -16,6 +16,7 @@ from .patterns import (
     Point,
     along,
     high,
+    in_turn,
     one,
     ordinary,
     own_samples,
@@ -232,7 +233,7 @@ def indexed(op: Op, tiles: tuple[int, ...]) -> Iterator[Point]:
 def nonzeros(op: Op, tiles: tuple[int, ...]) -> Iterator[Point]:
     """Vectors of each size, and several axes."""
     for number, n in enumerate(with_tiles(SIZES, tiles)):
-        yield Point(one(PATTERNS[number % 5], (n,), {}))
+        yield Point(one(in_turn(PATTERNS, number), (n,), {}))
     for shape in ((33, 3), (3, 65), (2, 3, 1, 2, 3), (17, 31)):
         yield Point(one(whole, shape, {}))
 
