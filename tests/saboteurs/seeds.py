@@ -1,0 +1,60 @@
+"""How often the suite accuses an honest backend: every one of ``honest.py``, over many seeds.
+
+    python tests/saboteurs/seeds.py --seeds 20 --profile smoke
+
+Prints a line for each backend and seed, every failure in full, and a table at the end. Exit status 1 if there was a
+false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from honest import HONEST, announce
+
+from corelib.conformance import PROFILES, Oracle, Plan
+from corelib.conformance.runner import run
+from corelib.op import BY_NAME, OPS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="seeds 0 to N - 1 (default 20)")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with this seed")
+    parser.add_argument("--profile", choices=PROFILES[:3], default="smoke")
+    parser.add_argument("--backend", action="append", choices=HONEST, help="only this one; may be repeated")
+    parser.add_argument("--op", action="append", choices=list(BY_NAME), help="only this op; may be repeated")
+    parser.add_argument("--what", action="append", help="only this family; may be repeated")
+    args = parser.parse_args()
+    ops = tuple(BY_NAME[name] for name in args.op) if args.op else tuple(OPS)
+    rows, alarms = [], 0
+    for name in args.backend or HONEST:
+        reason = announce(name)
+        if reason:
+            print(f"{name}: not tried: {reason}")
+            return 2
+        oracle, began, cases, failures, seeds = Oracle(), time.monotonic(), 0, 0, 0
+        for seed in range(args.first, args.first + args.seeds):
+            plan = Plan(ops, None, args.profile, seed)
+            report = run(name, plan, what=args.what, workers=0, oracle=oracle)
+            cases, failures, seeds = cases + report.generated, failures + len(report.failures), seeds + 1
+            alarms += not report.ok
+            print(f"seed {seed}: {report.summary()}", flush=True)
+            for outcome in report.failures:
+                print(f"    {outcome.case.id}: {outcome.reason}")
+            if not report.ok and not report.failures:
+                print(f"    {report.text()}")
+        rows.append((name, seeds, cases, failures, time.monotonic() - began))
+    print("\n| backend | seeds | cases | false alarms | seconds |\n|---|---:|---:|---:|---:|")
+    for name, seeds, cases, failures, seconds in rows:
+        print(f"| {name} | {seeds} | {cases:,} | {failures} | {seconds:.0f} |")
+    return 1 if alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
