@@ -166,7 +166,8 @@ def norm(x: Tensor) -> Tensor:
 
 def relative(error: Tensor, *scales: Tensor) -> Tensor:
     """The norm of each matrix of ``error`` over the product of those of ``scales``; 0 where there is no error."""
-    size, scale = norm(error), 1.0
+    size = norm(error)
+    scale: Any = 1.0
     for x in scales:
         scale = multiply(norm(x), scale)
     exact = equal(size, 0)
@@ -358,9 +359,10 @@ def diagnose_positive(op: Op, operands: Any, params: dict[str, Any]) -> None:
     """LinAlgError for the first matrix that is not positive definite."""
     x = tril(operands[0])
     found = _first("x", _not_finite(x))
-    smallest = () if found else calls.eigvalsh(x)[..., 0]
-    # where all are positive, rounding has tipped one that is less than some n eps of the largest
-    for limit in () if found else (0.0, multiply(norm(x), x.shape[-1] ** 2 * x.dtype.eps)):
-        found = found or _first("x", less_equal(smallest, limit))
+    if not found:
+        smallest = calls.eigvalsh(x)[..., 0]
+        # where all are positive, rounding has tipped one that is less than some n eps of the largest
+        tiny = multiply(norm(x), x.shape[-1] ** 2 * x.dtype.eps)
+        found = _first("x", less_equal(smallest, 0.0)) or _first("x", less_equal(smallest, tiny))
     if found:
         raise LinAlgError(f"{op.name}: {found} is not positive definite")
