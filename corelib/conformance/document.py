@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import ArgumentError
 from ..op import BY_NAME, OPS
 from ..registry import registry
@@ -38,7 +37,7 @@ def document(report: Report) -> dict[str, Any]:
     return {
         "what": WHAT,
         "schema": SCHEMA,
-        "corelib": __version__,
+        "corelib": _version("corelib"),
         "backend": _backend(report.device),
         "environment": environment(),
         "run": {
@@ -219,7 +218,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ArgumentError(f"{path} is not a {WHAT}: write one with corelib conformance NAME --json {path}")
     if found.get("schema") != SCHEMA:
         raise ArgumentError(
-            f"{path} has schema {found.get('schema')!r}, corelib {__version__} reads {SCHEMA}: write it anew"
+            f"{path} has schema {found.get('schema')!r}, this corelib reads {SCHEMA}: write it anew"
         )
     return found
 
