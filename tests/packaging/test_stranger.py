@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,17 +32,18 @@ class Environment:
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         self.install(*wheels)
 
-    def install(self, *wheels: Path) -> None:
+    def install(self, *wheels: Path | str) -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.python)]
-        install = [*pip, "install", "--no-deps", "--no-index", "--quiet", *map(str, wheels)]
-        done = subprocess.run(install, capture_output=True, text=True)
+        how = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
+        install = [*pip, "install", *how, *map(str, wheels)]
+        done = subprocess.run(install, cwd=self.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, status: int = 0) -> str:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "CORELIB_", "PIP_"))}
         command = [str(self.python), *arguments]
         run = subprocess.run(command, cwd=self.folder, env=kept, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.returncode == status, run.stdout + run.stderr
         return run.stdout
 
     def script(self, code: str) -> str:
@@ -217,3 +219,51 @@ def test_the_tests_of_a_new_backend_pass(sprout):
     tests = str(sprout.folder / "corelib-sprout" / "tests")
     out = sprout.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "exp", tests)
     assert "passed" in out
+
+
+# -- the guide -----------------------------------------------------------------------------------------------
+
+
+def carry_out(guide: str, environment: Environment) -> dict[str, str]:
+    """Do what the page says, block by block; returns what each command printed."""
+    said = {}
+    for label, block in re.findall(r"^```(.+)\n((?:.*\n)*?)```", guide, re.MULTILINE):
+        if label.startswith("sh"):
+            for command in block.splitlines():
+                program, *arguments = shlex.split(command)
+                if program == "pip":
+                    environment.install(*arguments[1:])
+                else:
+                    status = int(label == "sh fails")
+                    assert program == "corelib", command
+                    said[command] = environment.run("-m", "corelib", *arguments, status=status)
+        elif label == "python file=backend":
+            file = environment.folder / "corelib-sprout" / "corelib_sprout" / "backend.py"
+            file.write_text(file.read_text() + "\n\n" + block)
+        elif label == "python file=plugin":
+            file = environment.folder / "corelib-sprout" / "corelib_sprout" / "plugin.py"
+            before = file.read_text()
+            empty = "DEVIATIONS: dict[str, str] = {}\n"
+            assert before.count(empty) == 1
+            file.write_text(before.replace(empty, block))
+        else:
+            assert label == "python example", label
+    return said
+
+
+@pytest.mark.slow
+def test_the_guide_leads_from_nothing_to_a_badge(tmp_path, wheel):
+    guide = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    environment = Environment(tmp_path / "venv", [wheel])
+    said = carry_out(guide, environment)
+    (example,) = re.findall(r"^```python example\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    shown = next(text for command, text in said.items() if "--scripts" in command)
+    scripts = [file.read_text() for file in (environment.folder / "scripts").glob("*.py")]
+    assert example in scripts
+    assert any("ulp apart; allowed: 2 ulp" in script for script in scripts)
+    assert all(script in shown for script in scripts)
+    assert "as a script:" in next(text for command, text in said.items() if "repro" in command)
+    assert " 0 known deviations" not in said["corelib conformance sprout --op tan"].splitlines()[-1]
+    badge = next(text for command, text in said.items() if "--badge" in command)
+    assert " 0 failed" in badge
+    assert "<svg" in (environment.folder / "corelib-sprout" / "badge.svg").read_text()
