@@ -46,9 +46,11 @@ add(ops.minimum, lambda x1, x2: -maximum(-x1, -x2), dtypes.FLOATING)
 
 @kernels.implements(ops.floor_divide, dtypes=dtypes.FLOATING)
 def floor_divide(x1, x2):
-    """float32 exactly, in float64."""
-    wide = torch.floor_divide(x1.double(), x2.double()).to(x1.dtype)
-    return torch.where(x1.isfinite() & x2.isfinite() & (x2 != 0), wide, torch.floor(x1 / x2))
+    """A quotient that was rounded up to an integer, below 2^53, has nearly the divisor as its remainder."""
+    x, y = x1.double(), x2.double()
+    q = x / y
+    above = (q == torch.floor(q)) & (q.abs() < 2.0**53) & (torch.remainder(x, y) / y > 0.5)
+    return (torch.floor(q) - above.double()).to(x1.dtype)
 
 
 @kernels.implements(ops.remainder, dtypes=dtypes.FLOATING)
