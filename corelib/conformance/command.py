@@ -17,6 +17,7 @@ from ..errors import ArgumentError
 from ..op import OPS
 from ..registry import backends
 from ..support import find_op, why
+from . import record
 from .check import FAIL
 from .families import FAMILIES, PROFILES, Plan, chosen
 from .oracle import REFERENCE, Oracle
@@ -107,6 +108,7 @@ def main(args: argparse.Namespace, say: Say = print) -> int:
         statuses = backends()
         devices = [s.name for s in statuses if s.usable]
         unusable = [s for s in statuses if not s.usable]
+    _check_files(devices, args)
     reports = []
     for device in devices:
         if plan.profile == "soak":
@@ -169,6 +171,19 @@ def reproduce(args: argparse.Namespace, say: Say) -> int:
         raise ArgumentError("say which case and where: corelib conformance repro 'exp[float32-value-3]' cpu")
     case_id, device = args.more
     return int(repro(case_id, device, Plan(tuple(OPS), None, args.profile, args.seed), say))
+
+
+def _check_files(devices: list[str], args: argparse.Namespace) -> None:
+    """What is wrong with the files that are asked for is said before a run of minutes, not after it."""
+    paths = {name: getattr(args, name) for name in (*FILES, "compare") if getattr(args, name)}
+    for name, path in paths.items():
+        if len(devices) > 1 and name != "compare" and "{backend}" not in path:
+            option = name.replace("_", "-")
+            raise ArgumentError(
+                f"--{option} {path}: {len(devices)} backends are tried, name one or put {{backend}} into the name"
+            )
+    for device in devices if "compare" in paths else ():
+        record.load(paths["compare"].replace("{backend}", device.partition(":")[0]))
 
 
 def export(report: Report, args: argparse.Namespace, say: Say) -> bool:

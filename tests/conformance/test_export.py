@@ -11,11 +11,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from corelib.__main__ import main
 from corelib.conformance import Plan, Report, check, document, export, formats, page, record, run
 from corelib.conformance.check import DEVIATION, FAIL, PASS, UNSUPPORTED
 from corelib.conformance.tally import bin_of
 from corelib.errors import ArgumentError
 from corelib.op import BY_NAME, OPS
+from corelib.registry import backends
 
 NAMES = ("exp", "add", "sum", "inv", "equal")
 
@@ -429,3 +431,11 @@ def test_a_regression_is_shown_and_makes_the_comparison_fail(whole, tmp_path):
     assert "REGRESSIONS: 1" in said[-1]
     assert "exp float64 value" in said[-1]
     assert all(o.status == PASS for o in whole.outcomes)
+
+
+def test_a_file_that_cannot_be_right_is_refused_before_the_run(capsys):
+    assert main(["conformance", "reference", "--compare", "none.json"]) == 2
+    assert "none.json cannot be read" in capsys.readouterr().err
+    if len([s for s in backends() if s.usable]) > 1:
+        assert main(["conformance", "--op", "exp", "--json", "all.json"]) == 2
+        assert "put {backend} into the name" in capsys.readouterr().err
