@@ -30,7 +30,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-al
 th,td{border:1px solid var(--l);padding:.1rem .4rem;text-align:right;white-space:nowrap}
 thead th{background:var(--h);position:sticky;top:0}tbody th,td:nth-child(2),td:nth-child(3){text-align:left}
 .x{color:var(--x);font-weight:bold}.d{color:var(--d)}.n{color:var(--m)}.p{background:var(--p)}
-form{display:flex;flex-wrap:wrap;gap:1rem;align-items:center;margin:.6rem 0}input,select{font:inherit;color:inherit;background:var(--b);border:1px solid var(--m);padding:.2rem .4rem}
+form[hidden]{display:none}form{display:flex;flex-wrap:wrap;gap:1rem;align-items:center;margin:.6rem 0}input,select{font:inherit;color:inherit;background:var(--b);border:1px solid var(--m);padding:.2rem .4rem}
 .s{overflow:auto;max-height:85vh}li{overflow-wrap:anywhere}
 """
 
