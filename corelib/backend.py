@@ -253,8 +253,16 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all kernels that were started have finished."""
 
+    def threads(self, count: int) -> Any:
+        """Optional: a context manager inside which kernels run on ``count`` threads of the host, for tests that the
+        number changes no result; None where there is no such choice.
+        """
+        return None
+
     def memory_stats(self) -> dict[str, int]:
-        """Bytes by name; at least "held" (kept for reuse) where the backend pools memory."""
+        """Bytes by name; at least "held" (kept for reuse) where the backend pools memory, and "free" where it knows
+        how much the device has left.
+        """
         return {}
 
     def empty_cache(self) -> None:
@@ -295,6 +303,9 @@ class Overlay(Backend):
 
     def synchronize(self) -> None:
         self.base.synchronize()
+
+    def threads(self, count: int) -> Any:
+        return self.base.threads(count)
 
     def memory_stats(self) -> dict[str, int]:
         return self.base.memory_stats()

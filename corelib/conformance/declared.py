@@ -4,50 +4,34 @@ layouts, gradients, the laws of differentiation, and mistakes (``cases.py``).
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from ..backend import Backend
-from ..dtypes import HALF, complex128, float64
 from ..errors import UnsupportedError
-from ..op import SUM_BOUND
 from ..samples import ErrorSample, Maker, Sample, Values
-from .cases import Case, declared
+from .cases import Case, planned
 from .check import Suite
-from .compare import Disagreement, compare, place
-from .distance import magnitude, parts, unit
-from .families import Generate, Plan, family
+from .compare import Disagreement, compare
+from .derivatives import agree, gradient_limit, largest, same_kind
+from .families import BOUNDED, Generate, family
 from .laws import check_laws
-from .operands import inexact, tensors
-from .oracle import GRADIENT_OPS, as_run, cotangents, gradients, predictions
+from .oracle import as_run, cotangents, gradients, predictions
 from .place import Result, another, arguments, results, tensor
 from .residuals import limit, residuals
-
-# The cases of the plan that was asked for last: the families here share one generator, and are asked one by one.
-_latest: tuple[Plan, list[Case]] | None = None
 
 
 def _of(what: str) -> Generate:
     """The generator of one of the families here."""
-
-    def generate(plan: Plan) -> Iterator[Case]:
-        global _latest
-        latest = _latest
-        if latest is None or latest[0] is not plan:
-            latest = _latest = plan, [c for op in plan.ops for c in declared(op, plan.kinds)]
-        return (c for c in latest[1] if c.what == what)
-
-    return generate
+    return lambda plan: (c for c in planned(plan) if c.what == what)
 
 
 # -- values ----------------------------------------------------------------------------------------------
 
 
-@family("value", level=1, generate=_of("value"))
-@family("special", level=1, generate=_of("special"))
-@family("layout", level=1, generate=_of("layout"))
+@family("value", level=1, profiles=BOUNDED, generate=_of("value"))
+@family("special", level=1, profiles=BOUNDED, generate=_of("special"))
+@family("layout", level=1, profiles=BOUNDED, generate=_of("layout"))
 def values(suite: Suite, case: Case) -> float:
     """The results are the reference's, within the op's budget, or have small residuals; operands are unchanged."""
     judged = case.op.residual is not None
@@ -80,50 +64,17 @@ def _residual(suite: Suite, case: Case, sample: Sample, found: list[Result]) -> 
 # -- gradients -------------------------------------------------------------------------------------------
 
 
-@family("gradient", level=2, generate=_of("gradient"))
+@family("gradient", level=2, profiles=BOUNDED, generate=_of("gradient"))
 def gradient(suite: Suite, case: Case) -> float:
     """The gradients of the operands are the reference's, and of the operands' shapes, dtypes and device."""
     assert isinstance(case.sample, Sample) and case.dtype is not None
     expected = suite.asked(suite.oracle.gradient, case)
     found, got = gradients(case, case.sample, suite.backend)
-    operands = [v for v in tensors(case.sample) if inexact(v.dtype)]
-    scale = max((magnitude(x) for g in cotangents(case, found) for x in g.data), default=0.0)
-    limit = _gradient_limit(case)
-    worst = 0.0
-    for n, (want, grad, x) in enumerate(zip(expected, got, operands, strict=True)):
-        if (grad.shape, grad.dtype, grad.device) != (x.shape, x.dtype, suite.backend.device):
-            raise Disagreement(
-                f"the gradient of operand {n} is {grad.dtype.name}{list(grad.shape)} on {grad.device!r}, "
-                f"the operand is {x.dtype.name}{list(x.shape)} on {suite.backend.device!r}"
-            )
-        step = unit(max([*map(magnitude, want.data), scale]), x.dtype.real)
-        for i, (e, a) in enumerate(zip(want.data, grad.data, strict=True)):
-            distance = (
-                0.0
-                if e == a or (e != e and a != a)
-                else max(abs(p - q) for p, q in zip(parts(e), parts(a), strict=True)) / step
-            )
-            if not distance <= limit:
-                raise Disagreement(
-                    f"the gradient of operand {n} at {place(x.shape, i)} is {a!r}, expected {e!r}: {distance:.1f} ulp of the "
-                    f"largest magnitude apart, allowed {limit:.0f}"
-                )
-            worst = max(worst, distance)
-    return worst
+    same_kind(case, got, suite.backend.device)
+    return agree(expected, got, scale=largest(cotangents(case, found)), limit=gradient_limit(case))
 
 
-def _gradient_limit(case: Case) -> float:
-    """How many ULP of the largest magnitude a gradient may be off (see ``oracle.py``)."""
-    sample, op = case.sample, case.op
-    assert isinstance(sample, Sample)
-    budget: Any = op.ulp_complex if case.dtype and case.dtype.kind == "complex" else op.ulp
-    budget = 1.0 if op.ulp == SUM_BOUND or case.dtype in HALF else max(float(budget), 1.0)
-    terms = max(math.prod(v.shape) for v in tensors(sample))
-    both = 2 if case.dtype in (float64, complex128) else 1  # in these the reference errs as much
-    return (GRADIENT_OPS * budget + terms) * both
-
-
-@family("laws", level=3, generate=_of("laws"), reference_only=True)
+@family("laws", level=3, profiles=("standard", "full"), generate=_of("laws"), reference_only=True)
 def laws(suite: Suite, case: Case) -> None:
     """The derivative rule keeps the laws of ``laws.py``.
 
@@ -137,7 +88,7 @@ def laws(suite: Suite, case: Case) -> None:
 # -- mistakes --------------------------------------------------------------------------------------------
 
 
-@family("error", level=0, generate=_of("error"))
+@family("error", level=0, profiles=BOUNDED, generate=_of("error"))
 def errors(suite: Suite, case: Case) -> None:
     """The mistake is refused with the declared class and words, and exactly as the reference refuses it."""
     assert isinstance(case.sample, ErrorSample)

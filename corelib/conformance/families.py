@@ -105,9 +105,13 @@ def family(
 
 
 def chosen(plan: Plan, what: Iterable[str] | None = None, *, reference: bool = True) -> list[Family]:
-    """The families of a plan's profile, or the named ones; ``reference``: with those that only it is tried on."""
+    """The families of a plan's profile, or the named ones; ``reference``: with those that only it is tried on.
+
+    A plan of a few ops asks for nothing that is about no op, unless that is named.
+    """
     if what is None:
-        found = [f for f in FAMILIES.values() if plan.profile in f.profiles]
+        every = set(OPS) <= set(plan.ops)
+        found = [f for f in FAMILIES.values() if plan.profile in f.profiles and (f.by_op or every)]
     else:
         unknown = [w for w in what if w not in FAMILIES]
         if unknown:

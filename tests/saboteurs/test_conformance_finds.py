@@ -194,7 +194,9 @@ def test_a_wrong_gradient_is_found_where_every_value_is_right(plant):
     device = plant(divide=half)
     assert run(device, "divide").ok
     report = run(device, "sqrt")
-    assert {outcome.case.what for outcome in report.failures} == {"gradient"}
+    found = {outcome.case.what for outcome in report.failures}
+    assert "gradient" in found
+    assert not found & {"value", "special", "layout"}
     assert "the gradient of operand 0 at" in report.failures[0].reason
 
 
@@ -268,7 +270,11 @@ def test_what_a_backend_has_not_is_unsupported_and_counted(plant):
     assert report.ok
     assert (
         report.count("unsupported")
-        == sum(o.case.op.name == "erf" and o.case.what != "error" for o in report.outcomes)
+        == sum(
+            (o.case.op.name == "erf" and o.case.what != "error")
+            or o.case.what == "process"  # it is known to this one alone
+            for o in report.outcomes
+        )
         > 0
     )
     assert report.count("pass") + report.count("unsupported") == report.generated == len(report.outcomes)
