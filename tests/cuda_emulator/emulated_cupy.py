@@ -325,6 +325,7 @@ def _modules() -> dict[str, Any]:
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
+        memGetInfo=lambda: (2**30 - pool.total_bytes(), 2**30),
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
         getDeviceProperties=lambda _: {"name": b"emulated device", "totalGlobalMem": 2**30},
@@ -336,7 +337,9 @@ def _modules() -> dict[str, Any]:
         get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None),
     )
     pool = types.SimpleNamespace(
-        used_bytes=lambda: sum(m.size for m in _alive), total_bytes=lambda: 0, free_all_blocks=lambda: None
+        used_bytes=lambda: sum(m.size for m in _alive),
+        total_bytes=lambda: sum(m.size for m in _alive),
+        free_all_blocks=lambda: None,
     )
     forwarded = (
         "concatenate",

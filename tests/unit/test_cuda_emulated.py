@@ -403,3 +403,10 @@ def test_the_random_counter_wraps(device):
     ones = 0xFFFFFFFF
     expected = np.array([philox((ones, ones, 0, 0), (0, 0)), philox((0, 0, 0, 0), (0, 0))], np.uint32)
     same(expected, run(device, "random_bits", key, last, found_under=d, shape=(2, 4), dtype=d))
+
+
+def test_memory_that_is_free_shrinks_by_what_is_allocated(device):
+    before = device.memory_stats()
+    array = device.from_host(np.zeros(1024), (1024,), dtypes.float64)
+    after = device.memory_stats()
+    assert after["used"] - before["used"] == before["free"] - after["free"] == 8192 == array.size * 8

@@ -162,9 +162,11 @@ class CudaBackend(Backend):
         self._here(lambda: cupy().cuda.get_current_stream().synchronize())()
 
     def memory_stats(self) -> dict[str, int]:
-        pool = cupy().get_default_memory_pool()
+        """Bytes in use, held by CuPy's pool, and free: on the device, or in the pool."""
+        pool, runtime = cupy().get_default_memory_pool(), cupy().cuda.runtime
         used, held = self._here(lambda: (pool.used_bytes(), pool.total_bytes()))()
-        return {"used": int(used), "held": int(held)}
+        left = self._here(runtime.memGetInfo)()[0]
+        return {"used": int(used), "held": int(held), "free": int(left + held - used)}
 
     def empty_cache(self) -> None:
         self._here(cupy().get_default_memory_pool().free_all_blocks)()
