@@ -137,7 +137,19 @@ def _disturbed(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
     if dtype in dtypes.HALF and op.ulp == SUM_BOUND:
         return [replaced(largest, ties), replaced(largest, nonfinite), replaced(largest, absorbed)]
     open_ = not inexact(dtype) or op.group == "fft" or (dtype.kind == "complex" and op.name in ORDER_MATTERS)
-    return [replaced(largest, ties), *([] if open_ else [replaced(largest, nonfinite)])]
+    found = [replaced(largest, ties), *([] if open_ else [replaced(largest, nonfinite)])]
+    return [*found, *_moments(op, dtype, largest)] if op.name in ("mean", "var", "std") else found
+
+
+def _moments(op: Op, dtype: DType, largest: Sample) -> list[Sample]:
+    """The moments of nothing, which are NaN; and of numbers beside whose squares their variance is lost."""
+    nothing = Sample((Values((0, 3), dtype, ()),), {**largest.kwargs, "axis": 0})
+    far = 2.0 ** (dtype.digits // 2 - 1)
+
+    def distant(v: Values) -> Values:
+        return Values(v.shape, dtype, tuple(type(x)(far + n % 3) for n, x in enumerate(v.data)))
+
+    return [nothing, replaced(largest, distant)]
 
 
 def _hard_matrices(op: Op, dtype: DType, samples: Sequence[Sample]) -> list[Sample]:
