@@ -69,7 +69,7 @@ EVERY = {
     "where": Expression("y if x != 0 else z"),
 }
 # W(..) widens to complex128, N(..) rounds to the operands' type, R(..) to that of its parts. The functions are those of
-# vcomplex.py: f_V is f_complex, for complex128, or f_single, for complex64.
+# varithmetic.py, vcomplex.py and vpower.py: f_V is f_complex, for complex128, or f_single, for complex64.
 FINITE = "(fabs(x.real) < R(inf)) & (fabs(x.imag) < R(inf))"
 COMPLEX = {
     "negative": Expression("-x"),

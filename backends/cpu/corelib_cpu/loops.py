@@ -1,9 +1,9 @@
 """Compiled element-wise loops over one expression each, run by the thread team.
 
 An expression computes one element of the result from elements x, y and z of the operands, in the language of vmath.py
-and vcomplex.py. A loop works on rows: each operand is a run of elements (v) or one element (s) in a row and has a
-stride from row to row, which covers scalars, biases and normalisations; other layouts are cut into such parts along
-their first axis, or copied.
+and of varithmetic.py, vcomplex.py and vpower.py, which are its part for complex numbers. A loop works on rows: each
+operand is a run of elements (v) or one element (s) in a row and has a stride from row to row, which covers scalars,
+biases and normalisations; other layouts are cut into such parts along their first axis, or copied.
 """
 
 from __future__ import annotations

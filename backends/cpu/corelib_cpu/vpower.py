@@ -9,19 +9,8 @@ from __future__ import annotations
 from numba.extending import register_jitable
 
 from .machine import bits_f64, copysign, fabs, float32, float64, floor, fma, from_bits_f64, inf, nan
-from .vcomplex import (
-    LARGE,
-    SMALL,
-    exp_complex,
-    exp_near,
-    exponent,
-    finite,
-    log_complex,
-    log_near,
-    scaled,
-    sum_of_products,
-    two_sum,
-)
+from .varithmetic import LARGE, SMALL, exponent, finite, scaled, sum_of_products, two_sum
+from .vcomplex import exp_complex, exp_near, log_complex, log_near
 from .vmath import cos_sin_float64, exp_float64
 
 # --- sums and products of pairs of doubles, hi + lo with |lo| <= ulp(hi) / 2 --------------------------------
