@@ -1,0 +1,196 @@
+"""Which check kills which saboteur: every test that a planted mistake is found, run once more with all families on.
+
+    python tests/saboteurs/matrix.py > docs/conformance/saboteurs.md
+
+A saboteur is a test whose name says that something "is found" or "are found", and each of its parameters. While such a test runs, every run of the suite in it is noted, and repeated with all
+families of profile standard on the ops that it asked for; those that failed killed the saboteur. Exit status 1 if one
+survived, or if its test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WHERE = (
+    "tests/saboteurs",
+    "tests/conformance/test_gradient_families.py",
+    "tests/conformance/test_behaviour.py",
+)
+PLANTED = r"_(is|are)_found(?!_(again|at_every))"  # in the names of tests
+GOLDEN = "golden"  # what judges the vectors of correctly rounded results: no family, but a check
+PATIENCE = 8  # ops: what is asked of more is not asked again of all families
+
+
+@dataclass
+class Saboteur:
+    """One planted mistake: the test that plants it, the ops that were tried, and how many cases of each family failed."""
+
+    node: str
+    kills: Counter[str] = field(default_factory=Counter)
+    ops: set[str] = field(default_factory=set)
+    reason: str = ""
+    passed: bool = False
+
+    @property
+    def section(self) -> str:
+        return self.node.partition("::")[0]
+
+    @property
+    def name(self) -> str:
+        """The parameter of a test of a table, which tells the mistake; otherwise what the test's own name says."""
+        test, _, parameter = self.node.partition("::")[2].partition("[")
+        said = re.sub(r"^test_|_(is|are)_found.*$", "", test).replace("_", " ")
+        listed = said in (
+            "mistake",
+            "a wrong gradient of one backend",
+            "a wrong gradient at a kink",
+            "the formulas of textbooks",
+        )
+        return parameter[:-1] if listed else f"{said}: {parameter[:-1]}" if parameter else said
+
+
+class Recorder:
+    """A plugin of pytest that notes what the suite finds during each test."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Saboteur] = {}
+        self.now: Saboteur | None = None
+
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
+        wanted = [i for i in items if re.search(PLANTED, i.originalname)]
+        config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
+        items[:] = wanted
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: Any) -> Iterator[None]:
+        self.now = self.found[item.nodeid] = Saboteur(item.nodeid)
+        print(item.nodeid, file=sys.stderr, flush=True)
+        with recorded(self):
+            yield
+        self.now.passed = True
+        return None
+
+    def note(self, report: Any) -> None:
+        assert self.now is not None
+        self.now.kills |= Counter(outcome.case.what for outcome in report.failures)
+        for outcome in report.failures:
+            self.now.ops |= {outcome.case.op.name} if outcome.case.op else set()
+            self.now.reason = self.now.reason or outcome.reason
+
+
+@contextlib.contextmanager
+def recorded(recorder: Recorder) -> Iterator[None]:
+    """While the block runs, `check` and `check_golden` tell the recorder; what `check` was asked of a few families it asks of all."""
+    from corelib.conformance import golden, runner
+
+    run, judge = runner.run, golden.Vectors.judge
+
+    def told(device: str, plan: Any, *, what: Any = None, **options: Any) -> Any:
+        report = run(device, plan, what=what, **options)
+        again = what is not None and report.failures and len(plan.ops) <= PATIENCE
+        recorder.note(run(device, plan, what=None, **options) if again else report)
+        return report
+
+    def judged(vectors: Any, results: Any) -> Any:
+        worst, wrong = judge(vectors, results)
+        if wrong and recorder.now is not None:
+            recorder.now.kills |= Counter({GOLDEN: len(wrong)})
+            recorder.now.ops.add(vectors.op.name)
+            recorder.now.reason = recorder.now.reason or str(wrong[0])
+        return worst, wrong
+
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(runner, "run", told)
+        monkey.setattr(golden.Vectors, "judge", judged)
+        yield
+
+
+def page(found: list[Saboteur]) -> str:
+    """The matrix as Markdown."""
+    from corelib.conformance import FAMILIES
+
+    order = list(dict.fromkeys([*FAMILIES, GOLDEN]))
+    killers = Counter(what for s in found for what in s.kills)
+    alone = Counter(next(iter(s.kills)) for s in found if len(s.kills) == 1)
+    survived = [s for s in found if not s.kills or not s.passed]
+    lines = [
+        "# Saboteurs",
+        "",
+        "Backends that are wrong in one place, and the families of checks that found it, with the number of cases that failed. Made by",
+        "`python tests/saboteurs/matrix.py > docs/conformance/saboteurs.md`: each mistake that the tests of `tests/saboteurs` and",
+        "`tests/conformance` plant, tried by all families of profile `standard` on the ops that it touches. `golden` are the vectors of",
+        "correctly rounded results, `laws` the derivative rules' own.",
+        "",
+        f"{len(found)} saboteurs, {len(found) - len(survived)} killed, {len(survived)} survived.",
+        "",
+        "| family | kills | alone |",
+        "|---|---:|---:|",
+        *(f"| {what} | {killers[what]} | {alone[what]} |" for what in order if killers[what]),
+        "",
+    ]
+    idle = [what for what in FAMILIES if not killers[what]]
+    if idle:
+        lines += [f"Without a kill of their own: {', '.join(idle)}.", ""]
+    for section in dict.fromkeys(s.section for s in found):
+        lines += [
+            f"## `{section}`",
+            "",
+            "| saboteur | op | killed by (cases) | first words |",
+            "|---|---|---|---|",
+        ]
+        for s in (s for s in found if s.section == section):
+            kills = ", ".join(f"{what} {s.kills[what]}" for what in order if s.kills[what])
+            ops = ", ".join(sorted(s.ops)[:4])
+            reason = re.sub(r"\s+", " ", s.reason).replace("|", r"\|")
+            reason = reason if len(reason) < 110 else reason[:107] + "..."
+            verdict = kills if s.passed and kills else f"**survived** {kills}"
+            lines.append(f"| {s.name} | {ops} | {verdict} | `{reason}` |".replace("``", ""))
+        lines.append("")
+    lines += [f"Survived: {', '.join(s.node for s in survived) or 'none'}."]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "tests", nargs="*", default=WHERE, help=f"files or folders (default: {' '.join(WHERE)})"
+    )
+    parser.add_argument("-k", default="", help="only tests that match, as pytest's -k")
+    args = parser.parse_args()
+    recorder = Recorder()
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "0",
+        f"--rootdir={ROOT}",
+        *(["-k", args.k] if args.k else []),
+    ]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = pytest.main([*options, *(str(ROOT / t) for t in args.tests)], plugins=[recorder])
+    found = list(recorder.found.values())
+    if not found or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        print(said.getvalue(), file=sys.stderr)
+        return 2
+    print(page(found))
+    bad = [s for s in found if not s.kills or not s.passed]
+    if bad or status:
+        print(said.getvalue()[-4000:], file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
