@@ -32,7 +32,7 @@ from .layouts import LAYOUTS, laid
 from .operands import inexact, mapped, replaced, representable, size, tensors
 from .oracle import Expected, budget_of, steps_of
 from .place import Result, arguments, results, tensor
-from .pools import Table, form, table
+from .pools import LENGTHS, Table, form, table
 
 COMMUTATIVE = frozenset((
     "add", "multiply", "maximum", "minimum", "equal", "not_equal", "hypot", "logaddexp", "bitwise_and", "bitwise_or", "bitwise_xor",
@@ -110,15 +110,15 @@ def check(suite: Suite, case: Case) -> float:
 # -- element-wise ops ----------------------------------------------------------------------------------------
 
 
-def _known(suite: Suite, case: Case) -> tuple[Table, list[tuple[int, ...]]]:
-    """The pools of the op, and LENGTH combinations of their places."""
+def _known(suite: Suite, case: Case, length: int = LENGTH) -> tuple[Table, list[tuple[int, ...]]]:
+    """The pools of the op, and so many combinations of their places."""
     known = table(suite.oracle, case.op, case.dtype, case.number)
     free = [
         p
         for s, p in zip(known.variant.slots, known.variant.pools, strict=True)
         if s not in known.variant.single
     ]
-    return known, [tuple((7 * case.number + i) % len(p) for p in free) for i in range(LENGTH)]
+    return known, [tuple((7 * case.number + i) % len(p) for p in free) for i in range(length)]
 
 
 def _run(suite: Suite, case: Case, sample: Sample) -> list[Result]:
@@ -202,7 +202,7 @@ def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _commuted(suite: Suite, case: Case) -> float:
-    known, keys = _known(suite, case)
+    known, keys = _known(suite, case, math.prod(LENGTHS[2]))
     sample: Any = known.case(keys).sample
     want, got = _run(suite, case, sample), _run(suite, case, Sample(sample.args[::-1], sample.kwargs))
     return _agree(known, keys, want, got, "operands exchanged, and (expected) as they were")
@@ -318,11 +318,13 @@ def _stack(suite: Suite, case: Case) -> float:
 
 
 def _turned(op: Op, v: Values, k: int) -> Values:
-    """Other values of the same kind: a matrix by a power of two, so that it is as easy; other elements in turn."""
+    """Other values of the same kind: a matrix by a power of two, so that it is as easy; of others, some left out and
+    some twice.
+    """
     if op.group == "linalg" and inexact(v.dtype):
         return Values(v.shape, v.dtype, tuple(x * 2.0**-k for x in v.data))
-    shift = k * max(len(v.data) // STACKED, 1)
-    return Values(v.shape, v.dtype, v.data[shift:] + v.data[:shift])
+    left = v.data[k * (len(v.data) // STACKED) :]
+    return Values(v.shape, v.dtype, (left * STACKED)[: len(v.data)])
 
 
 _CHECKS: dict[str, Callable[[Suite, Case], float]] = {

@@ -120,17 +120,19 @@ def _pool(op: Op, dtype: DType, length: int, given: Sequence[Any], slot: int) ->
     # a sum of exponentials that is nearly 1 has a logarithm of which no digit need be right: no chance pairs
     steady = op.primitive or not several or op.ulp in (0, 0.5)
     own = [x for v in given if isinstance(v, Values) and v.dtype is dtype for x in v.data] if steady else []
-    ordinary = draw.sample(own, min(len(own), max(length // 3, 4)))
+    ordinary = draw.sample(own, min(len(own), max(length // 3, 2)))
     special = special_values(dtype)
     if dtype.kind == "complex" and several:
         # without the extreme ones, which `special` pairs: their powers alone take the reference a minute
         special = list({repr(z): z for z in _complex_pairs(dtype)[0] if not _extreme(z)}.values())
-    if dtype.kind == "float" and not several:
+    if dtype.kind == "float" and steady:
         special += [s * x for x in FAR if x < dtype.max for s in (1.0, -1.0)]
     if dtype.kind in ("int", "uint") and dtype.bits == 64:
         special += [2**53 + 1, 2**53 - 1]
-    if len(special) > length - len(ordinary):
-        special = draw.sample(special, length - len(ordinary))
+    room = length - len(ordinary)
+    if len(special) > room:
+        kept = [x for x in special if dtype.kind == "float" and (x == 0 or not math.isfinite(x))]
+        special = kept + draw.sample([x for x in special if x not in kept], room - len(kept))
     numbers = [rounded(x, dtype) if inexact(dtype) else x for x in (*special, *ordinary)]
     numbers += draw.choices(numbers, k=length - len(numbers))
     draw.shuffle(numbers)
