@@ -5,10 +5,15 @@ from corelib.plugin_api import BackendInfo, hookimpl
 SPECIAL = ["divide", "expm1", "log1p", "pow", "reciprocal", "sign", "tan", "tanh"]
 DEVIATIONS = {
     **{
-        f"{name}[complex*-special-*]": "NumPy's infinities and zeros are not those of Annex G"
+        f"{name}[complex*-{what}-*]": "NumPy's infinities and zeros are not those of Annex G"
         for name in SPECIAL
+        for what in ("special", "grid")
     },
-    "astype[*-special-12]": "ml_dtypes rounds to bfloat16 by way of float32",
+    **{
+        f"astype[{cases}]": "ml_dtypes rounds to bfloat16 by way of float32"
+        for cases in ("*-special-12", "uint*-grid-*", "float64-grid-*")
+    },
+    "floor_divide[float64-grid-*]": "NumPy subtracts the remainder first, which rounds beyond 2**53",
     "eig[float64-special-1]": "LAPACK balances a matrix, which for this one is harmful (D. S. Watkins, 2006)",
 }
 
