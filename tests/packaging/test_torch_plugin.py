@@ -57,6 +57,10 @@ def test_memory_is_pytorchs_and_numpys(installed):
         a = np.arange(5.0)
         assert address(cl.asarray(a)) == a.ctypes.data == np.asarray(cl.asarray(a)).ctypes.data
         assert cl.asarray(a[::-1]).tolist() == [4.0, 3.0, 2.0, 1.0, 0.0]
+        odd = np.frombuffer(b"." + np.full(4, 1.5j).tobytes(), "complex128", 4, 1)  # at an odd address
+        x = cl.asarray(odd)
+        x[2] = 7
+        assert address(x) % 16 == 0 and x.tolist() == [1.5j, 1.5j, 7, 1.5j]
     """)
 
 

@@ -41,8 +41,10 @@ class TorchBackend(Backend):
     def from_dlpack(self, source):
         if dlpack.place(source.__dlpack_device__())[0] != dlpack.CPU:
             return None
-        if not isinstance(source, torch.Tensor) and min(dlpack.host_array(source).strides, default=0) < 0:
-            return None  # PyTorch 2.13 would end the process
+        if not isinstance(source, torch.Tensor):
+            array = dlpack.host_array(source)
+            if min(array.strides, default=0) < 0 or array.ctypes.data % array.itemsize:
+                return None  # negative strides, or elements that are not aligned, end the process in PyTorch 2.13
         return torch.from_dlpack(source)
 
     def find(self, op, dtype):
