@@ -7,7 +7,6 @@ is void, for not every case has an outcome; 130 interrupted, after a report on w
 from __future__ import annotations
 
 import argparse
-import importlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,10 +18,12 @@ from ..registry import backends
 from ..support import find_op, why
 from . import record
 from .check import FAIL
+from .export import write
 from .families import FAMILIES, PROFILES, Plan, chosen
 from .oracle import REFERENCE, Oracle
 from .progress import Progress, clock
 from .report import Report
+from .repro import repro, scripts
 from .runner import TIME_LIMIT, run
 from .selection import chooser
 
@@ -124,7 +125,6 @@ def main(args: argparse.Namespace, say: Say = print) -> int:
         say(f"{status.name}: not tried: {why(status)}")
     good = [export(report, args, say) for report in reports]
     if args.scripts:
-        scripts = importlib.import_module("corelib.conformance.repro").scripts
         for report in reports:
             scripts(report, args.scripts, say, limit=args.limit, apart=args.j != 0)
     if any(r.partial == "interrupted" for r in reports):
@@ -134,13 +134,15 @@ def main(args: argparse.Namespace, say: Say = print) -> int:
     return 0 if all(good) and all(r.ok or r.partial and not r.failures for r in reports) else 1
 
 
-def one(device: str, plan: Plan, args: argparse.Namespace, oracle: Oracle | None) -> Report:
+def one(
+    device: str, plan: Plan, args: argparse.Namespace, oracle: Oracle | None, seconds: float | None = None
+) -> Report:
     """One run, with its progress shown."""
     progress = Progress(device)
     try:
         return run(
             device, plan, what=args.what, select=chooser(args.k) if args.k is not None else None,
-            workers=args.j, time_limit=args.time_limit, progress=progress, oracle=oracle,
+            workers=args.j, time_limit=args.time_limit, seconds=seconds, progress=progress, oracle=oracle,
         )  # fmt: skip
     finally:
         progress.close()
@@ -151,22 +153,21 @@ def soak(device: str, plan: Plan, args: argparse.Namespace, say: Say) -> Report:
     the last.
     """
     began, tried = time.monotonic(), 0
+    end = None if args.minutes is None else began + 60 * args.minutes
     while True:
-        report = one(device, plan, args, None)
+        report = one(device, plan, args, None, None if end is None else end - time.monotonic())
         tried += len(report.outcomes)
-        elapsed = time.monotonic() - began
-        say(f"{device}: seed {plan.seed}: {tried} cases in {clock(elapsed)}, {report.count(FAIL)} failed")
-        if not report.generated or not report.ok:
-            say(f"\n{report.text(limit=args.limit)}")
-            return report
-        if args.minutes is not None and elapsed >= 60 * args.minutes:
+        gone = clock(time.monotonic() - began)
+        say(f"{device}: to seed {plan.seed}: {tried} cases in {gone}, {report.count(FAIL)} failed")
+        if report.partial or not report.ok:
+            if report.failures or not report.partial:
+                say(f"\n{report.text(limit=args.limit)}")
             return report
         plan = replace(plan, seed=plan.seed + 1)
 
 
 def reproduce(args: argparse.Namespace, say: Say) -> int:
     """``conformance repro CASE NAME``: try a case again, and show it as a script if it fails."""
-    repro = importlib.import_module("corelib.conformance.repro").repro
     if len(args.more) != 2:
         raise ArgumentError("say which case and where: corelib conformance repro 'exp[float32-value-3]' cpu")
     case_id, device = args.more
@@ -191,7 +192,6 @@ def export(report: Report, args: argparse.Namespace, say: Say) -> bool:
     asked = {name: getattr(args, name) for name in (*FILES, "compare") if getattr(args, name)}
     if not asked:
         return True
-    write = importlib.import_module("corelib.conformance.export").write
     return bool(write(report, asked, say))
 
 

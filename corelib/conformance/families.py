@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..dtypes import DType
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
     from .check import Suite
 
 PROFILES = ("smoke", "standard", "full", "soak")
-BOUNDED = (
-    "smoke",
-    "standard",
-    "full",
-)  # of families with so many cases and no more; soak goes on with new ones
+BOUNDED = PROFILES[:3]  # of families with so many cases and no more: soak goes on with new ones
+ROUND = 1000  # cases of a family for each seed in profile soak, whose generators may not end
 LEVELS = ("dispatches", "forward", "gradients", "second order", "threads and determinism")
 Generate = Callable[["Plan"], Iterator["Case"]]
 Check = Callable[["Suite", "Case"], "float | None"]
@@ -132,10 +130,15 @@ def cases(
         one = replace(plan, ops=(op,))
         for f in families:
             if f.by_op:
-                yield from f.generate(one)
+                yield from generated(f, one)
     for f in families:
         if not f.by_op:
-            yield from f.generate(plan)
+            yield from generated(f, plan)
+
+
+def generated(f: Family, plan: Plan) -> Iterator[Case]:
+    """The cases of one family: in profile soak, a round."""
+    return islice(f.generate(plan), ROUND if plan.profile == "soak" else None)
 
 
 def maker(case: Case) -> tuple[bool, str]:
@@ -151,7 +154,7 @@ def find(case_id: str, plan: Plan | None = None) -> Case:
     name, inside = matched.groups()
     plan = Plan(tuple(OPS)) if plan is None else plan
     if name in FAMILIES and not FAMILIES[name].by_op:
-        found = (c for c in FAMILIES[name].generate(plan) if c.id == case_id)
+        found = (c for c in generated(FAMILIES[name], plan) if c.id == case_id)
     elif name in BY_NAME:
         plan = replace(plan, ops=(BY_NAME[name],))
         named = [part for part in inside.split("-") if part in FAMILIES]

@@ -60,17 +60,19 @@ def run(
     select: Callable[[str], bool] | None = None,
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
+    seconds: float | None = None,
     progress: Show | None = None,
     oracle: Oracle | None = None,
 ) -> Report:
     """Try the cases of a plan on a device, and report. An interrupt ends the run with a partial report.
 
     ``what``: only these families; ``select``: only cases with such ids; ``workers``: so many processes (None: as
-    many as processors; 0: in this process, without a time limit and without protection against a crash).
+    many as processors; 0: in this process, without a time limit and without protection against a crash); ``seconds``: end the run after so many, with a partial report.
     """
     started = time.perf_counter()
     reference = device.partition(":")[0] == REFERENCE
     selected = what is not None or select is not None
+    progress = _until(None if seconds is None else time.monotonic() + seconds, progress)
     what = [f.what for f in chosen(plan, what, reference=what is not None or reference)]
     if workers == 0:
         report, ids, deviations = _here(device, plan, what, select, progress, oracle)
@@ -79,6 +81,22 @@ def run(
         report, ids, deviations = _there(device, plan, what, select, count, time_limit, progress)
     report.seconds, report.selected = time.perf_counter() - started, selected
     return _finished(report, ids, deviations)
+
+
+class _TimeIsUp(Exception):  # noqa: N818 - it is how a run ends, not an error
+    """The run has had its seconds."""
+
+
+def _until(deadline: float | None, progress: Show | None) -> Show:
+    """What shows progress, and ends the run in time."""
+
+    def show(done: int, total: int, failed: int, subject: str) -> None:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _TimeIsUp
+        if progress is not None:
+            progress(done, total, failed, subject)
+
+    return show
 
 
 def processors() -> int:
@@ -107,7 +125,7 @@ def without_fallback() -> Iterator[None]:
 
 
 def _here(
-    device: str, plan: Plan, what: Sequence[str], select: Any, progress: Show | None, oracle: Oracle | None
+    device: str, plan: Plan, what: Sequence[str], select: Any, progress: Show, oracle: Oracle | None
 ) -> Run:
     with without_fallback():
         suite = Suite(device, oracle)
@@ -117,13 +135,12 @@ def _here(
         failed = 0
         try:
             for done, case in enumerate(listed):
-                if progress is not None:
-                    progress(done, len(listed), failed, case.subject)
+                progress(done, len(listed), failed, case.subject)
                 outcome = suite.run(case)
                 failed += outcome.status == FAIL
                 report.outcomes.append(outcome)
-        except KeyboardInterrupt:
-            report.partial = "interrupted"
+        except (KeyboardInterrupt, _TimeIsUp) as end:
+            report.partial = "interrupted" if isinstance(end, KeyboardInterrupt) else "out of time"
     return report, [c.id for c in listed], suite.deviations
 
 
@@ -137,7 +154,7 @@ def _there(
     select: Any,
     workers: int,
     limit: float,
-    progress: Show | None,
+    progress: Show,
 ) -> Run:
     registry.discover()
     name = device.partition(":")[0]
@@ -190,15 +207,14 @@ def _there(
             keep(work, place, declared_or_failed(case, reason, deviations, shown=find(case.id, plan).shown))
 
         def tick() -> None:
-            if progress is not None:
-                progress(len(found), len(light), failed, subject)
+            progress(len(found), len(light), failed, subject)
 
         report = Report(device, len(light), [], plan=plan)
         try:
             pool.run(job, works, told, lost, tick)
             patience = 5.0
-        except KeyboardInterrupt:
-            report.partial = "interrupted"
+        except (KeyboardInterrupt, _TimeIsUp) as end:
+            report.partial = "interrupted" if isinstance(end, KeyboardInterrupt) else "out of time"
     finally:
         pool.close(patience)
     report.outcomes = [found[n] for n in sorted(found)]

@@ -277,6 +277,14 @@ def test_workers_and_this_process_give_the_same_outcomes():
     assert key(there) == key(here)
 
 
+def test_soak_goes_from_seed_to_seed_until_its_minutes_are_over(plugged):
+    found = conformance(
+        plugged, "reference", "--profile", "soak", "--what", "program", "--minutes", "0.05", "-j", "1"
+    )
+    assert found.returncode == 0, found.stdout
+    assert re.search(r"reference: to seed \d+: \d+ cases in 0:0\d, 0 failed", found.stdout)
+
+
 def test_an_unknown_backend_is_refused_before_anything_is_started():
     with pytest.raises(BackendNotFoundError, match="no backend 'refrence'"):
         run("refrence", Plan((BY_NAME["exp"],)))
