@@ -27,6 +27,8 @@ from .worker import Begun, Job, Ready, Refused, Tried, Work
 
 START_LIMIT = 300.0  # seconds: a plugin's imports, on a busy machine
 PATIENCE = 10  # a case may take this many times its limit where it has had no processor
+# SIGTERM, SIGKILL, SIGHUP: from the user, or from a system whose memory is short. The case is tried once more.
+OUTSIDE = {-15, -9, -1}
 _FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
 
 
@@ -106,7 +108,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.listener.join(patience + 1.0)  # it reads to the end, unless a process of the process keeps that open
+        # It reads to the end, unless a process of the process keeps that open.
+        self.listener.join(patience + 1.0)
         if not self.listener.is_alive():
             self.process.stdout.close()  # type: ignore[union-attr]
         self.errors.close()
@@ -120,6 +123,8 @@ class Worker:
         where = f", in {frames[0][2]} ({os.path.basename(frames[0][0])}:{frames[0][1]})" if frames else ""
         if self.killed:
             return f"{self.killed}{where}"
+        if code in OUTSIDE:
+            return f"its process was killed twice, by signal {-code} ({signal.Signals(-code).name}): memory may be short"
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             return f"it crashed the interpreter: signal {-code} ({name}){where}"
@@ -144,6 +149,7 @@ class Pool:
         self.device, self.limit = device, limit
         self.inbox: queue.Queue[Any] = queue.Queue()
         self.job: Job | None = None
+        self.again: set[tuple[bool, str, int]] = set()  # the cases that are being tried a second time
         self.workers = [Worker(device, self.inbox) for _ in range(count)]
 
     def start(self) -> Ready:
@@ -239,9 +245,11 @@ class Pool:
         self.workers.remove(worker)
         if work is not None:
             rest = work.places[worker.done :]
-            if (
-                not worker.killed or worker.killed_at == worker.done
-            ):  # else the case ended while it was being killed
+            case = (*work[:2], rest[0])
+            ended = worker.killed and worker.killed_at < worker.done  # the case came to an end meanwhile
+            if not worker.killed and worker.process.wait() in OUTSIDE and case not in self.again:
+                self.again.add(case)
+            elif not ended:
                 lost(work, rest[0], worker.epitaph())
                 rest = rest[1:]
             if rest:

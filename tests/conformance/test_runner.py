@@ -85,6 +85,15 @@ def ends(x):
 def foreign(x):
     return [1.0] if x.shape == (1,) else base("sqrt", x)
 
+@Bad.kernels.implements(ops.cos)
+def killed(x):
+    if x.shape == (5,):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if x.shape == (33,) and not os.path.exists(os.environ["CORELIB_TEST_MARK"]):
+        open(os.environ["CORELIB_TEST_MARK"], "w").close()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return base("cos", x)
+
 class Known(Overlay):
     kernels = KernelSet()
 
@@ -174,6 +183,12 @@ def test_a_hang_a_crash_and_an_exit_fail_one_case_each_and_the_run_goes_on(plugg
     assert counted["fail"] == 6
     assert counted["cases"] == counted["pass"] + counted["fail"] == 32
     assert "VOID" not in out
+
+
+def test_a_process_that_is_killed_from_outside_has_a_second_try(plugged, tmp_path):
+    found = conformance(plugged, "bad", *only("cos"), "-j", "1", CORELIB_TEST_MARK=str(tmp_path / "killed"))
+    assert totals(found.stdout)["fail"] == 1
+    assert "its process was killed twice, by signal 9 (SIGKILL): memory may be short" in found.stdout
 
 
 def test_a_plugin_that_cannot_be_imported_is_one_line(plugged):
