@@ -26,6 +26,7 @@ from ..errors import BackendNotFoundError
 from .worker import Begun, Job, Ready, Refused, Tried, Work
 
 START_LIMIT = 300.0  # seconds: a plugin's imports, on a busy machine
+STARTS = 3  # processes of a run that may die before they are ready, the first one not counted
 PATIENCE = 10  # a case may take this many times its limit where it has had no processor
 # SIGTERM, SIGKILL, SIGHUP: from the user, or from a system whose memory is short. The case is tried once more.
 OUTSIDE = {-15, -9, -1}
@@ -149,6 +150,7 @@ class Pool:
         self.device, self.limit = device, limit
         self.inbox: queue.Queue[Any] = queue.Queue()
         self.job: Job | None = None
+        self.stillborn = 0  # replacements that never got ready
         self.again: set[tuple[bool, str, int]] = set()  # the cases that are being tried a second time
         self.workers = [Worker(device, self.inbox) for _ in range(count)]
 
@@ -240,7 +242,9 @@ class Pool:
         self, worker: Worker, message: Any, waiting: list[Work], lost: Callable[[Work, int, str], None]
     ) -> None:
         if not worker.ready:
-            self._refused(worker, message)
+            self.stillborn += 1
+            if isinstance(message, Refused) or self.stillborn > STARTS:
+                self._refused(worker, message)
         work = worker.work
         self.workers.remove(worker)
         if work is not None:

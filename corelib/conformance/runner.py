@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..dtypes import DType
+from ..errors import BackendNotFoundError
 from ..op import OPS, Op
 from ..registry import registry
 from .cases import Case
@@ -215,6 +216,8 @@ def _there(
             patience = 5.0
         except (KeyboardInterrupt, _TimeIsUp) as end:
             report.partial = "interrupted" if isinstance(end, KeyboardInterrupt) else "out of time"
+        except BackendNotFoundError as error:  # it could be used before
+            report.partial = str(error)
     finally:
         pool.close(patience)
     report.outcomes = [found[n] for n in sorted(found)]

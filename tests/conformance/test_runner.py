@@ -34,6 +34,7 @@ def declare_backend():
         bad("bad", "Bad"), bad("known", "Known", deviations=KNOWN), bad("without", "Without"),
         bad("leaks", "Leaks"), bad("claims", "Claims"), BackendInfo("broken", "bad_import:Broken"),
         BackendInfo("dies", "bad_death:Dies"), bad("other", "Other"),
+        bad("once", "Once"),
     ]
 
 @hookimpl
@@ -125,6 +126,21 @@ def kept(x):
     KEPT.append(base("negative", x))
     return KEPT[-1]
 
+class Once(Overlay):
+    kernels = KernelSet()
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if os.path.exists(os.environ["CORELIB_TEST_MARK"]):
+            os._exit(5)
+
+@Once.kernels.implements(ops.exp)
+def forbids(x):
+    if x.shape == (5,):
+        open(os.environ["CORELIB_TEST_MARK"], "w").close()
+        os._exit(4)
+    return base("exp", x)
+
 class Other(Overlay):
     kernels = KernelSet()
 
@@ -189,6 +205,14 @@ def test_a_process_that_is_killed_from_outside_has_a_second_try(plugged, tmp_pat
     found = conformance(plugged, "bad", *only("cos"), "-j", "1", CORELIB_TEST_MARK=str(tmp_path / "killed"))
     assert totals(found.stdout)["fail"] == 1
     assert "its process was killed twice, by signal 9 (SIGKILL): memory may be short" in found.stdout
+
+
+def test_a_backend_that_cannot_be_used_any_more_leaves_a_partial_report(plugged, tmp_path):
+    found = conformance(plugged, "once", *only("exp"), "-j", "1", CORELIB_TEST_MARK=str(tmp_path / "used"))
+    assert found.returncode == 2
+    assert "it ended the interpreter with exit status 4" in found.stdout
+    assert "once: PARTIAL, backend 'once' cannot be used here: its process did not get ready" in found.stdout
+    assert totals(found.stdout) == {"cases": 8, "pass": 3, "fail": 1, "unsupported": 0, "deviation": 0}
 
 
 def test_a_plugin_that_cannot_be_imported_is_one_line(plugged):
