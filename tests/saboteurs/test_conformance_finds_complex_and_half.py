@@ -185,7 +185,7 @@ def test_where_the_standard_leaves_a_sign_open_both_are_right(plant):
 def test_a_sign_that_the_standard_fixes_must_be_right(plant):
     """cosh(0 + 0i) is 1 + 0i."""
     flip = complex_only(lambda z: complex(1.0, -z.imag * z.real) if z == 0 else ieee_cosh(z))
-    assert {outcome.case.what for outcome in run(plant(cosh=flip), "cosh").failures} == {"special"}
+    assert "special" in {outcome.case.what for outcome in run(plant(cosh=flip), "cosh").failures}
 
 
 def ieee_cosh(z: complex) -> complex:
