@@ -179,7 +179,11 @@ KINKED: dict[str, tuple[str, Any, str]] = {
         ),
         "of equal operands: half each: .* is 2.0, expected 1.0",
     ),
-    "NaN at 0": ("abs", lambda x: calls.divide(x, calls.abs(x)), "at either zero: 0: .* is nan, expected 0.0"),
+    "NaN at 0": (
+        "abs",
+        lambda x: calls.divide(x, calls.abs(x)),
+        "at either zero: 0: .* is nan, expected 0.0",
+    ),
     "0**-1 times 0": (
         "pow",
         (lambda x1, x2: x2 * calls.pow(x1, x2 - 1), lambda y, x1: calls.multiply(y, calls.log(x1))),
