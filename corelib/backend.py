@@ -225,8 +225,10 @@ class Backend:
         """For a wrapping backend: a tensor of a lower level as a tensor of this backend."""
         raise NotImplementedError(f"{self.name} wraps no other backend")
 
-    def compile(self, program: Any) -> Callable[..., Any] | None:
-        """Optional: a callable for a whole traced program; None means that it is replayed through the tables."""
+    def compile(self, graph: Any) -> Callable[..., Any] | None:
+        """Optional: a callable for a whole recorded program (a :class:`corelib.compile.graph.Graph`), from input arrays
+        to result arrays; None means that it is replayed through the tables.
+        """
         return None
 
     def rebind(self, tensor: Any, value: Any) -> None:

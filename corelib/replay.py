@@ -20,6 +20,7 @@ from typing import Any
 
 from .backend import Backend
 from .binding import SCALARS, decomposed, widened
+from .compile.graph import Graph, Step, Traced
 from .dtypes import HALF, DType, as_dtype
 from .hookspecs import hookimpl
 from .op import Op
@@ -34,39 +35,6 @@ _FIRST = object()  # seen once: worth recording if it comes again
 
 class NotReplayableError(Exception):
     """The body depends on more than shapes, dtypes and parameters."""
-
-
-class Traced:
-    """An array of the recorder: its shape, its dtype, and its name in the program."""
-
-    __slots__ = ("dtype", "name", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: DType, name: str) -> None:
-        self.shape, self.dtype, self.name = tuple(shape), dtype, name
-
-
-class Step:
-    """One call of a kernel: ``outputs = kernel(*inputs, **params)``; inputs are Traced or Python scalars."""
-
-    __slots__ = ("inputs", "kernel", "op", "outputs", "params", "several")
-
-    def __init__(
-        self,
-        op: Op,
-        kernel: Any,
-        inputs: Sequence[Any],
-        params: dict[str, Any],
-        outputs: list[Traced],
-        several: bool,
-    ) -> None:
-        self.op, self.kernel, self.inputs, self.params, self.outputs, self.several = (
-            op,
-            kernel,
-            inputs,
-            params,
-            outputs,
-            several,
-        )
 
 
 class Recorder(Backend):
@@ -123,24 +91,22 @@ class Recorder(Backend):
         raise NotReplayableError("a value")
 
 
-def _program(
-    recorder: Recorder, inputs: list[Traced], result: Any, donated: Sequence[Traced]
-) -> Callable[..., Any]:
-    """The recorded steps as a Python function of the input arrays; those ``donated`` may be written over."""
-    several = isinstance(result, tuple | list)
-    results = [None if r is None else r.name for r in (result if several else [result])]
+def replayer(graph: Graph) -> Callable[..., Any]:
+    """The graph as a Python function of the input arrays that calls one kernel after the other."""
+    inputs, several = graph.inputs, graph.several
+    results = [None if r is None else r.name for r in graph.results]
     last: dict[str, int] = {}
-    for number, step in enumerate(recorder.steps):
+    for number, step in enumerate(graph.steps):
         for x in step.inputs:
             if isinstance(x, Traced):
                 last[x.name] = number
         for x in step.outputs:
             last.setdefault(x.name, number)
-    into = _places(recorder.steps, results, donated, last)
+    into = _places(graph.steps, results, graph.donated, last)
     scope: dict[str, Any] = {}
     own = {x.name for x in inputs}
     lines = [f"def program({', '.join(x.name for x in inputs)}):"]
-    for number, step in enumerate(recorder.steps):
+    for number, step in enumerate(graph.steps):
         scope[f"k{number}"] = kernel = step.kernel
         arguments = []
         for i, x in enumerate(step.inputs):
@@ -266,7 +232,8 @@ class Replayed:
         if any(d is not None and not isinstance(d, Traced) for d in data):
             return None
         donated = [inputs[p] for p in donates if p < len(operands) and isinstance(operands[p], Tensor)]
-        return _program(recorder, inputs, data if several else data[0], donated)
+        graph = Graph(inputs, recorder.steps, data, several=several, donated=donated)
+        return self.target.compile(graph) or replayer(graph)
 
 
 def composed(op: Op, backend: Backend) -> Callable[..., Any] | None:
@@ -345,7 +312,7 @@ def elementwise_program(
         return None
     if any(s.op.kind != "elementwise" or s.several or s.outputs[0].shape != shape for s in steps):
         return None
-    return _program(recorder, [x], result._data, ())
+    return replayer(Graph([x], steps, [result._data]))
 
 
 class _Composites:
