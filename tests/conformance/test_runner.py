@@ -286,7 +286,14 @@ def test_an_interrupted_run_reports_what_it_has(plugged, tmp_path):
     command = [sys.executable, "-m", "corelib", "conformance", "other", "--op", "exp", "-j", "1"]
     env = {**plugged, "CORELIB_TEST_MARK": str(mark)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env=env, start_new_session=True, **pipes)
+    # What a shell starts in the background ignores interrupts, and so does all that it starts.
+    process = subprocess.Popen(
+        command,
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    )
     while not mark.exists() and process.poll() is None:
         time.sleep(0.1)
     time.sleep(1)

@@ -217,6 +217,11 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(tmp
 # -- as a process ------------------------------------------------------------------------------------------------
 
 
+def interruptible():
+    """What a shell starts in the background ignores interrupts, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_leaves_a_clean_message(tmp_path):
     command = [
         sys.executable,
@@ -230,7 +235,8 @@ def test_an_interrupt_leaves_a_clean_message(tmp_path):
         "--output",
         str(tmp_path),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, preexec_fn=interruptible, **pipes)
     for line in process.stdout:
         if "epochs on the fastest" in line:
             break
