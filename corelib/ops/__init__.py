@@ -154,7 +154,21 @@ from .trigonometric import (
     tan,
     tanh,
 )
-from .updates import adam_scalars, adam_update, adamw_update, momentum_update, sgd_update
+from .updates import (
+    adagrad_update,
+    adam_scalars,
+    adam_update,
+    adamw_update,
+    ema_update,
+    lion_update,
+    momentum_update,
+    nadam_scalars,
+    nadam_update,
+    radam_scalars,
+    radam_update,
+    rmsprop_update,
+    sgd_update,
+)
 
 _ = fft, linalg, subscript
 methods.attach()
@@ -169,22 +183,22 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "abs", "acos", "acosh", "adam_scalars", "adam_update", "adamw_update", "add", "all", "any", "arange",
+    "abs", "acos", "acosh", "adagrad_update", "adam_scalars", "adam_update", "adamw_update", "add", "all", "any", "arange",
     "argmax", "argmin", "argsort", "array_split", "asarray", "asin", "asinh", "astype", "atan", "atan2",
     "atanh", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
     "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes",
     "broadcast_to", "ceil", "clip", "concat", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross_entropy",
     "cumulative_prod", "cumulative_sum", "diagonal", "diff", "divide", "dropout", "einsum", "elu",
-    "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten",
+    "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten",
     "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather", "gelu", "greater",
     "greater_equal", "huber_loss", "hypot", "imag", "intersect1d", "isclose", "isfinite", "isin", "isinf",
-    "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal", "linear", "linspace", "log",
+    "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal", "linear", "linspace", "lion_update", "log",
     "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
     "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply", "negative",
+    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply", "nadam_scalars", "nadam_update", "negative",
     "nextafter", "nll_loss", "nonzero", "normal_from_bits", "not_equal", "one_hot", "ones", "ones_like",
-    "outer", "pad", "permute_dims", "positive", "pow", "prod", "random_bits", "ravel", "real", "reciprocal",
-    "relu", "remainder", "repeat", "reshape", "rms_norm", "roll", "round", "rsqrt", "scatter",
+    "outer", "pad", "permute_dims", "positive", "pow", "prod", "radam_scalars", "radam_update", "random_bits", "ravel", "real", "reciprocal",
+    "relu", "remainder", "repeat", "reshape", "rms_norm", "rmsprop_update", "roll", "round", "rsqrt", "scatter",
     "scatter_add", "searchsorted", "setdiff1d", "sgd_update", "sigmoid", "sign", "signbit", "silu", "sin",
     "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
     "stop_gradient", "strided_slice", "strided_update", "subtract", "sum", "swapaxes", "take",

@@ -8,8 +8,8 @@ what depends on it is computed once and not per parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from ..autograd import enable_grad, no_grad
 from ..dtypes import float64
@@ -17,13 +17,16 @@ from ..errors import ArgumentError, CheckpointError
 from ..op import calls
 from ..ops.creation import full, zeros_like
 from ..ops.interchange import asarray
+from ..ops.subscript import sole
 from ..tensor import Tensor
 
 
 class Group(dict[str, Any]):
     """Options of some parameters: ``group["lr"] = 0.1`` keeps the tensor that holds the learning rate and
-    changes its value.
+    changes its value. ``initial_lr`` is what the first schedule found, None without one.
     """
+
+    initial_lr: float | None = None
 
     def __setitem__(self, key: str, value: Any) -> None:
         old = self.get(key)
@@ -43,16 +46,27 @@ def _rate(value: Any, device: Any) -> Tensor:
 
 
 class Cohort:
-    """Parameters of one device and dtype that have been updated the same number of times, which ``step``
-    counts (None: not counted).
+    """Parameters of one device and dtype that have been updated the same number of times, with the numbers
+    that they ``share``, such as the step count: 0-d float64 tensors by name.
 
     ``begun``: whether they have been updated at all.
     """
 
-    __slots__ = ("begun", "params", "step")
+    __slots__ = ("begun", "params", "shared")
 
-    def __init__(self, params: list[Tensor], step: Tensor | None, begun: bool = True) -> None:
-        self.params, self.step, self.begun = params, step, begun
+    def __init__(self, params: list[Tensor], shared: dict[str, Tensor], begun: bool = True) -> None:
+        self.params, self.shared, self.begun = params, shared, begun
+
+    def count(self) -> Tensor:
+        """Add 1 to the step count; returns it."""
+        step = self.shared["step"]
+        step._rebind(calls.add(step, 1))
+        return step
+
+    def scalars(self, *numbers: Tensor) -> list[Tensor]:
+        """0-d tensors in the dtype of the parameters, where they are."""
+        p = self.params[0]
+        return [calls.astype(calls.to(x, p._backend), p.dtype) for x in numbers]
 
 
 class Optimizer:
@@ -60,10 +74,10 @@ class Optimizer:
     ``{"params": [...], "lr": 0.1}``.
 
     ``param_groups`` is the list of groups; ``state[p]`` are the tensors kept for parameter p. Subclasses
-    define ``_start`` and ``_update``.
+    define ``_start`` and ``_update``, and which numbers parameters ``share``, with their first values.
     """
 
-    counts_steps = True
+    shared: ClassVar[dict[str, float]] = {"step": 0.0}
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -115,12 +129,13 @@ class Optimizer:
 
     def _check(self, options: dict[str, Any]) -> None:
         """Raise ArgumentError for options out of range."""
-        if not isinstance(options["lr"], Tensor) and not options["lr"] >= 0:
-            raise ArgumentError(f"{type(self).__name__}: lr must not be negative, got {options['lr']}")
-        if not options["weight_decay"] >= 0:
-            raise ArgumentError(
-                f"{type(self).__name__}: weight_decay must not be negative, got {options['weight_decay']}"
-            )
+        for key in ("lr", "weight_decay", "eps", "momentum", "lr_decay", "momentum_decay"):
+            value = options.get(key, 0)
+            if not isinstance(value, Tensor) and not value >= 0:
+                raise ArgumentError(f"{type(self).__name__}: {key} must not be negative, got {value}")
+        for i, beta in enumerate(options.get("betas", ())):
+            if not 0 <= beta < 1:
+                raise ArgumentError(f"{type(self).__name__}: betas[{i}] must be in [0, 1), got {beta}")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set those that exist to zero."""
@@ -160,7 +175,7 @@ class Optimizer:
                 if not active:
                     continue
                 resting = [p for p in cohort.params if p.grad is None]
-                cohorts.append(Cohort(resting, self._count_again(cohort.step, resting)))
+                cohorts.append(Cohort(resting, self._count_again(cohort.shared, resting)))
                 cohort.params = active
             ready.append(cohort)
         return ready
@@ -171,19 +186,38 @@ class Optimizer:
         for p in fresh:
             kinds.setdefault((p._backend, p.dtype), []).append(p)
         for (backend, _), params in kinds.items():
-            step = full((), 0, dtype=float64, device=backend) if self.counts_steps else None
+            shared = {k: full((), v, dtype=float64, device=backend) for k, v in self.shared.items()}
             for p in params:
-                self.state[p] = {**({} if step is None else {"step": step}), **self._start(group, p)}
-            cohorts.append(Cohort(params, step, begun=False))
+                self.state[p] = {**shared, **self._start(group, p)}
+            cohorts.append(Cohort(params, shared, begun=False))
 
-    def _count_again(self, step: Tensor | None, params: list[Tensor]) -> Tensor | None:
-        """A step count of their own for some parameters of a cohort."""
-        if step is None:
-            return None
-        own = step.detach()
+    def _count_again(self, shared: dict[str, Tensor], params: list[Tensor]) -> dict[str, Tensor]:
+        """A step count of their own for some parameters of a cohort, and whatever else they shared."""
+        own = {k: v.detach() for k, v in shared.items()}
         for p in params:
-            self.state[p]["step"] = own
+            self.state[p].update(own)
         return own
+
+    def _apply(
+        self, op: Callable[..., Any], p: Tensor, kept: Sequence[str], scalars: Sequence[Tensor], extra: Sequence[str] = (),
+        *, maximize: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        """Rebind ``p`` and its state to what an update op makes of them: ``op(p, g, *kept, *scalars,
+        *extra)``.
+
+        ``extra`` names state that not every group keeps.
+        """
+        state, g = self.state[p], p.grad
+        assert g is not None
+        g = calls.negative(g) if maximize else g
+        before, after = [state[name] for name in kept], [state.get(name) for name in extra]
+        tensors = [t for t in (*before, *after) if t is not None]
+        alone = sole(p, g) and all(sole(t, p, g) for t in tensors)
+        while after and after[-1] is None:
+            after.pop()
+        new = op(p, g, *before, *scalars, *after, overwrite=alone, **options)
+        for old, value in zip((p, *tensors), new if isinstance(new, tuple) else (new,), strict=True):
+            old._rebind(value)
 
     def _start(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         """The state of a parameter before its first update."""
@@ -253,7 +287,7 @@ class Optimizer:
                 )
             p = params[int(number)]
             wanted = {
-                **({"step": full((), 0, dtype=float64)} if self.counts_steps else {}),
+                **{k: full((), v, dtype=float64) for k, v in self.shared.items()},
                 **self._start(owner[id(p)], p),
             }
             if set(tensors) != set(wanted):
@@ -264,7 +298,7 @@ class Optimizer:
             for key, template in wanted.items():
                 value = tensors[key]
                 value = value.detach() if isinstance(value, Tensor) else asarray(value, copy=True)
-                if key == "step":
+                if key in self.shared:
                     value = calls.astype(value, float64)
                 if (value.shape, value.dtype) != (template.shape, template.dtype):
                     raise CheckpointError(
@@ -291,12 +325,11 @@ class Optimizer:
             for p in group["params"]:
                 if p not in self.state:
                     continue
-                step = self.state[p].get("step")
-                key = (p._backend, p.dtype, None if step is None else step.item())
-                cohort = found.setdefault(key, Cohort([], step))
+                shared = {k: self.state[p][k] for k in self.shared}
+                key = (p._backend, p.dtype, *[t.item() for t in shared.values()])
+                cohort = found.setdefault(key, Cohort([], shared))
                 cohort.params.append(p)
-                if step is not None:
-                    self.state[p]["step"] = cohort.step  # type: ignore[assignment]
+                self.state[p].update(cohort.shared)
             self._cohorts.append(list(found.values()))
 
     def __repr__(self) -> str:

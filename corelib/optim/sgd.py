@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import ArgumentError
-from ..op import calls
 from ..ops.creation import zeros_like
-from ..ops.subscript import sole
 from ..ops.updates import momentum_update, sgd_update
 from ..tensor import Tensor
 from .optimizer import Cohort, Group, Optimizer
@@ -23,7 +21,7 @@ class SGD(Optimizer):
     Example: ``optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)``.
     """
 
-    counts_steps = False
+    shared: ClassVar[dict[str, float]] = {}
 
     def __init__(
         self, params: Any, lr: float | Tensor = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
@@ -39,8 +37,6 @@ class SGD(Optimizer):
 
     def _check(self, options: dict[str, Any]) -> None:
         super()._check(options)
-        if not options["momentum"] >= 0:
-            raise ArgumentError(f"SGD: momentum must not be negative, got {options['momentum']}")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ArgumentError("SGD: nesterov=True needs a momentum and no dampening")
 
@@ -48,26 +44,17 @@ class SGD(Optimizer):
         return {"momentum_buffer": zeros_like(p)} if group["momentum"] else {}
 
     def _update(self, group: Group, cohort: Cohort) -> None:
-        lr = calls.astype(calls.to(group["lr"], cohort.params[0]._backend), cohort.params[0].dtype)
-        dampening = (
-            group["dampening"] if cohort.begun else 0.0
-        )  # the first gradient enters the zero buffer as it is
+        scalars = cohort.scalars(group["lr"])
+        momentum = group["momentum"]
+        # the first gradient enters the zero buffer as it is
+        dampening = group["dampening"] if cohort.begun else 0.0
         cohort.begun = True
-        maximize, weight_decay, momentum = group["maximize"], group["weight_decay"], group["momentum"]
+        common = {"weight_decay": group["weight_decay"], "maximize": group["maximize"]}
         for p in cohort.params:
             if not momentum:
-                g = _gradient(p, maximize)
-                p._rebind(sgd_update(p, g, lr, weight_decay=weight_decay, overwrite=sole(p, g)))
-                continue
-            g, buffer = _gradient(p, maximize), self.state[p]["momentum_buffer"]
-            new, changed = momentum_update(
-                p, g, buffer, lr, momentum=momentum, dampening=dampening, nesterov=group["nesterov"],
-                weight_decay=weight_decay, overwrite=sole(p, g) and sole(buffer, p, g),
-            )  # fmt: skip
-            p._rebind(new)
-            buffer._rebind(changed)
-
-
-def _gradient(p: Tensor, maximize: bool) -> Tensor:
-    g: Any = p.grad
-    return calls.negative(g) if maximize else g
+                self._apply(sgd_update, p, (), scalars, **common)
+            else:
+                self._apply(
+                    momentum_update, p, ("momentum_buffer",), scalars, momentum=momentum, dampening=dampening,
+                    nesterov=group["nesterov"], **common,
+                )  # fmt: skip

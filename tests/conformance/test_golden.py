@@ -34,6 +34,14 @@ WITHOUT = {
     "adam_update": "sums, products and a root of many operands",
     "adamw_update": "sums, products and a root of many operands",
     "adam_scalars": "powers of parameters, once in a step",
+    "nadam_scalars": "powers of parameters, once in a step",
+    "radam_scalars": "powers of parameters, once in a step",
+    "nadam_update": "sums, products and a root of many operands",
+    "radam_update": "sums, products and a root of many operands",
+    "adagrad_update": "sums, products and a root of many operands",
+    "rmsprop_update": "sums, products and a root of many operands",
+    "lion_update": "sums and products of many operands",
+    "ema_update": "sums and products of many operands",
 }
 
 
