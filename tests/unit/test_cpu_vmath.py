@@ -10,7 +10,7 @@ import pytest
 
 elementwise = pytest.importorskip("corelib_cpu.elementwise")
 
-LIMITS = {"exp": 1.1, "log": 1.25, "tanh": 1.35, "erf": 2.5, "sqrt": 0.5}
+LIMITS = {"exp": 1.1, "log": 1.25, "log10": 1.6, "asin": 1.6, "tanh": 1.35, "erf": 2.5, "sqrt": 0.5}
 LIMITS64 = {"exp": 1.0, "log": 0.9, "erf": 1.0, "sqrt": 0.5}
 
 
@@ -46,7 +46,9 @@ def points(name: str, dtype: str) -> np.ndarray:
     with np.errstate(all="ignore"):
         x = np.concatenate([np.asarray(part, kind) for part in parts])
     x = x[np.isfinite(x)]
-    return np.abs(x) if name in ("log", "sqrt") else x
+    if name == "asin":
+        return x[np.abs(x) <= 1]
+    return np.abs(x) if name in ("log", "log10", "sqrt") else x
 
 
 def largest_error(result: np.ndarray, x: np.ndarray, function: Any) -> float:
@@ -83,6 +85,8 @@ INF, NAN = np.inf, np.nan
 SPECIAL = {
     "exp": ([0.0, -0.0, INF, -INF, 800.0, -800.0, NAN], [1.0, 1.0, INF, 0.0, INF, 0.0, NAN]),
     "log": ([0.0, -0.0, 1.0, INF, -1.0, -INF, NAN], [-INF, -INF, 0.0, INF, NAN, NAN, NAN]),
+    "log10": ([0.0, -0.0, 1.0, 1000.0, INF, -1.0, NAN], [-INF, -INF, 0.0, 3.0, INF, NAN, NAN]),
+    "asin": ([0.0, -0.0, 1e-30, 1.5, INF, NAN], [0.0, -0.0, 1e-30, NAN, NAN, NAN]),
     "tanh": ([0.0, -0.0, INF, -INF, 30.0, 1e-30, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, 1e-30, NAN]),
     "erf": ([0.0, -0.0, INF, -INF, 30.0, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, NAN]),
     "sqrt": ([0.0, -0.0, INF, -1.0, NAN], [0.0, -0.0, INF, NAN, NAN]),
@@ -106,3 +110,18 @@ def test_tails_are_computed_as_the_middle(name: str) -> None:
     whole = kernel(x)
     for size in (1, 15, 16, 17, 31, 33, 127, 129):
         np.testing.assert_array_equal(kernel(x[:size].copy()), whole[:size])
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_large_angles_are_reduced_exactly(name: str) -> None:
+    """Beside multiples of pi/2, alone, among others, and where the result takes the operand's place."""
+    hard = [9.81743167266577e76, 1.8625853228459943e205, 3.3662298459631356e50, 2.7866687805662905e179, 5.3e8]
+    x = np.array([*hard, *(-h for h in hard), 0.5, NAN, INF] * 100)
+    kernel = elementwise.make(name, "float64")
+    some = x[: 2 * len(hard) + 1]
+    result = kernel(some)
+    assert largest_error(result, some, getattr(mpmath, name)) <= 1.6
+    np.testing.assert_array_equal(kernel(x)[: some.size], result)
+    np.testing.assert_array_equal(kernel(x.reshape(100, -1)[::-1, ::2])[0], kernel(x)[: x.size // 100 : 2])
+    kernel.into(some, some)
+    np.testing.assert_array_equal(some, result)

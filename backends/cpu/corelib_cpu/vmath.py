@@ -30,6 +30,7 @@ from .machine import (
     inf,
     int32,
     nan,
+    sqrt,
     uint16,
 )  # fmt: skip
 
@@ -49,6 +50,12 @@ EXP_F = tuple(
 LOG_F = tuple(map(_F, (
     0.33333319425582886, -0.24999895691871643, 0.2000383585691452, -0.16676762700080872,
     0.14116965234279633, -0.12226682901382446, 0.13433851301670074, -0.12741291522979736)))  # fmt: skip
+LOG10E_HI_F, LOG10E_LO_F = _F(0.4342944920063019), _F(-1.0103049952192578e-08)
+LOG10_2_HI_F, LOG10_2_LO_F = _F(0.3010300099849701), _F(-1.432098883924482e-08)
+HALF_PI_HI_F, HALF_PI_LO_F = _F(1.5707963705062866), _F(-4.371138828673793e-08)
+ASIN_F = tuple(map(_F, (
+    0.1666666567325592, 0.07500094175338745, 0.04459940269589424, 0.031100662425160408, 0.017149237915873528,
+    0.03369084745645523)))  # fmt: skip
 TANH_F = tuple(map(_F, (
     -0.3333333432674408, 0.13333305716514587, -0.053959548473358154, 0.021770993247628212,
     -0.008350001648068428, 0.002298935316503048)))  # fmt: skip
@@ -83,8 +90,8 @@ def exp_float32(x):
 
 
 @register_jitable
-def log_float32(x):
-    """n ln 2 + log(1 + f), x = 2^n (1 + f), 2/3 <= 1 + f < 4/3."""
+def log_parts_float32(x):
+    """n, f, s = f^2 and p with x = 2^n (1 + f), 2/3 <= 1 + f < 4/3, and log(1 + f) = f - s / 2 + s p."""
     tiny = x < float32(1.17549435e-38)
     y = x * float32(8388608.0) if tiny else x
     b = bits_f32(y)
@@ -96,11 +103,46 @@ def log_float32(x):
     s = f * f
     p = fma(fma(fma(LOG_F[7], f, LOG_F[6]), f, LOG_F[5]), f, LOG_F[4])
     p = fma(fma(fma(fma(p, f, LOG_F[3]), f, LOG_F[2]), f, LOG_F[1]), f, LOG_F[0])
-    r = fma(p * f, s, fma(float32(-0.5), s, fma(n, LN2_LO_F, f)))
-    r = fma(n, LN2_HI_F, r)
+    return n, f, s, p * f
+
+
+@register_jitable
+def log_ends_float32(x, r):
+    """r, or what a logarithm is of 0, infinity, negative numbers and NaN."""
     r = x if x > float32(3.4028234e38) else r
     r = float32(-inf) if x == float32(0.0) else r
     r = float32(nan) if x < float32(0.0) else r
+    return r if x == x else x
+
+
+@register_jitable
+def log_float32(x):
+    n, f, s, p = log_parts_float32(x)
+    r = fma(p, s, fma(float32(-0.5), s, fma(n, LN2_LO_F, f)))
+    return log_ends_float32(x, fma(n, LN2_HI_F, r))
+
+
+@register_jitable
+def log10_float32(x):
+    """As log_float32, times log10 e; f, the largest part, times log10 e in two parts."""
+    n, f, s, p = log_parts_float32(x)
+    r = fma(fma(p, s, float32(-0.5) * s), LOG10E_HI_F, fma(f, LOG10E_LO_F, n * LOG10_2_LO_F))
+    return log_ends_float32(x, fma(n, LOG10_2_HI_F, fma(f, LOG10E_HI_F, r)))
+
+
+@register_jitable
+def asin_float32(x):
+    """x + x^3 p(x^2) up to 1/2; above, pi/2 - 2 asin(s) with s^2 = (1 - |x|) / 2, and what the root has lost."""
+    a = fabs(x)
+    large = a > float32(0.5)
+    z = float32(0.5) - float32(0.5) * a if large else a * a
+    root = sqrt(z)
+    s = root if large else a
+    p = fma(fma(fma(ASIN_F[5], z, ASIN_F[4]), z, ASIN_F[3]), z, ASIN_F[2])
+    p = fma(fma(p, z, ASIN_F[1]), z, ASIN_F[0]) * z
+    lost = fma(-s, s, z) / (s + s) if s > float32(0.0) else float32(0.0)
+    r = (HALF_PI_HI_F - (s + s)) - fma(float32(2.0), fma(s, p, lost), -HALF_PI_LO_F)
+    r = copysign(r if large else fma(s, p, s), x)
     return r if x == x else x
 
 

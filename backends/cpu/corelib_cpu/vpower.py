@@ -164,25 +164,35 @@ def whole(w):
 @register_jitable
 def pow_complex(z, w):
     """z**w where powers_plainly does not hold. Integer exponents of up to 64 are multiplied out; other powers are e**(w
-    log z), with an error of |w log z| ULP. 1 where w is 0; 0**w is 0 for a positive real part of w, infinite for a
-    negative one and NaN for none.
+    log z), whose error is |w log z| ULP where that is not computed in pairs. 1 where w is 0; 0**w is 0 for a positive
+    real part of w, infinite for a negative one and NaN for none.
     """
     x, y, c, d = z.real, z.imag, w.real, w.imag
     if c == 0.0 and d == 0.0:
         return complex(1.0, 0.0)
     if x == 0.0 and y == 0.0 and finite(c) and finite(d):
         return complex(0.0, 0.0) if c > 0.0 else complex(inf, nan) if c < 0.0 else complex(nan, nan)
-    if not (whole(w) and finite(x) and finite(y)):
-        log = log_complex(z)
-        grow, turn = c * log.real - d * log.imag, c * log.imag + d * log.real
-        r = exp_complex(complex(grow, turn))
-        return complex(r.real, r.imag if turn != 0.0 or not finite(grow) else 0.0)
-    n, large, power = 0, max(fabs(x), fabs(y)), int(c)
-    if large < SMALL:
-        x, y, large, n = x * LARGE, y * LARGE, large * LARGE, -500
-    k = exponent(large)
-    x, y = integer_power(scaled(x, -k), scaled(y, -k), power)
-    return complex(scaled(x, (n + k) * power), scaled(y, (n + k) * power))
+    if finite(x) and finite(y):
+        n, large = 0, max(fabs(x), fabs(y))
+        if large < SMALL:
+            x, y, large, n = x * LARGE, y * LARGE, large * LARGE, -500
+        k = exponent(large)
+        x, y, n = scaled(x, -k), scaled(y, -k), n + k
+        if whole(w):
+            power = int(c)
+            x, y = integer_power(x, y, power)
+            return complex(scaled(x, n * power), scaled(y, n * power))
+        if min(fabs(x), fabs(y)) > 2.0**-300 and fabs(c) + fabs(d) < 100.0:
+            grow, turn = exponent_pairs(x, y, float64(n), c, d)
+            r = exp_complex(complex(grow[0], turn[0]))
+            if finite(r.real) and finite(r.imag):
+                real, imag = fma(-turn[1], r.imag, r.real), fma(turn[1], r.real, r.imag)
+                r = complex(fma(grow[1], real, real), fma(grow[1], imag, imag))
+            return complex(r.real, r.imag if turn[0] != 0.0 else 0.0)
+    log = log_complex(z)
+    grow, turn = c * log.real - d * log.imag, c * log.imag + d * log.real
+    r = exp_complex(complex(grow, turn))
+    return complex(r.real, r.imag if turn != 0.0 or not finite(grow) else 0.0)
 
 
 # As vectors: neither operand is special, w log z is less than 1e5, and nothing has to be exact. LLVM does not inline

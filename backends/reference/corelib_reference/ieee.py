@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from functools import cache
 from math import copysign, inf, nan
 
 Unary = Callable[[float], float]
@@ -43,7 +44,47 @@ log, log2, log10 = (total(function, {0.0: -inf}) for function in (math.log, math
 log1p = total(math.log1p, {-1.0: -inf})
 atanh = total(math.atanh, {1.0: inf, -1.0: -inf})
 acosh, asin, acos = total(math.acosh), total(math.asin), total(math.acos)
-sin, cos, tan, sqrt = total(math.sin), total(math.cos), total(math.tan), total(math.sqrt)
+sqrt = total(math.sqrt)
+
+# -- angles: large ones are reduced by pi/2 exactly, for libraries have too few digits of it beside its multiples --
+
+BITS = 1200  # of pi/2: 1024 for the largest double, and 176 more
+LARGE_ANGLE = 2.0**26
+
+
+@cache
+def _half_pi() -> int:
+    """pi/2 times 2**BITS, by Machin's formula: pi = 16 atan(1/5) - 4 atan(1/239)."""
+
+    def inverse_tangent(n: int) -> int:
+        terms = ((1 << BITS + 20) // ((2 * k + 1) * n ** (2 * k + 1)) for k in range(BITS // 4))
+        return sum(-term if k % 2 else term for k, term in enumerate(terms))
+
+    return (8 * inverse_tangent(5) - 2 * inverse_tangent(239)) >> 20
+
+
+def _turned(*quadrants: Unary) -> Unary:
+    """A function of period 2 pi: in each quadrant n, one of x - n pi/2."""
+
+    def periodic(x: float) -> float:
+        if not math.isfinite(x):
+            return nan
+        if abs(x) <= LARGE_ANGLE:
+            return quadrants[0](x)
+        whole, below = x.as_integer_ratio()
+        n, rest = divmod((whole << BITS) // below + _half_pi() // 2, _half_pi())
+        return quadrants[n % 4]((rest - _half_pi() // 2) / (1 << BITS))
+
+    return periodic
+
+
+def _minus(function: Unary) -> Unary:
+    return lambda x: -function(x)
+
+
+sin = _turned(math.sin, math.cos, _minus(math.sin), _minus(math.cos))
+cos = _turned(math.cos, _minus(math.sin), _minus(math.cos), math.sin)
+tan = _turned(*[math.tan, lambda x: -1 / math.tan(x)] * 2)
 
 
 def _integral(function: Callable[[float], int]) -> Unary:
