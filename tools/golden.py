@@ -112,8 +112,12 @@ EXACT_COMPLEX: dict[str, Function] = {
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "gelu": [{}, {"approximate": "tanh"}], "softplus": [{}, {"beta": 2.0}], "elu": [{}, {"alpha": 0.5}],
 }  # fmt: skip
-# Whose docstring says that the error is relative to the largest of operands and result.
-RELATIVE_TO_LARGEST = {"logaddexp": [{}], "gelu": [{}]}
+# Where the docstring says that the error is relative to the largest of operands and result.
+RELATIVE_TO_LARGEST: dict[str, Callable[..., bool]] = {
+    "logaddexp": lambda dtype, x, y: True,
+    "gelu": lambda dtype, x, approximate="none": approximate == "none" or x < -6,
+    "silu": lambda dtype, x: x < -math.log(dtype.max),
+}
 
 # -- rounding ------------------------------------------------------------------------------------------------
 
@@ -231,9 +235,12 @@ def document(name: str) -> dict[str, Any]:
         points = operands(name, dtype)
         exact = (EXACT_COMPLEX if dtype.kind == "complex" else EXACT)[name] if points else None
         for params in PARAMETERS.get(name, [{}]) if exact else []:
-            unit = "largest" if params in RELATIVE_TO_LARGEST.get(name, []) else "result"
-            found = list(lines(exact, points, dtype, params))
-            vectors.append({"dtype": dtype.name, "params": params, "unit": unit, "points": found})
+            largest = RELATIVE_TO_LARGEST.get(name, lambda *_, **__: False)
+            for unit in ("result", "largest"):
+                chosen = [p for p in points if largest(dtype, *p, **params) == (unit == "largest")]
+                if chosen:
+                    found = list(lines(exact, chosen, dtype, params))
+                    vectors.append({"dtype": dtype.name, "params": params, "unit": unit, "points": found})
     return {"op": name, "vectors": vectors}
 
 

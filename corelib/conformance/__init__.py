@@ -7,7 +7,8 @@ tries each op of each declaration on each dtype it accepts (``families``, ``case
 backend's answer (``oracle``, ``compare``) under the op's error budget, or measures a decomposition by what its
 factors give (``residuals``), and accounts for every case (``check``, ``report``): passed, failed, unsupported, or a
 deviation that the backend has declared. Nothing is skipped. It names no backend but the reference, and no op but
-those whose results the standard leaves open somewhere (``unspecified``); what is tried follows from the
+those whose results the standard leaves open somewhere (``unspecified``) and whose results are known more exactly than it
+computes them (``golden``); what is tried follows from the
 declarations.
 """
 
@@ -20,6 +21,7 @@ from . import cotangents as cotangents
 from . import declared as declared
 from . import dispatches as dispatches
 from . import elements as elements
+from . import golden as golden
 from . import grid as grid
 from . import identities as identities
 from . import indexing as indexing

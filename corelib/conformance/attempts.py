@@ -26,6 +26,7 @@ from .compare import Disagreement
 from .compare import compare as compared
 from .declared import _residual
 from .derivatives import agree, gradient_limit, largest, pulled, same_kind
+from .golden import Vectors, check_vectors
 from .layouts import laid, repeat
 from .operands import inexact, mapped, tensors
 from .oracle import Oracle, as_run, predictions, widened
@@ -48,7 +49,7 @@ _KINDS = (
 class Attempt:
     """A call, and what of it is compared. ``layouts``: of each tensor of the sample. ``cotangent``: "" for values,
     one of COTANGENTS for gradients. ``special``: operands are infinities and the like, of which a composite is asked
-    what its primitives give.
+    what its primitives give. ``point``: the golden vector by which the result is judged.
     """
 
     op: Op
@@ -57,6 +58,7 @@ class Attempt:
     layouts: tuple[str, ...]
     cotangent: str = ""
     special: bool = False
+    point: Vectors | None = None
 
     @property
     def case(self) -> Case:
@@ -67,6 +69,13 @@ class Attempt:
 def attempts(case: Case, backend: Backend) -> Iterator[Attempt]:
     """The calls of a case, each as an attempt for its values and, where it is about derivatives, for its gradients."""
     if case.op is None or case.dtype is None or case.problem:
+        return
+    if isinstance(case.data, Vectors):
+        for i in range(len(case.data.exact)):
+            point = case.data.at([i])
+            yield Attempt(
+                case.op, case.dtype, point.sample, (PLAIN,) * len(tensors(point.sample)), point=point
+            )
         return
     if isinstance(case.data, grid.Cell):
         for sample, names in grid.calls(case):
@@ -97,6 +106,8 @@ def judge(attempt: Attempt, suite: Suite) -> str:
         Oracle()
     )  # an oracle remembers answers by the ids of cases; attempts have none of their own
     try:
+        if attempt.point is not None:
+            return next(map(str, check_vectors(attempt.point, suite.backend)[1]), "")
         (_gradients if attempt.cotangent else _values)(attempt, suite)
     except _NoAnswerError:
         return ""

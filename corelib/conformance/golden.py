@@ -6,7 +6,8 @@ hexadecimal floats (``vectors/<op>.json``, written by ``tools/golden.py``). A po
 correctly rounded result, and what rounding left over, (exact - rounded) / ulp to three digits; of complex numbers both
 parts of each.
 
-So an error is measured against the exact value, in fractions of a ULP: ``|got - exact| / ulp(exact)``, where ``ulp(x)`` is
+The points of an op and dtype are tried a few at a time, so that a deviation can be declared for those about which it is.
+An error is measured against the exact value, in fractions of a ULP: ``|got - exact| / ulp(exact)``, where ``ulp(x)`` is
 the distance between the numbers of the dtype around x (J.-M. Muller, "On the definition of ulp(x)", 2005); of a complex
 result, the larger of its parts' errors in ULP of the larger part; and where an op promises it (``unit``: "largest"), in
 ULP of the largest of operands and result. A budget of 1/2 or less asks for the rounded result itself, part by part.
@@ -26,12 +27,16 @@ from ..dtypes import DType, as_dtype
 from ..op import Op
 from ..registry import registry
 from ..samples import Sample, Values
-from .cases import Case
+from .cases import SMOKE, Case
+from .check import Suite
 from .compare import Disagreement
 from .distance import parts, unit
-from .place import call, numbers
+from .families import BOUNDED, Plan, family
+from .place import call
 
-LARGE = 1 << 17  # elements: more than any backend computes in the way in which it computes few
+LARGE = 1 << 16  # elements: backends compute so many in other ways than few
+PORTION = 16  # points in a case, neighbours: a deviation that a backend declares should cover little else
+FEW = 5 * PORTION  # elements, in which each point comes to stand in the body and in the tail of a vector loop
 
 
 class Vectors(NamedTuple):
@@ -54,6 +59,15 @@ class Vectors(NamedTuple):
     def operands(self, i: int) -> tuple[Any, ...]:
         """The operands of point i."""
         return tuple(column.data[i] for column in self.sample.args)
+
+    def at(self, places: Sequence[int]) -> Vectors:
+        """Some of the points."""
+        columns = (
+            Values((len(places),), c.dtype, tuple(c.data[i] for i in places)) for c in self.sample.args
+        )
+        return self._replace(
+            sample=Sample(tuple(columns), self.sample.kwargs), exact=tuple(self.exact[i] for i in places)
+        )
 
     def error(self, i: int, got: Any) -> float:
         """How far a result at point i is from the exact one, in ULP; inf where one of the two alone is NaN or infinite."""
@@ -136,14 +150,35 @@ def _read(op: Op, group: dict[str, Any]) -> Vectors:
         )
         for at in range(0, given, width)
     ]
-    return Vectors(op, dtype, Sample(tuple(columns), group["params"]), tuple(exact), group["unit"])
+    found = Vectors(op, dtype, Sample(tuple(columns), group["params"]), tuple(exact), group["unit"])
+    return found.at(sorted(range(len(points)), key=lambda i: points[i]))
 
 
-def golden_cases(op: Op, kinds: Sequence[DType] | None = None) -> Iterator[Case]:
-    """A case for each group of an op's vectors, in all dtypes or some; ``data`` are the Vectors."""
-    for number, v in enumerate(vectors(op)):
-        if kinds is None or v.dtype in kinds:
-            yield Case(op, v.dtype, "golden", number, v.sample, data=v)
+def golden_cases(plan: Plan) -> Iterator[Case]:
+    """The points of each op and dtype in portions; in profile ``full`` all of them at once as well, repeated until
+    there are LARGE elements. ``data`` are the Vectors.
+    """
+    kinds = SMOKE if plan.kinds is None and plan.profile == "smoke" else plan.kinds
+    for op in plan.ops:
+        counts: dict[tuple[DType, str], int] = {}
+        for v in vectors(op):
+            if kinds is not None and v.dtype not in kinds:
+                continue
+            every = range(len(v.exact))
+            tried = [(v.at(every[i : i + PORTION]), "") for i in every[::PORTION]]
+            for few, placement in [*tried, *([(v, "many")] if plan.profile == "full" else [])]:
+                number = counts[v.dtype, placement] = counts.get((v.dtype, placement), -1) + 1
+                yield Case(op, v.dtype, "golden", number, few.sample, placement, data=few)
+
+
+@family("golden", level=1, profiles=BOUNDED, generate=golden_cases)
+def golden(suite: Suite, case: Case) -> float:
+    """Every result is within the op's budget of the exact value."""
+    worst, wrong = check_vectors(case.data, suite.backend, LARGE if case.placement == "many" else FEW)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise Disagreement(f"{wrong[0]}{more}")
+    return worst
 
 
 def check_vectors(v: Vectors, backend: Backend, size: int = 0) -> tuple[float, list[Disagreement]]:
@@ -154,10 +189,18 @@ def check_vectors(v: Vectors, backend: Backend, size: int = 0) -> tuple[float, l
     count = len(v.exact)
     times = max(-(-size // count), 1)
     columns = (Values((count * times,), c.dtype, c.data * times) for c in v.sample.args)
-    found = numbers(call(v.op, Sample(tuple(columns), v.sample.kwargs), backend))
-    copies = {repr(c): c for c in (found[i : i + count] for i in range(0, len(found), count))}
-    judged = [v.judge(c) for c in copies.values()]
-    return max(worst for worst, _ in judged), [w for _, wrong in judged for w in wrong]
+    y = call(v.op, Sample(tuple(columns), v.sample.kwargs), backend)
+    dtype = v.dtype if len(v.exact[0][0]) > 1 else v.dtype.real
+    if (tuple(y.shape), y.dtype) != ((count * times,), dtype):
+        raise Disagreement(
+            f"the result is {y.dtype.name}{list(y.shape)}, expected {dtype.name}{[count * times]}"
+        )
+    found = bytes(memoryview(backend.to_host(y._data)).cast("B"))
+    step = len(found) // times
+    copies = dict.fromkeys(found[i : i + step] for i in range(0, len(found), step))
+    judged = [v.judge(dtype.unpack(copy)) for copy in copies]
+    wrong = {str(w): w for _, found in judged for w in found}
+    return max(worst for worst, _ in judged), list(wrong.values())
 
 
 def check_golden(

@@ -51,6 +51,8 @@ def shrink(case: Case, device: str, clock: Callable[[], float] = time.monotonic)
         if clock() > end:
             return None
         reason = judge(attempt, suite)
+        if reason and attempt.point is not None:  # only there the exact result is known
+            return Shrunk(attempt, reason, 1)
         if reason:
             return _Search(attempt, reason, suite, end, clock).run()
     return None

@@ -102,7 +102,9 @@ def _silu_slope(x: Tensor) -> Tensor:
 
 @composite(rule=unary(FLOATING), d=_silu_slope, samples=reals(-9, 9), ulp=5)
 def silu(x: Tensor, /) -> Tensor:
-    """x sigmoid(x), also called swish."""
+    """x sigmoid(x), also called swish. 0 below -log(max), where exp(-x) overflows: the exact result is of at most
+    3e-37 there in float32, 4e-306 in float64.
+    """
     return multiply(x, sigmoid(x))
 
 
@@ -143,8 +145,9 @@ def gelu(x: Tensor, /, *, approximate: str = "none") -> Tensor:
     """x P(Z <= x) for a standard normal Z (Hendrycks and Gimpel, arXiv:1606.08415); ``approximate="tanh"``
     takes the paper's formula.
 
-    The exact form's error is relative to |x| (1 + erf(x / sqrt 2) cancels in the left tail); the approximate
-    form is accurate in both.
+    The exact form's error is relative to |x| (1 + erf(x / sqrt 2) cancels in the left tail). That of the approximate
+    form is relative to the result down to x = -6; below, exp multiplies the rounding of its argument by its size: 40
+    ULP at -9 in float32, 500 at -21 in float64.
     """
     if approximate == "tanh":
         return multiply(x, sigmoid(_gelu_argument(x)))  # (1 + tanh(u)) / 2 is sigmoid(2u)

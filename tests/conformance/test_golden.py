@@ -7,19 +7,16 @@ past them and what does not: ``tests/saboteurs/test_golden_finds.py``.
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from corelib.conformance import golden
-from corelib.conformance.golden import LARGE, Vectors, check_vectors, golden_cases, vectors
+from corelib.conformance import FAMILIES, Plan, golden
+from corelib.conformance.golden import LARGE, check_vectors, golden_cases, vectors
 from corelib.dtypes import complex64, complex128, float32, float64
 from corelib.op import BY_NAME, OPS, SUM_BOUND
 from corelib.registry import backends, registry
-from corelib.samples import Sample, Values
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_VECTORS = [op for op in OPS if vectors(op)]
@@ -45,77 +42,19 @@ WITHOUT = {
 }
 
 
-def only(v: Vectors, kept: Sequence[int]) -> Vectors:
-    """Some of the points."""
-    columns = tuple(Values((len(kept),), c.dtype, tuple(c.data[i] for i in kept)) for c in v.sample.args)
-    return v._replace(sample=Sample(columns, v.sample.kwargs), exact=tuple(v.exact[i] for i in kept))
-
-
-class Defect(NamedTuple):
-    """Points at which backends are known to exceed a budget. ``everywhere``: on every backend and machine, since the op's own
-    body does; then the entry must go as soon as that is repaired.
-    """
-
-    ops: str
-    dtypes: str
-    where: Callable[..., bool]
-    why: str
-    kwargs: dict[str, Any] = {}
-    everywhere: bool = False
-
-    def covers(self, v: Vectors, i: int) -> bool:
-        named = v.op.name in self.ops.split() and v.dtype.name in self.dtypes.split()
-        return named and v.sample.kwargs == self.kwargs and self.where(*v.operands(i))
-
-
-DEFECTS = [
-    Defect("silu", "float32", lambda x: -104 < x < -88.73, "sigmoid(x) is 0 where exp(-x) overflows, x sigmoid(x) is not", everywhere=True),
-    Defect("silu", "float64", lambda x: -745 < x < -709.79, "sigmoid(x) is 0 where exp(-x) overflows, x sigmoid(x) is not", everywhere=True),
-    Defect("gelu", "float32 float64", lambda x: x < -6, "exp(2u) multiplies the roundings of u by |2u|", {"approximate": "tanh"}, True),
-    Defect(
-        "sin cos tan", "float64", lambda x: abs(x) > 1e50, "glibc's reduction loses digits beside multiples of pi/2 (2.36: 200 ulp)"
-    ),
-    Defect("log10", "float32", lambda x: 0.749999 < x < 0.75, "NumPy's vector function: 2.001 ulp with AVX-512"),
-    Defect(
-        "pow", "complex128", lambda x, y: 0 < abs(x) < 1e-190, "cpu: the error of log z is multiplied by |w log z| = 6.6: 8.9 ulp"
-    ),
-    Defect("asin", "float32", lambda x: abs(x - math.sqrt(0.5)) < 1e-6, "NumPy's vector function: 2.24 ulp with AVX-512"),
-]  # fmt: skip
-
-
 # -- the backends --------------------------------------------------------------------------------------------
 
 
-# Few elements and many are computed in different ways; not on the reference: one function of one number.
-PLACES = [
-    pytest.param(name, size, marks=pytest.mark.device(name), id=f"{name}-{words}")
-    for name in BACKENDS
-    for size, words in ((0, "few"), (LARGE, "many"))
-    if name != "reference" or not size
-]
-
-
 @pytest.mark.parametrize("op", WITH_VECTORS, ids=lambda op: op.name)
-@pytest.mark.parametrize(("backend", "size"), PLACES)
-def test_within_the_budget(backend, size, op):
-    wrong = []
-    for v in vectors(op):
-        kept = [i for i in range(len(v.exact)) if not any(d.covers(v, i) for d in DEFECTS)]
-        wrong += check_vectors(only(v, kept), registry.get(backend), size)[1]
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=pytest.mark.device(name), id=name) for name in BACKENDS if name != "reference"],
+)
+def test_many_elements_are_within_the_budget(backend, op):
+    """Few are tried by profile ``standard``. Not on the reference, which computes one after the other."""
+    assert "standard" in FAMILIES["golden"].profiles
+    wrong = [w for v in vectors(op) for w in check_vectors(v, registry.get(backend), LARGE)[1]]
     assert [str(w) for w in wrong] == []
-
-
-@pytest.mark.parametrize("defect", [d for d in DEFECTS if d.everywhere], ids=lambda d: f"{d.ops} {d.dtypes}")
-def test_known_defects_are_still_there(defect):
-    found = [
-        w
-        for name in defect.ops.split()
-        for v in vectors(BY_NAME[name])
-        for i in range(len(v.exact))
-        if defect.covers(v, i)
-        for w in check_vectors(only(v, [i]), registry.get("reference"))[1]
-    ]
-    assert found, "repaired: take it out of DEFECTS"
 
 
 # -- the vectors ---------------------------------------------------------------------------------------------
@@ -171,11 +110,21 @@ def test_in_every_dtype_that_is_computed_in(op):
     assert wanted - exact <= {v.dtype for v in vectors(op)} <= wanted
 
 
-def test_cases_hold_the_points():
-    (case,) = golden_cases(BY_NAME["exp"], [float32])
-    assert case.id == "exp[float32-golden-0]"
-    assert case.sample == case.data.sample
-    assert case.data.dtype is float32
+def test_cases_hold_the_points_in_their_order():
+    exp = BY_NAME["exp"]
+    found = list(golden_cases(Plan((exp,))))
+    assert found[0].id == "exp[float32-golden-0]"
+    assert found[0].sample == found[0].data.sample
+    for dtype in (float32, float64, complex64):
+        (v,) = (v for v in vectors(exp) if v.dtype is dtype)
+        points = [c.data.operands(i) for c in found if c.dtype is dtype for i in range(len(c.data.exact))]
+        assert points == [v.operands(i) for i in range(len(v.exact))]
+        if dtype.kind == "float":
+            assert points == sorted(points)
+    assert {c.dtype for c in golden_cases(Plan((exp,), profile="smoke"))} == {float32, complex64}
+    assert {c.dtype for c in golden_cases(Plan((exp,), (float64,)))} == {float64}
+    many = [c for c in golden_cases(Plan((exp,), profile="full")) if c.placement == "many"]
+    assert [len(c.data.exact) for c in many] == [len(v.exact) for v in vectors(exp)]
 
 
 def test_vectors_are_read_once():

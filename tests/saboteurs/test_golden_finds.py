@@ -82,12 +82,14 @@ def test_a_planted_kernel_is_found(plant, dtype):
 
 
 def test_where_an_element_stands_may_matter(plant):
-    """A kernel that is wrong in its last element alone, and only where there are many."""
+    """A kernel that is wrong in one element alone, and only where there are many."""
 
     def change(kernel: Any) -> Any:
         def changed(x: Any) -> Any:
             y = kernel(x)
-            return type(y)(y.shape, y.dtype, [*y.data[:-1], 2 * y.data[-1]]) if len(y.data) > 1000 else y
+            at = y.data.index(1.0)
+            data = [*y.data[:at], 2.0, *y.data[at + 1 :]]
+            return type(y)(y.shape, y.dtype, data) if len(y.data) > 1000 else y
 
         return changed
 
