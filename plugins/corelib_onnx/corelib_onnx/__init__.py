@@ -1,0 +1,6 @@
+"""ONNX models in and out of corelib: ``load(path)`` gives a module that runs on any backend."""
+
+from .model import Model, load
+from .table import supported
+
+__all__ = ["Model", "load", "supported"]

@@ -1,0 +1,233 @@
+"""A graph of ONNX as a program: its nodes bound to their functions when it is loaded, and how one call runs.
+
+A node runs where its operands are. Small integers (what Shape gives, constants that are shapes or axes, and what is
+computed from them alone) live on the backend ``reference``, so that no device is asked for them and a recorder sees
+constants; where they meet a tensor of another device, they go to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import onnx
+from onnx import AttributeProto
+
+import corelib as cl
+from corelib.errors import ArgumentError, CorelibError
+
+from .table import DOMAINS, Operator, find
+from .values import HOST, SMALL, constant_of, dtype_of, is_program, is_small, read, tensor_of
+
+OBSOLETE = {"consumed_inputs", "is_test"}  # hints of the first opsets, without effect on a result
+
+
+def missing(proto: onnx.GraphProto, opsets: Mapping[str, int]) -> Counter[str]:
+    """The operators that are not in the table, with how often the graph and those inside it use them."""
+    found: Counter[str] = Counter()
+    for node in proto.node:
+        domain = DOMAINS.get(node.domain, node.domain)
+        if find(domain, node.op_type, opsets.get(domain, 0)) is None:
+            found[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                found += missing(attribute.g, opsets)
+    return found
+
+
+class Graph:
+    """Nodes in the order in which they run, the names that go in and out, and the constants."""
+
+    def __init__(
+        self, proto: onnx.GraphProto, opsets: Mapping[str, int], device: str, outer: Mapping[str, cl.Tensor]
+    ) -> None:
+        if proto.sparse_initializer:
+            raise ArgumentError("load: sparse initializers are not supported: store them as dense ones")
+        self.initializers = [i.name for i in proto.initializer]
+        self.inputs = [i.name for i in proto.input if i.name not in self.initializers]
+        self.outputs = [o.name for o in proto.output]
+        self.program: dict[str, cl.Tensor] = {}  # constants on the host, which never change
+        self.weights: dict[str, cl.Tensor] = {}  # and on the device
+        only_read = _only_read(proto, opsets)
+        for name, message in _constants(proto):
+            if is_program(message) or (name in only_read and is_small(message)):
+                self.program[name] = tensor_of(message, HOST)
+            else:
+                self.weights[name] = tensor_of(message, device)
+        known = {**outer, **self.program}
+        self.nodes = [Node(n, opsets, device, known) for n in proto.node if n.op_type != "Constant"]
+        self.statistics = {
+            name for n in self.nodes if n.type == "BatchNormalization" for name in n.inputs[3:]
+        }
+        self._release()
+
+    def _release(self) -> None:
+        """Which values each node is the last to read."""
+        kept = {*self.outputs, *self.program, *self.weights}
+        for node in reversed(self.nodes):
+            last = (node.used | set(node.outputs)) - kept
+            node.drops = tuple(last)
+            kept |= last
+
+    def run(self, scope: Scope, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs. ``scope`` is this call's own: values are added to it and taken out."""
+        values = scope.values
+        values.update(zip(self.inputs, inputs, strict=True))
+        for node in self.nodes:
+            node.run(scope)
+            for name in node.drops:
+                values.pop(name, None)
+        return [values[name] for name in self.outputs]
+
+
+def _constants(proto: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """The initializers, and the Constant nodes as if they were some."""
+    yield from ((i.name, i) for i in proto.initializer)
+    yield from ((n.output[0], constant_of(n)) for n in proto.node if n.op_type == "Constant")
+
+
+def _only_read(proto: onnx.GraphProto, opsets: Mapping[str, int]) -> set[str]:
+    """Names whose values operators want as Python numbers and nobody as a tensor."""
+    wanted, computed = set(), {o.name for o in proto.output}
+    for node in proto.node:
+        domain = DOMAINS.get(node.domain, node.domain)
+        found = find(domain, node.op_type, opsets.get(domain, 0))
+        reads = found.reads if found else []
+        for i, name in enumerate(node.input):
+            (wanted if i < len(reads) and reads[i] else computed).add(name)
+    return wanted - computed
+
+
+class Node:
+    """One call of an operator, bound to its function and its attributes."""
+
+    drops: tuple[str, ...] = ()
+
+    def __init__(
+        self, proto: onnx.NodeProto, opsets: Mapping[str, int], device: str, known: Mapping[str, cl.Tensor]
+    ) -> None:
+        domain = DOMAINS.get(proto.domain, proto.domain)
+        self.type, self.opset = proto.op_type, opsets.get(domain, 0)
+        self.inputs, self.outputs = list(proto.input), list(proto.output)
+        while self.inputs and not self.inputs[-1]:
+            self.inputs.pop()
+        self.name = (
+            f"{self.type} node {proto.name or '->'.join((','.join(self.inputs), ','.join(self.outputs)))!r}"
+        )
+        self.graphs: list[Graph] = []
+        self.attributes: dict[str, Any] = {}
+        for attribute in proto.attribute:
+            if attribute.name not in OBSOLETE:
+                self.attributes[attribute.name] = self._attribute(attribute, opsets, device, known)
+        for name in ("to", "dtype", "output_dtype"):
+            if self.attributes.get(name):
+                dtype_of(self.attributes[name], f"load: {self.name}")
+        found = find(domain, proto.op_type, self.opset)
+        assert found is not None  # missing operators have been refused together
+        self.operator: Operator = found
+        for name in self.attributes.keys() - found.attributes:
+            raise ArgumentError(f"load: {self.name}: the attribute {name!r} is not supported")
+        if len(self.inputs) > len(found.reads) and not found.variadic:
+            raise ArgumentError(
+                f"load: {self.name} has {len(self.inputs)} inputs, of which {len(found.reads)} are supported"
+            )
+        self.used = {name for name in self.inputs if name}
+        for graph in self.graphs:
+            self.used |= {*graph.outputs, *(name for node in graph.nodes for name in node.used)}
+        # What is only read, and does not change, is read once.
+        self.read = {
+            i: read(known[name], kind)
+            for i, (name, kind) in enumerate(zip(self.inputs, found.reads, strict=False))
+            if kind and name in known
+        }
+
+    def _attribute(
+        self,
+        proto: onnx.AttributeProto,
+        opsets: Mapping[str, int],
+        device: str,
+        known: Mapping[str, cl.Tensor],
+    ) -> Any:
+        """An attribute's value as Python has it; a graph inside sees the constants around it."""
+        if proto.type == AttributeProto.GRAPH:
+            self.graphs.append(Graph(proto.g, opsets, device, known))
+            return self.graphs[-1]
+        if proto.type == AttributeProto.TENSOR:
+            return tensor_of(proto.t, HOST)
+        value = onnx.helper.get_attribute_value(proto)
+        if isinstance(value, bytes):
+            return value.decode()
+        return tuple(value) if isinstance(value, list) else value
+
+    def run(self, scope: Scope) -> None:
+        """Compute the outputs from the values in scope."""
+        operator, values, reads = self.operator, scope.values, self.operator.reads
+        arguments: list[Any] = []
+        device, mixed = None, False
+        for i, name in enumerate(self.inputs):
+            value = self.read[i] if i in self.read else values[name] if name else None
+            if isinstance(value, cl.Tensor):
+                if i < len(reads) and reads[i]:
+                    value = read(value, reads[i])
+                elif value.device != device:
+                    mixed = mixed or device is not None
+                    device = value.device if device in (None, HOST) else device
+            arguments.append(value)
+        if mixed:
+            arguments = [scope.moved(x, device) for x in arguments]
+        extra = {"call": Call(self, scope)} if operator.wants_call else {}
+        try:
+            result = operator.fn(*arguments, **self.attributes, **extra)
+        except (CorelibError, TypeError) as error:
+            error.add_note(f"in the ONNX model: {self.name}")
+            raise
+        results = result if type(result) is tuple else (result,)
+        if any(self.outputs[len(results) :]):
+            raise ArgumentError(f"{self.name}: output {len(results)} is not supported")
+        for name, x in zip(self.outputs, results, strict=False):
+            if name:
+                values[name] = x
+
+
+class Scope:
+    """One call of a model: the values by name, where new tensors go, and whether it trains."""
+
+    def __init__(self, values: dict[str, Any], device: str, training: bool, copies: dict[int, Any]) -> None:
+        self.values, self.device, self.training, self.copies = values, device, training, copies
+
+    def moved(self, x: Any, device: Any) -> Any:
+        """A tensor of the host on a device. ``copies`` has room for each constant, whose copy is kept."""
+        if not isinstance(x, cl.Tensor) or x.device != HOST:
+            return x
+        if id(x) not in self.copies:
+            return x.to(device)
+        if self.copies[id(x)] is None or self.copies[id(x)].device != device:
+            self.copies[id(x)] = x.to(device)
+        return self.copies[id(x)]
+
+
+class Call:
+    """What a function may want to know of its call."""
+
+    def __init__(self, node: Node, scope: Scope) -> None:
+        self.node, self.scope, self.opset = node, scope, node.opset
+        self.outputs = len(node.outputs)
+        self.training = scope.training
+
+    def device(self, size: int) -> str:
+        """Where to put ``size`` elements that no operand brings: few may be about shapes."""
+        return HOST if size <= SMALL else self.scope.device
+
+    def run(self, graph: Graph, *inputs: Any) -> list[Any]:
+        """The outputs of a graph inside, which sees all values around it and leaves none there."""
+        scope = self.scope
+        if len(inputs) != len(graph.inputs):
+            raise ArgumentError(
+                f"{self.node.name}: its graph takes {len(graph.inputs)} inputs, got {len(inputs)}"
+            )
+        weights = {k: x if x.device == scope.device else x.to(scope.device) for k, x in graph.weights.items()}
+        inner = Scope(
+            {**scope.values, **graph.program, **weights}, scope.device, scope.training, scope.copies
+        )
+        return graph.run(inner, inputs)

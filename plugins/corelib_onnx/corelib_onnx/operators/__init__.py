@@ -1,0 +1,14 @@
+"""The operators by family; importing this fills the table."""
+
+from . import (  # noqa: F401 - each adds its operators
+    activations,
+    arithmetic,
+    control,
+    creation,
+    indexing,
+    layers,
+    losses,
+    quantization,
+    reductions,
+    shapes,
+)
