@@ -31,6 +31,7 @@ from .arrange import (
     triu,
     unstack,
 )
+from .attention import attention_gradient, scaled_dot_product_attention
 from .compare import (
     equal,
     greater,
@@ -48,6 +49,7 @@ from .compare import (
     not_equal,
 )
 from .contract import matmul, outer, tensordot, trace, vecdot
+from .conv import conv, conv_transpose, conv_weight_gradient
 from .creation import (
     arange,
     empty,
@@ -124,6 +126,14 @@ from .nn import (
     rms_norm,
     softmax,
 )
+from .pool import (
+    adaptive_avg_pool,
+    avg_pool,
+    avg_pool_gradient,
+    max_pool,
+    max_pool_gradient,
+    max_pool_indices,
+)
 from .random import normal_from_bits, random_bits, uniform_from_bits
 from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum
 from .sets import (
@@ -183,26 +193,31 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
-    "abs", "acos", "acosh", "adagrad_update", "adam_scalars", "adam_update", "adamw_update", "add", "all", "any", "arange",
-    "argmax", "argmin", "argsort", "array_split", "asarray", "asin", "asinh", "astype", "atan", "atan2",
-    "atanh", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert", "bitwise_left_shift",
-    "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays", "broadcast_shapes",
-    "broadcast_to", "ceil", "clip", "concat", "conj", "copysign", "cos", "cosh", "count_nonzero", "cross_entropy",
+    "abs", "acos", "acosh", "adagrad_update", "adam_scalars", "adam_update", "adamw_update",
+    "adaptive_avg_pool", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "array_split",
+    "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "attention_gradient", "avg_pool",
+    "avg_pool_gradient", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
+    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays",
+    "broadcast_shapes", "broadcast_to", "ceil", "clip", "concat", "conj", "conv", "conv_transpose",
+    "conv_weight_gradient", "copysign", "cos", "cosh", "count_nonzero", "cross_entropy",
     "cumulative_prod", "cumulative_sum", "diagonal", "diff", "divide", "dropout", "einsum", "elu",
-    "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1", "eye", "flatten",
-    "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather", "gelu", "greater",
-    "greater_equal", "huber_loss", "hypot", "imag", "intersect1d", "isclose", "isfinite", "isin", "isinf",
-    "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal", "linear", "linspace", "lion_update", "log",
-    "log10", "log1p", "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "logsumexp", "matmul", "matrix_transpose", "max", "maximum", "mean",
-    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply", "nadam_scalars", "nadam_update", "negative",
-    "nextafter", "nll_loss", "nonzero", "normal_from_bits", "not_equal", "one_hot", "ones", "ones_like",
-    "outer", "pad", "permute_dims", "positive", "pow", "prod", "radam_scalars", "radam_update", "random_bits", "ravel", "real", "reciprocal",
-    "relu", "remainder", "repeat", "reshape", "rms_norm", "rmsprop_update", "roll", "round", "rsqrt", "scatter",
-    "scatter_add", "searchsorted", "setdiff1d", "sgd_update", "sigmoid", "sign", "signbit", "silu", "sin",
-    "sinh", "softmax", "softplus", "sort", "split", "sqrt", "square", "squeeze", "stack", "std",
-    "stop_gradient", "strided_slice", "strided_update", "subtract", "sum", "swapaxes", "take",
-    "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace", "transpose", "tril", "triu", "trunc",
-    "uniform_from_bits", "union1d", "unique_all", "unique_counts", "unique_inverse", "unique_values",
-    "unstack", "var", "vecdot", "vector_norm", "where", "zeros", "zeros_like",
+    "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
+    "eye", "flatten", "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
+    "gelu", "greater", "greater_equal", "huber_loss", "hypot", "imag", "intersect1d", "isclose",
+    "isfinite", "isin", "isinf", "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal",
+    "linear", "linspace", "lion_update", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul",
+    "matrix_transpose", "max", "max_pool", "max_pool_gradient", "max_pool_indices", "maximum", "mean",
+    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply",
+    "nadam_scalars", "nadam_update", "negative", "nextafter", "nll_loss", "nonzero", "normal_from_bits",
+    "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "positive", "pow",
+    "prod", "radam_scalars", "radam_update", "random_bits", "ravel", "real", "reciprocal", "relu",
+    "remainder", "repeat", "reshape", "rms_norm", "rmsprop_update", "roll", "round", "rsqrt",
+    "scaled_dot_product_attention", "scatter", "scatter_add", "searchsorted", "setdiff1d", "sgd_update",
+    "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax", "softplus", "sort", "split", "sqrt",
+    "square", "squeeze", "stack", "std", "stop_gradient", "strided_slice", "strided_update", "subtract",
+    "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace",
+    "transpose", "tril", "triu", "trunc", "uniform_from_bits", "union1d", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values", "unstack", "var", "vecdot", "vector_norm", "where", "zeros",
+    "zeros_like",
 ]  # fmt: skip
