@@ -26,7 +26,7 @@ class EMA:
         optimizer.step()
         ema.update()
         with ema.applied():  # the model computes with the averages in here
-            test(model)
+            predictions = model(x)
     """
 
     def __init__(self, params: Iterable[Tensor], decay: float = 0.999) -> None:

@@ -46,7 +46,7 @@ class LBFGS(Optimizer):
 
         def closure():
             optimizer.zero_grad()
-            loss = corelib.mse_loss(model(x), y)
+            loss = corelib.cross_entropy(model(x), labels)
             loss.backward()
             return loss
 

@@ -86,7 +86,7 @@ class LRScheduler:
 class LambdaLR(LRScheduler):
     """The base rate times ``lr_lambda(t)``: a function, or a list of one for each group.
 
-    Example: ``LambdaLR(optimizer, lambda t: 0.95**t)``.
+    Example: ``optim.lr_scheduler.LambdaLR(optimizer, lambda t: 0.95**t)``.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LambdaLR(LRScheduler):
 class StepLR(LRScheduler):
     """``gamma`` times the rate every ``step_size`` steps.
 
-    Example: ``StepLR(optimizer, step_size=30, gamma=0.1)``.
+    Example: ``optim.lr_scheduler.StepLR(optimizer, step_size=30, gamma=0.1)``.
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
@@ -125,7 +125,7 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """``gamma`` times the rate at each of the ``milestones``.
 
-    Example: ``MultiStepLR(optimizer, [30, 80])``.
+    Example: ``optim.lr_scheduler.MultiStepLR(optimizer, [30, 80])``.
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1) -> None:
@@ -140,7 +140,7 @@ class MultiStepLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """``gamma`` times the rate at every step.
 
-    Example: ``ExponentialLR(optimizer, gamma=0.99)``.
+    Example: ``optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.99)``.
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
@@ -155,7 +155,7 @@ class ExponentialLR(LRScheduler):
 class LinearLR(LRScheduler):
     """From ``start_factor`` to ``end_factor`` times the rate in ``total_iters`` equal steps: a warm-up.
 
-    Example: ``LinearLR(optimizer, start_factor=0.01, total_iters=100)``.
+    Example: ``optim.lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=100)``.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class LinearLR(LRScheduler):
 class ConstantLR(LinearLR):
     """``factor`` times the rate for ``total_iters`` steps, then the rate itself.
 
-    Example: ``ConstantLR(optimizer, factor=0.5, total_iters=4)``.
+    Example: ``optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=4)``.
     """
 
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5) -> None:
@@ -196,7 +196,7 @@ class CosineAnnealingLR(LRScheduler):
     """Half a period of a cosine, in ``T_max`` steps from the rate down to ``eta_min`` (Loshchilov and Hutter,
     arXiv:1608.03983, without restarts); going on, up again.
 
-    Example: ``CosineAnnealingLR(optimizer, T_max=epochs)``.
+    Example: ``optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=90)``.
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
@@ -219,7 +219,7 @@ class OneCycleLR(LRScheduler):
     between ``base_momentum`` and ``max_momentum``; it is a Python number, part of a compiled program: pass
     ``cycle_momentum=False`` for a step that must not be compiled again.
 
-    Example: ``OneCycleLR(optimizer, max_lr=0.1, total_steps=1000)``, with one step for each batch.
+    Example: ``optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=1000)``, with one step for each batch.
     """
 
     def __init__(
@@ -311,9 +311,9 @@ class SequentialLR(LRScheduler):
 
     Example::
 
-        warm_up = LinearLR(optimizer, 0.01, total_iters=10)
-        then = CosineAnnealingLR(optimizer, T_max=90)
-        schedule = SequentialLR(optimizer, [warm_up, then], milestones=[10])
+        warm_up = optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=10)
+        then = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=90)
+        schedule = optim.lr_scheduler.SequentialLR(optimizer, [warm_up, then], milestones=[10])
     """
 
     def __init__(
@@ -360,7 +360,10 @@ class ReduceLROnPlateau(LRScheduler):
     ("rel") or absolute ("abs") as ``threshold_mode`` says. After a reduction come ``cooldown`` steps in which
     nothing counts. The rate does not go below ``min_lr``, and a change of less than ``eps`` is not made.
 
-    Example: ``schedule.step(validation_loss)`` after every epoch.
+    Example::
+
+        schedule = optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=3)
+        schedule.step(loss)  # after every epoch
     """
 
     def __init__(

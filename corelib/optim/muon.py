@@ -102,7 +102,7 @@ def orthogonalized(
     ``a x + (b x x^T + c (x x^T)^2) x``. The coefficients of Muon do not converge: they take singular values
     from 0.01 up to between 0.7 and 1.2 in five steps.
 
-    Example: ``orthogonalized(corelib.asarray([[3.0, 0.0], [0.0, 4.0]]))`` is nearly the identity.
+    Example: ``optim.muon.orthogonalized(corelib.asarray([[3.0, 0.0], [0.0, 4.0]]))`` is roughly the identity.
     """
     a, b, c = coefficients
     tall = g.shape[0] > g.shape[1]

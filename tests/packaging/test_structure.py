@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"ops"},
     {"plugin_api", "autograd", "random", "support", "drawing", "info", "linalg", "fft", "scaffold"},
     {"nn"},
-    {"optim", "serialize", "compile", "transforms", "numerical", "matrix"},
+    {"optim", "data", "serialize", "compile", "transforms", "numerical", "matrix"},
     {"conformance"},
     {"__init__"},
     {"cli", "demo"},
