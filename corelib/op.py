@@ -144,6 +144,8 @@ class Op:
         self.params = (
             params or self.params
         )  # of a primitive with a bind= of its own, whose kernels get other parameters
+        if bind is not None:
+            bind.__qualname__ = self.name  # which Python names where arguments do not fit
         self.bind = bind or _make_bind(self)
         self.errors = list(errors)
         self.check()

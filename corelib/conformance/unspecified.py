@@ -15,6 +15,7 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 # Products of several complex numbers with an infinity among them: which parts end as NaN depends on the order in
@@ -89,24 +90,32 @@ SIGNS: dict[str, Callable[[float, float], str]] = {
 
 
 def _product(largest: float, x: complex, y: complex) -> str:
-    """ac - bd and ad + bc: inf - inf where one product overflows beside another infinite one, unless they are
-    computed in a wider dtype, fused, or factored into (a - b)(a + b).
+    """ac - bd and ad + bc where a product of finite numbers overflows: beside an infinite one that may be inf - inf, and
+    beside a finite one the sum may still be finite, where it is computed in a wider dtype, fused, or factored into
+    (a - b)(a + b).
     """
 
-    def size(p: float, q: float) -> int:  # 2 for a product that overflows, 1 for an infinite one
-        if math.isfinite(p) and math.isfinite(q):
-            return 2 * (abs(p) > 1 and abs(q) > largest / abs(p))
-        return int(math.isinf(p * q))
+    def overflows(p: float, q: float) -> bool:
+        finite = math.isfinite(p) and math.isfinite(q)
+        return finite and abs(p) > 1 and abs(q) > largest / abs(p)
+
+    def is_open(p: float, q: float, r: float, s: float, sign: int) -> bool:  # pq + sign * rs
+        if not overflows(p, q) and not overflows(r, s):
+            return False
+        if all(map(math.isfinite, (p, q, r, s))):  # by how much it overflows, exactly
+            sum = Fraction(p) * Fraction(q) + sign * Fraction(r) * Fraction(s)
+            return overflows(p, q) and overflows(r, s) or abs(sum) <= largest
+        return math.isinf(p * q) and math.isinf(r * s)
 
     a, b, c, d = x.real, x.imag, y.real, y.imag
-    real, imaginary = size(a, c) * size(b, d) > 1, size(a, d) * size(b, c) > 1
+    real, imaginary = is_open(a, c, b, d, -1), is_open(a, d, b, c, 1)
     return BOTH if real and imaginary else REAL if real else IMAGINARY if imaginary else ""
 
 
 def _power(largest: float, x: complex, y: complex) -> str:
     """exp(y log x) multiplies the relative error of log x by |y log x|: beyond 8 no budget can hold."""
     finite = x and cmath.isfinite(x) and cmath.isfinite(y)
-    return BOTH if finite and abs(y) * abs(cmath.log(x)) > 8 else ""
+    return BOTH if finite and math.hypot(y.real, y.imag) * abs(cmath.log(x)) > 8 else ""
 
 
 VALUES: dict[str, Callable[..., str]] = {

@@ -154,3 +154,11 @@ def test_a_declared_op_is_whole(op):
     extension = family if family in ("fft", "linalg") else op.group
     for home in (getattr(ops, extension),) if extension else (ops, corelib):
         assert getattr(home, op.fn.__name__) is op.fn
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_arguments_that_do_not_fit_name_the_op(op):
+    with pytest.raises(
+        TypeError, match=rf"^{op.name}\(\) got an unexpected keyword argument|^{op.name}\(\) missing"
+    ):
+        op.fn(no_parameter=1)
