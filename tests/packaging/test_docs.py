@@ -44,7 +44,7 @@ def test_the_plugin_stays_small():
     counts = {
         file.name: len(file.read_text().splitlines()) for file in (PLUGIN / "corelib_numpy").glob("*.py")
     }
-    assert sum(counts.values()) < 220, counts
+    assert sum(counts.values()) < 230, counts
 
 
 def signature(hook) -> str:

@@ -233,6 +233,10 @@ def carry_out(guide: str, environment: Environment) -> dict[str, str]:
                 program, *arguments = shlex.split(command)
                 if program == "pip":
                     environment.install(*arguments[1:])
+                elif program == "pytest":
+                    said[command] = environment.run(
+                        "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments
+                    )
                 else:
                     status = int(label == "sh fails")
                     assert program == "corelib", command
@@ -264,6 +268,7 @@ def test_the_guide_leads_from_nothing_to_a_badge(tmp_path, wheel):
     assert all(script in shown for script in scripts)
     assert "as a script:" in next(text for command, text in said.items() if "repro" in command)
     assert " 0 known deviations" not in said["corelib conformance sprout --op tan"].splitlines()[-1]
+    assert " passed" in next(text for command, text in said.items() if command.startswith("pytest"))
     badge = next(text for command, text in said.items() if "--badge" in command)
     assert " 0 failed" in badge
     assert "<svg" in (environment.folder / "corelib-sprout" / "badge.svg").read_text()

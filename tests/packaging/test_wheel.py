@@ -50,6 +50,13 @@ def test_the_templates_of_a_new_backend_are_inside(wheel, root):
     assert expected <= set(names(wheel))
 
 
+def test_the_golden_vectors_of_the_conformance_suite_are_inside(wheel, root):
+    folder = root / "corelib" / "conformance" / "vectors"
+    expected = {p.relative_to(root).as_posix() for p in folder.glob("*.json")}
+    assert len(expected) > 30
+    assert expected <= set(names(wheel))
+
+
 def test_types_and_licence_are_inside(wheel):
     inside = names(wheel)
     assert "corelib/py.typed" in inside

@@ -3,6 +3,8 @@
 from corelib.plugin_api import BackendInfo, hookimpl
 
 SPECIAL = ["divide", "expm1", "log1p", "pow", "reciprocal", "sign", "tan", "tanh"]
+OVERFLOWS = ["divide[complex*-golden-1]", "expm1[complex*-golden-3]", "sign[complex*-golden-1]"]
+ANGLES = [f"{name}[float64-golden-{n}]" for name in ("sin", "cos") for n in (7, 8)]
 DEVIATIONS = {
     **{
         f"{name}[complex*-{what}-*]": "NumPy's infinities and zeros are not those of Annex G"
@@ -14,16 +16,12 @@ DEVIATIONS = {
         for cases in ("*-special-12", "uint*-grid-*", "float64-grid-*")
     },
     "floor_divide[float64-grid-*]": "NumPy subtracts the remainder first, which rounds beyond 2**53",
-    "divide[complex*-golden-1]": "NumPy's quotient is lost where the divisor is subnormal or nearly so",
-    "sign[complex*-golden-1]": "NumPy divides by a modulus that is subnormal",
-    "expm1[complex*-golden-3]": "NumPy multiplies e**x, which overflows, by a cosine that is small",
-    "log1p[complex*-golden-?]": "NumPy rounds 1 + z before its logarithm",
+    **dict.fromkeys(OVERFLOWS, "NumPy overflows on its way to a result that does not"),
+    **dict.fromkeys(
+        ANGLES, "the C library has too few digits of pi for large angles beside multiples of pi/2"
+    ),
+    "log1p[complex*-golden-?]": "NumPy rounds 1 + z before it takes the logarithm",
     "pow[complex*-golden-?]": "the error of log z is multiplied by |w log z| = 6.6: 9 ULP where 8 are allowed",
-    **{
-        f"{name}[float64-golden-{n}]": "the C library reduces large angles to too few digits beside multiples of pi/2"
-        for name in ("sin", "cos")
-        for n in (7, 8)
-    },
     "eig[float64-special-1]": "LAPACK balances a matrix, which for this one is harmful (D. S. Watkins, 2006)",
 }
 
