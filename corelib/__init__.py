@@ -71,7 +71,7 @@ from .tensor import VERSIONS, Tensor
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from . import data, fft, linalg, nn, optim, random
+    from . import data, fft, linalg, nn, optim, random, train
     from .serialize import load, save
 
 __version__ = "0.1.0"
@@ -94,7 +94,7 @@ def __array_namespace_info__() -> ModuleType:  # noqa: N807 - the standard's nam
     return info
 
 
-_LAZY_MODULES = ("conformance", "data", "fft", "linalg", "nn", "optim", "random")
+_LAZY_MODULES = ("conformance", "data", "fft", "linalg", "nn", "optim", "random", "train")
 _LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing"}
 
 
@@ -114,7 +114,7 @@ __all__ = [
     "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "data", "e",
     "enable_grad", "fft", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacobian", "jvp", "linalg", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions",
-    "random", "register", "result_type", "save", "set_backend", "set_printoptions", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
+    "random", "register", "result_type", "save", "set_backend", "set_printoptions", "train", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
     "value_and_grad", "vjp",
     *ops.__all__,
 ]  # fmt: skip

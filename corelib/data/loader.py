@@ -136,6 +136,10 @@ class DataLoader:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict`; CheckpointError if it is of other batches."""
+        self._checked(state_dict)()
+
+    def _checked(self, state_dict: dict[str, Any]) -> Callable[[], None]:
+        """A function that takes the state over; CheckpointError now if it does not fit."""
         own = self.state_dict()
         if set(own) != set(state_dict):
             raise CheckpointError(
@@ -147,15 +151,18 @@ class DataLoader:
                     f"load_state_dict: the DataLoader has {name}={own[name]}, the state has {name}={state_dict[name]}: "
                     "the batches would be others"
                 )
-        self.generator.set_state(
-            {
-                "key": asarray(state_dict["key"], dtype="uint32"),
-                "counter": asarray(state_dict["counter"], dtype="uint64"),
-            }
-        )
-        self.epoch, self._done = state_dict["epoch"], state_dict["batch"]
-        self._start, self._resumed = None, True
-        self.close()
+        generator = {
+            "key": asarray(state_dict["key"], dtype="uint32"),
+            "counter": asarray(state_dict["counter"], dtype="uint64"),
+        }
+
+        def take_over() -> None:
+            self.generator.set_state(generator)
+            self.epoch, self._done = state_dict["epoch"], state_dict["batch"]
+            self._start, self._resumed = None, True
+            self.close()
+
+        return take_over
 
 
 def default_collate(samples: list[Any]) -> Any:

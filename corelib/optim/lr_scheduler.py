@@ -274,7 +274,7 @@ class OneCycleLR(LRScheduler):
             start = phase[0]
         else:
             phase = self.phases[-1]
-        return (t - start) / (phase[0] - start) if phase[0] != start else 1.0, phase
+        return min(1.0, (t - start) / (phase[0] - start)) if phase[0] != start else 1.0, phase
 
     def _between(self, a: float, b: float, part: float) -> float:
         return b + (a - b) * (1 + math.cos(math.pi * part)) / 2 if self.cosine else a + (b - a) * part
@@ -286,10 +286,8 @@ class OneCycleLR(LRScheduler):
 
     def step(self) -> None:
         """Go on to the next learning rate and momentum; ArgumentError after the last one."""
-        if self.last_epoch + 1 >= self.total_steps:
-            raise ArgumentError(
-                f"OneCycleLR: step {self.last_epoch + 1} of {self.total_steps}, counted from 0: the cycle is over"
-            )
+        if self.last_epoch >= self.total_steps:
+            raise ArgumentError(f"OneCycleLR: all {self.total_steps} steps are done: the cycle is over")
         super().step()
 
     def _set(self, t: int) -> None:

@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"plugin_api", "autograd", "random", "support", "drawing", "info", "linalg", "fft", "scaffold"},
     {"nn"},
     {"optim", "data", "serialize", "compile", "transforms", "numerical", "matrix"},
-    {"conformance"},
+    {"conformance", "train"},
     {"__init__"},
     {"cli", "demo"},
     {"__main__"},
