@@ -94,8 +94,8 @@ def __array_namespace_info__() -> ModuleType:  # noqa: N807 - the standard's nam
     return info
 
 
-_LAZY_MODULES = ("conformance", "data", "fft", "linalg", "nn", "optim", "random", "train")
-_LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing"}
+_LAZY_MODULES = ("conformance", "data", "fft", "linalg", "nn", "notebook", "optim", "random", "train")
+_LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing", "watch": "watching"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,88 +1,63 @@
-"""The computation graph of a tensor as a picture: SVG with a layout of our own, or DOT for Graphviz.
+"""The computation graph of a tensor, or of a watched run, as a picture: SVG with a layout of our own, or DOT for Graphviz.
 
-Read from the tape (``tape.py``), so drawn as it is differentiated: each box is a recorded result with the op
-that made it, the shape of the value, and the shape of the gradient that flows back into it. Operands that no
-gradient flows into (data, constants) are drawn where the tape has kept them. Nothing is computed, and no
-other program is needed.
+Of a tensor it is read from the tape (``tape.py``), so drawn as it is differentiated: each box is a recorded result with
+the op that made it, the shape of the value, and the shape of the gradient that flows back into it. Operands that no
+gradient flows into (data, constants) are drawn where the tape has kept them. Of a run that was watched
+(``watching.py``) it is every op as it was called, in frames for the modules around it, with values and times. No other
+program is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from .dtypes import as_dtype
-from .errors import GradientError
+from .errors import ArgumentError, GradientError
+from .layout import LINE, MARGIN, Box, Graph, layout
 from .rules import Spec
-from .tape import LEAF, Node
+from .tape import LEAF, Node, full_like
 from .tensor import Tensor
-from .walk import topological
+from .walk import topological, walk
+from .watching import Event, Watched, statistics
 
-RESULT, OP, PARAMETER, CONSTANT = "result", "op", "parameter", "constant"
-FILL = {RESULT: "#fff3d6", OP: "#ffffff", PARAMETER: "#dcebfb", CONSTANT: "#eeeeee"}
-INK, FAINT, BACKWARD = "#1b1b1b", "#6b6b6b", "#b3541e"
-CHARACTER, LINE, MARGIN, GAP, LAYER_GAP = (
-    7.3,
-    16.0,
-    10.0,
-    26.0,
-    46.0,
-)  # pixels, of a monospaced font of 12 pixels
-
-
-@dataclass(eq=False)
-class Box:
-    """One value of the graph: its op (or name), what it is, and the lines that say so."""
-
-    title: str
-    kind: str
-    lines: list[tuple[str, str]] = field(default_factory=list)  # (text, colour)
-    layer: int = 0
-    x: float = 0.0
-    y: float = 0.0
-
-    @property
-    def width(self) -> float:
-        """Pixels, from the longest line."""
-        longest = max([len(self.title) * 1.08, *(len(text) for text, _ in self.lines)])
-        return longest * CHARACTER + 2 * MARGIN
-
-    @property
-    def height(self) -> float:
-        """Pixels, from the number of lines."""
-        return (1 + len(self.lines)) * LINE + 1.4 * MARGIN
+RESULT, OP, PARAMETER, CONSTANT, INPUT = "result", "op", "parameter", "constant", "input"
+FILL = {
+    RESULT: "#fff3d6",
+    OP: "#ffffff",
+    PARAMETER: "#dcebfb",
+    CONSTANT: "#eeeeee",
+    INPUT: "#e3f3e1",
+}
+INK, FAINT, BACKWARD, FRAME = "#1b1b1b", "#6b6b6b", "#b3541e", "#f7f7fb"
 
 
-@dataclass
-class Graph:
-    """Boxes, operands before results, and edges from operand to result."""
-
-    boxes: list[Box]
-    edges: list[tuple[Box, Box]]
-
-
-def graph(y: Tensor, names: Any = None) -> Graph:
+def graph(y: Tensor, names: Any = None, *, gradients: bool = False) -> Graph:
     """The graph behind ``y``. ``names`` gives tensors names: a Module (its parameters'), or a mapping of
-    names to tensors.
+    names to tensors. ``gradients``: compute those of the sum of ``y``, and say how large they are.
     """
     if y._node is None:
         raise GradientError(
             "draw: the tensor has no history: no operand required a gradient, see requires_grad_()"
         )
     by_node, by_data = _named(names)
+    found: dict[Node, Tensor] = {}
+    if gradients:
+        walk([(y._node, full_like(y._node.spec(), y._node.backend, 1))], visit=found.__setitem__)
     boxes: dict[Any, Box] = {}
     edges = []
     for node in topological([y._node]):
         kind = PARAMETER if not node.parents else RESULT if node is y._node else OP
         title = by_node.get(id(node)) or node.op.name
         lines = [
-            (f"value {_typed(node.shape, node.dtype)}", INK),
+            (f"value {_typed(node.shape, node.dtype)} on {node.backend}", INK),
             (f"grad  {_typed(*_gradient(node))}", BACKWARD),
         ]
-        parameters = _parameters(node)
+        if node in found:
+            lines.append((f"      {statistics(found[node])}", BACKWARD))
+        parameters = _parameters(node.params)
         boxes[node] = Box(title, kind, [*([(parameters, FAINT)] if parameters else []), *lines])
         saved = node.saved if isinstance(node.saved, tuple) else ()
         for position, parent in enumerate(node.parents):
@@ -95,6 +70,57 @@ def graph(y: Tensor, names: Any = None) -> Graph:
     return Graph(list(boxes.values()), edges)
 
 
+def watched_graph(
+    seen: Watched,
+    *,
+    values: bool = False,
+    gradients: bool = False,
+    seconds: bool = False,
+    bytes: bool = False,
+) -> Graph:
+    """The ops of a watched run, with what the flags ask for."""
+    found = seen.gradients() if gradients else {}
+    boxes: dict[Event, Box] = {}
+    edges = []
+    for event in seen.events:
+        kind = RESULT if event.kind == OP and any(event is e for e in seen.results) else event.kind
+        lines = [(text, FAINT) for text in [_parameters(event.params)] if text]
+        for tensor in event.results:
+            lines.append((f"value {_typed(tensor.shape, tensor.dtype)} on {tensor.device}", INK))
+            if values:
+                lines.append((f"      {statistics(tensor)}", INK))
+            if tensor._node in found:
+                lines.append((f"grad  {statistics(found[tensor._node])}", BACKWARD))
+        cost = [_time(event.seconds)] if seconds and event.kind == OP else []
+        cost += [_size(event.bytes)] if bytes else []
+        lines += [(", ".join(cost), FAINT)] if cost else []
+        box = boxes[event] = Box(event.name, kind, lines, event.modules)
+        for operand in event.operands:
+            if isinstance(operand, Event):
+                edges.append((boxes[operand], box))
+            elif operand is not None:
+                number = Box(f"{operand!r}", CONSTANT, [], event.modules)
+                boxes[event, len(edges)] = number  # type: ignore[index]
+                edges.append((number, box))
+    read = {a for a, _ in edges} | {b for _, b in edges}
+    return Graph([box for box in boxes.values() if box in read or len(boxes) == 1], edges)
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def _size(count: int) -> str:
+    """Bytes, in units of 1000."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
 def _named(names: Any) -> tuple[dict[int, str], dict[int, str]]:
     """Names by the node, and by the array, of the tensors that have one."""
     if hasattr(names, "named_parameters"):
@@ -102,7 +128,7 @@ def _named(names: Any) -> tuple[dict[int, str], dict[int, str]]:
     if names is None:
         names = {}
     if not isinstance(names, Mapping):
-        raise TypeError(
+        raise ArgumentError(
             f"draw: names must be a Module or a mapping of names to tensors, got {type(names).__name__}"
         )
     return (
@@ -141,133 +167,51 @@ def _typed(shape: Any, dtype: Any) -> str:
     return f"{as_dtype(dtype).name}{list(shape)}"
 
 
-def _parameters(node: Node) -> str:
+def _parameters(params: Any) -> str:
     """What tells this call from others of the same op, if it is short."""
-    if not isinstance(node.params, dict):
+    if not isinstance(params, dict):
         return ""
     said = [
         f"{k}={v}"
-        for k, v in node.params.items()
+        for k, v in params.items()
         if v not in (None, False) and k not in ("dtype", "shape", "overwrite")
     ]
     text = ", ".join(said)
     return text if len(text) <= 34 else text[:33] + "…"
 
 
-# -- layout --------------------------------------------------------------------------------------------------
-
-
-def layout(drawn: Graph) -> tuple[float, float, dict[tuple[Box, Box], list[Box]]]:
-    """Place the boxes: operands above results, each layer one row. Returns width, height, and the way-points
-    of long edges.
-
-    Layers by the longest way to the result; an edge that passes a layer gets a way-point in it; the order
-    within a layer follows the neighbours' mean position, in alternating sweeps (K. Sugiyama, S. Tagawa, M.
-    Toda, IEEE Trans. SMC 11(2), 1981).
-    """
-    after: dict[Box, list[Box]] = {box: [] for box in drawn.boxes}
-    for a, b in drawn.edges:
-        after[a].append(b)
-    depth: dict[Box, int] = {}
-    for box in _results_first(drawn, after):
-        depth[box] = 1 + max((depth[b] for b in after[box]), default=-1)
-    deepest = max(depth.values())
-    rows: list[list[Box]] = [[] for _ in range(deepest + 1)]
-    for box in drawn.boxes:
-        box.layer = deepest - depth[box]
-        rows[box.layer].append(box)
-    ways = {}
-    links: list[tuple[Box, Box]] = []
-    for a, b in drawn.edges:
-        points = [Box("", OP, layer=layer) for layer in range(a.layer + 1, b.layer)]
-        for point in points:
-            rows[point.layer].append(point)
-        ways[a, b] = points
-        links += list(zip([a, *points], [*points, b], strict=True))
-    _order(rows, links)
-    y = MARGIN
-    for row in rows:
-        height = max(box.height for box in row)
-        for box in row:
-            box.y = y + (height - box.height) / 2
-        y += height + LAYER_GAP
-    left = min(box.x for row in rows for box in row) - MARGIN
-    for row in rows:
-        for box in row:
-            box.x -= left
-    return max(box.x + box.width for row in rows for box in row) + MARGIN, y - LAYER_GAP + MARGIN, ways
-
-
-def _results_first(drawn: Graph, after: dict[Box, list[Box]]) -> list[Box]:
-    """The boxes in an order in which each comes behind everything computed from it."""
-    waiting = {box: len(following) for box, following in after.items()}
-    before: dict[Box, list[Box]] = {box: [] for box in drawn.boxes}
-    for a, b in drawn.edges:
-        before[b].append(a)
-    order = [box for box in drawn.boxes if not waiting[box]]
-    for box in order:
-        for operand in before[box]:
-            waiting[operand] -= 1
-            if not waiting[operand]:
-                order.append(operand)
-    return order
-
-
-def _order(rows: list[list[Box]], links: list[tuple[Box, Box]]) -> None:
-    """Sort each row by its neighbours' positions, and give every box an x."""
-    near: dict[Box, tuple[list[Box], list[Box]]] = {box: ([], []) for row in rows for box in row}
-    for a, b in links:
-        near[b][0].append(a)
-        near[a][1].append(b)
-    for row in rows:
-        _spread(row, [0.0] * len(row))
-    for sweep in range(8):
-        side = sweep % 2
-        for row in rows if side == 0 else reversed(rows):
-            wished = {
-                box: _middle(near[box][side]) if near[box][side] else box.x + box.width / 2 for box in row
-            }
-            row.sort(key=lambda box: wished[box])
-            _spread(row, [wished[box] for box in row])
-
-
-def _middle(boxes: list[Box]) -> float:
-    return sum(box.x + box.width / 2 for box in boxes) / len(boxes)
-
-
-def _spread(row: list[Box], wished: list[float]) -> None:
-    """Place a row in its order, each box as near to where it wants its middle as its neighbours allow."""
-    edge = float("-inf")
-    for box, middle in zip(row, wished, strict=True):
-        box.x = max(middle - box.width / 2, edge)
-        edge = box.x + box.width + GAP
-    shift = sum(m - (b.x + b.width / 2) for b, m in zip(row, wished, strict=True)) / len(row)
-    for box in row:
-        box.x += shift
-
-
 # -- output --------------------------------------------------------------------------------------------------
 
 
-def svg(y: Tensor, names: Any = None) -> str:
-    """The graph behind ``y`` as an SVG document."""
-    drawn = graph(y, names)
-    width, height, ways = layout(drawn)
+def svg(drawn: Graph, title: str) -> str:
+    """A graph as an SVG document."""
+    placed = layout(drawn)
+    width, height = placed.width, placed.height
     parts = [
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
             'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="12">'
         ),
-        f"<title>computation graph of {escape(y._node.op.name)}</title>",
+        f"<title>computation graph of {escape(title)}</title>",
         (
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             f'<path d="M0 0L8 4L0 8z" fill="{FAINT}"/></marker></defs>'
         ),
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
     ]
-    parts += [_edge(a, b, ways[a, b]) for a, b in dict.fromkeys(drawn.edges)]
+    parts += [_frame(box) for box in placed.frames]
+    parts += [_edge(a, b, placed.ways[a, b]) for a, b in dict.fromkeys(drawn.edges)]
     parts += [_box(box) for box in drawn.boxes]
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _frame(box: Box) -> str:
+    """A rounded frame with its name in the corner."""
+    return (
+        f'<g class="module"><rect x="{box.x:.1f}" y="{box.y:.1f}" width="{box.width:.1f}" height="{box.height:.1f}" rx="8" '
+        f'fill="{FRAME}" fill-opacity="0.6" stroke="{FAINT}" stroke-dasharray="2 3"/>'
+        f'<text x="{box.x + MARGIN:.1f}" y="{box.y + LINE:.1f}" fill="{FAINT}">{escape(box.title)}</text></g>'
+    )
 
 
 def _edge(a: Box, b: Box, points: list[Box]) -> str:
@@ -303,32 +247,76 @@ def _box(box: Box) -> str:
     return f'<g class="{box.kind}">{"".join(lines)}</g>'
 
 
-def dot(y: Tensor, names: Any = None) -> str:
-    """The graph behind ``y`` in the DOT language."""
-    drawn = graph(y, names)
+def dot(drawn: Graph) -> str:
+    """A graph in the DOT language, with a cluster for each group."""
     number = {box: i for i, box in enumerate(drawn.boxes)}
     lines = ["digraph computation {", '  node [shape=box, style=filled, fontname="monospace"];']
-    for box, i in number.items():
-        label = "\\n".join([_quoted(box.title), *(_quoted(text) for text, _ in box.lines)])
-        lines.append(f'  n{i} [label="{label}", fillcolor="{FILL[box.kind]}"];')
+    lines += _clusters(drawn.boxes, number, 0)
     lines += [f"  n{number[a]} -> n{number[b]};" for a, b in drawn.edges]
     return "\n".join([*lines, "}\n"])
+
+
+def _clusters(boxes: list[Box], number: dict[Box, int], depth: int) -> list[str]:
+    """The boxes that share their first ``depth`` groups, those of an inner group in a subgraph."""
+    indent, lines = "  " * (depth + 1), []
+    inner: dict[str, list[Box]] = {}
+    for box in boxes:
+        if len(box.groups) > depth:
+            inner.setdefault(box.groups[depth], []).append(box)
+            continue
+        label = "\\n".join([_quoted(box.title), *(_quoted(text) for text, _ in box.lines)])
+        lines.append(f'{indent}n{number[box]} [label="{label}", fillcolor="{FILL[box.kind]}"];')
+    for name, members in inner.items():
+        lines.append(f'{indent}subgraph cluster_{number[members[0]]}_{depth} {{ label="{_quoted(name)}";')
+        lines += [*_clusters(members, number, depth + 1), f"{indent}}}"]
+    return lines
 
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def draw(y: Tensor, path: str | Path | None = None, *, names: Any = None) -> str:
-    """Draw the graph that ``y`` was computed by, before ``backward`` frees it; returns the text and writes it
-    to ``path`` if given.
+def draw(
+    y: Tensor | Watched,
+    path: str | Path | None = None,
+    *,
+    names: Any = None,
+    values: bool = False,
+    gradients: bool = False,
+    seconds: bool = False,
+    bytes: bool = False,
+) -> str:
+    """Draw the graph that ``y`` was computed by, before ``backward`` frees it, or the run that :func:`corelib.watch` has
+    seen; returns the text and writes it to ``path`` if given.
 
-    A path that ends in ``.dot`` or ``.gv`` gets DOT, any other one SVG. ``names`` gives tensors names: a
-    Module, or a mapping of names to tensors. Raises GradientError for a tensor without history.
+    A path that ends in ``.dot`` or ``.gv`` gets DOT, ``.svg`` SVG; without a path it is SVG. ``names`` gives tensors
+    names: a Module, or a mapping of names to tensors. ``gradients``: how large the gradient of the sum of ``y`` is at
+    every value. Of a watched run besides ``values`` (smallest, mean, largest, and how many are not finite),
+    ``seconds`` (the op's time) and ``bytes`` (its results').
+
+    Raises GradientError for a tensor without history, ArgumentError for another suffix, for what is neither a tensor nor
+    a watched run, and for values, seconds or bytes of a tensor, which the tape does not keep.
 
     Example: ``corelib.draw(loss, "graph.svg", names=model)``.
     """
-    text = dot(y, names) if path is not None and Path(path).suffix in (".dot", ".gv") else svg(y, names)
+    suffix = ".svg" if path is None else Path(path).suffix
+    if suffix not in (".svg", ".dot", ".gv"):
+        raise ArgumentError(f"draw: the path must end in .svg, .dot or .gv, got {str(path)!r}")
+    if isinstance(y, Watched):
+        if names is not None:
+            raise ArgumentError("draw: a watched run has its names already: give them to watch")
+        flags = {"values": values, "gradients": gradients, "seconds": seconds, "bytes": bytes}
+        drawn, title = watched_graph(y, **flags), " and ".join(event.name for event in y.results)
+    elif isinstance(y, Tensor):
+        if values or seconds or bytes:
+            raise ArgumentError(
+                "draw: the tape keeps no values, seconds and bytes: run the function under corelib.watch, and draw that"
+            )
+        drawn = graph(y, names, gradients=gradients)
+        title = y._node.op.name
+    else:
+        raise ArgumentError(f"draw: needs a Tensor, or what corelib.watch returns, got {type(y).__name__}")
+    text = svg(drawn, title) if suffix == ".svg" else dot(drawn)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text

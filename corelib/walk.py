@@ -340,11 +340,13 @@ def walk(
     record: bool = False,
     free: bool = False,
     deposit: Callable[[Leaf, Tensor], None] | None = None,
+    visit: Callable[[Node, Tensor], Any] | None = None,
 ) -> list[Tensor | None]:
     """Reverse mode: carry the cotangents of ``roots`` back to ``targets`` and return theirs (None where none
     arrived).
 
-    ``deposit`` is called for each leaf instead when there are no targets. ``free`` drops what each node has
+    ``deposit`` is called for each leaf instead when there are no targets, and ``visit`` for every node with one
+    result. ``free`` drops what each node has
     saved once it is used.
     """
     order = topological([n for n, _ in roots], targets)
@@ -361,6 +363,8 @@ def walk(
         g = cotangents.pop(node, None)
         if g is None:
             continue
+        if visit is not None and g.__class__ is not list:
+            visit(node, g)
         if wanted and node in wanted:
             found[node] = g
             continue

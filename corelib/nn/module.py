@@ -342,6 +342,11 @@ class Module:
         """What stands between the parentheses of the repr."""
         return ""
 
+    def _repr_html_(self) -> str:
+        from ..notebook import module_html
+
+        return module_html(self)
+
     def __repr__(self) -> str:
         own = [f"{name} {_kind(p)}" for name, p in self.named_parameters(recurse=False)]
         count = sum(p.size for p in self.parameters())

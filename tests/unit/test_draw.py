@@ -8,8 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 import corelib
-from corelib.drawing import PARAMETER, RESULT, dot, graph, layout
-from corelib.errors import GradientError
+from corelib.drawing import PARAMETER, RESULT, dot, graph
+from corelib.errors import ArgumentError, GradientError
+from corelib.layout import layout
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,11 +45,11 @@ def test_the_svg_is_well_formed_and_has_a_box_for_every_value(network):
 def test_each_tracked_value_shows_its_shape_and_its_gradients_shape(network):
     y, names = network
     shown = texts(corelib.draw(y, names=names))
-    assert shown.count("value float32[2, 3]") == 6  # matmul add relu multiply exp add
+    assert shown.count("value float32[2, 3] on reference") == 6  # matmul add relu multiply exp add
     assert shown.count("grad  float32[2, 3]") == 6
-    assert "value float32[4, 3]" in shown
+    assert "value float32[4, 3] on reference" in shown
     assert "grad  float32[4, 3]" in shown
-    assert "value float32[2, 4]" in shown
+    assert "value float32[2, 4]" in shown  # of the images the tape keeps no more
     assert "grad  float32[2, 4]" not in shown, "no gradient flows into the images"
 
 
@@ -62,7 +63,8 @@ def test_a_leaf_without_a_name_is_called_a_leaf():
 
 def test_boxes_do_not_overlap_and_edges_run_downwards(network):
     drawn = graph(*network)
-    width, height, _ = layout(drawn)
+    placed = layout(drawn)
+    width, height = placed.width, placed.height
     for a, b in itertools.combinations(drawn.boxes, 2):
         apart = a.x + a.width <= b.x or b.x + b.width <= a.x or a.y + a.height <= b.y or b.y + b.height <= a.y
         assert apart, f"{a.title} lies on {b.title}"
@@ -74,8 +76,7 @@ def test_boxes_do_not_overlap_and_edges_run_downwards(network):
 
 def test_an_edge_that_passes_a_layer_goes_around_its_boxes(network):
     drawn = graph(*network)
-    _, _, ways = layout(drawn)
-    long = {(a.title, b.title): points for (a, b), points in ways.items() if points}
+    long = {(a.title, b.title): points for (a, b), points in layout(drawn).ways.items() if points}
     assert long, "the graph has an edge that passes a layer"
     for points in long.values():
         for point in points:
@@ -97,16 +98,17 @@ def test_a_value_used_twice_is_drawn_once():
 
 def test_dot_has_the_same_boxes_and_edges(network):
     y, names = network
-    text, drawn = dot(y, names), graph(y, names)
+    drawn = graph(y, names)
+    text = dot(drawn)
     assert text.count("[label=") == len(drawn.boxes)
     assert text.count("->") == len(drawn.edges)
-    assert 'label="w\\nvalue float32[4, 3]\\ngrad  float32[4, 3]"' in text
+    assert 'label="w\\nvalue float32[4, 3] on reference\\ngrad  float32[4, 3]"' in text
 
 
 def test_names_are_escaped():
     w = leaf(2)
     assert '<"w"> & more' in texts(corelib.draw(w * 2.0, names={'<"w"> & more': w}))
-    assert '\\"w\\"' in dot(w * 2.0, {'"w"': w})
+    assert '\\"w\\"' in dot(graph(w * 2.0, {'"w"': w}))
 
 
 @pytest.mark.parametrize(("name", "start"), [("g.svg", "<svg"), ("g.dot", "digraph"), ("g.gv", "digraph")])
@@ -129,7 +131,7 @@ def test_several_results_of_one_op_are_drawn():
     x = leaf(2)
     node = tape.Node(x._node.op, x._backend, (x._node,), (), {}, None, ((2,), (3,)), (corelib.float32,) * 2)
     y = corelib.Tensor(x._data, x._backend, tape.pick(node, x._data, 0))
-    assert "value float32[2] and float32[3]" in texts(corelib.draw(y))
+    assert "value float32[2] and float32[3] on reference" in texts(corelib.draw(y))
 
 
 def test_drawing_computes_nothing(network, monkeypatch):
@@ -143,6 +145,54 @@ def test_a_tensor_without_history_is_refused():
         corelib.draw(corelib.full((2,), 1.0, device="reference"))
 
 
-def test_names_must_be_a_module_or_a_mapping(network):
-    with pytest.raises(TypeError, match="names must be a Module or a mapping"):
-        corelib.draw(network[0], names=["w"])
+def test_the_gradient_of_every_value_is_shown_on_request():
+    x = corelib.asarray([1.0, 2.0], device="reference").requires_grad_()
+    shown = texts(corelib.draw(corelib.sum(corelib.square(x) * 3.0), gradients=True))
+    assert "      6 .. 12, mean 9" in shown, "d(3 x^2) = 6 x"
+    assert "      3 .. 3, mean 3" in shown
+    assert x.grad is None, "drawing collects nothing"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (
+            lambda y, x, path: corelib.draw(y, names=["w"]),
+            ArgumentError,
+            "names must be a Module or a mapping",
+        ),
+        (
+            lambda y, x, path: corelib.draw(y, path / "graph.png"),
+            ArgumentError,
+            r"must end in .svg, .dot or .gv",
+        ),
+        (lambda y, x, path: corelib.draw(y, path / "graph"), ArgumentError, r"must end in .svg, .dot or .gv"),
+        (
+            lambda y, x, path: corelib.draw([y]),
+            ArgumentError,
+            "needs a Tensor, or what corelib.watch returns, got list",
+        ),
+        (
+            lambda y, x, path: corelib.draw(y, values=True),
+            ArgumentError,
+            "run the function under corelib.watch",
+        ),
+        (
+            lambda y, x, path: corelib.draw(y, seconds=True),
+            ArgumentError,
+            "run the function under corelib.watch",
+        ),
+        (lambda y, x, path: corelib.draw(x), GradientError, "has no history"),
+        (lambda y, x, path: corelib.draw(y, path / "no" / "graph.svg"), FileNotFoundError, "no"),
+    ],
+    ids=["names", "suffix", "no-suffix", "list", "values", "seconds", "constant", "folder"],
+)
+def test_what_cannot_be_drawn_is_refused(network, tmp_path, call, error, words):
+    with pytest.raises(error, match=words):
+        call(network[0], network[1]["images"], tmp_path)
+
+
+def test_a_graph_that_was_freed_has_no_gradients_left(network):
+    network[0].backward()
+    with pytest.raises(GradientError, match="freed by an earlier backward"):
+        corelib.draw(network[0], gradients=True)
