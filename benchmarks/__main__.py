@@ -51,13 +51,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
-        "--only", choices=("startup", "dispatch", "training", "standard"), help="one group of workloads"
+        "--only",
+        choices=("startup", "dispatch", "training", "standard", "cpu"),
+        help="one group of workloads",
     )
+    parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
 
     if options.only == "standard":
         return standard_functions(write=not options.no_write)
+    if options.only == "cpu":
+        return cpu_kernels(
+            write=not options.no_write and not options.match, match=options.match, rounds=options.rounds
+        )
 
     from . import dispatch, training
     from .timing import interleaved
@@ -105,7 +112,20 @@ def main() -> int:
     print(text)
     if not options.no_write and options.only is None:
         written("foundation", text, {"machine": facts, "rows": rows, "memory": memory})
-        return standard_functions(write=True)
+        return standard_functions(write=True) or cpu_kernels(write=True, match="", rounds=options.rounds)
+    return 0
+
+
+def cpu_kernels(*, write: bool, match: str, rounds: int) -> int:
+    """The table of the cpu backend's kernels, each peer in a process of its own."""
+    from . import cpu
+
+    found = cpu.run(match=match, rounds=rounds)
+    facts = {**machine(), **{name: version for name, version in found["versions"].items()}}
+    text = "\n".join([cpu.table(found, scaled), ", ".join(f"{k} {v}" for k, v in facts.items()), ""])
+    print(text)
+    if write:
+        written("cpu", text, {"machine": facts, **found})
     return 0
 
 

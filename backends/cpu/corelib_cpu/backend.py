@@ -51,6 +51,7 @@ kernels.family([getattr(ops, name) for name in _names], _by_names(elementwise.ma
 kernels.family(ops.astype, _by_dtype(casts.make_astype))
 kernels.family(ops.sum, _by_dtype(reduce.make_sum))
 kernels.family([ops.max, ops.min], _by_names(reduce.make_extreme))
+kernels.family(ops.matmul, _by_dtype(contract.make_matmul))
 for _module, _names in (
     (reduce, ("prod", "argmax", "argmin", "cumulative_sum", "cumulative_prod")),
     (creation, ("full", "arange")),
@@ -58,7 +59,6 @@ for _module, _names in (
     (movement, ("strided_slice", "strided_update")),
     (index, ("gather", "scatter", "scatter_add", "take_along_axis", "nonzero")),
     (sort, ("sort", "argsort", "searchsorted")),
-    (contract, ("matmul",)),
     (random, ("random_bits",)),
 ):
     for _name in _names:

@@ -113,7 +113,7 @@ def _fingerprint() -> str:
         os.environ.get("NUMBA_OPT", ""),
     ):
         digest.update(part.encode() + b"\0")
-    for module in ("native.py", "machine.py", "vmath.py", "varithmetic.py", "vcomplex.py", "vpower.py"):
+    for module in ("native.py", "machine.py", "simd.py", "vmath.py", "varithmetic.py", "vcomplex.py", "vpower.py"):
         digest.update(pkgutil.get_data(__package__, module) or b"")  # also from a zip archive
     return digest.hexdigest()
 
@@ -122,7 +122,7 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     """Address of the machine code of function `name` in `source`.
 
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
-    `corelib_cpu.machine`, `vmath`, `varithmetic`, `vcomplex` and `vpower`. The default is the signature of every
+    `corelib_cpu.machine`, `simd`, `vmath`, `varithmetic`, `vcomplex` and `vpower`. The default is the signature of every
     kernel, ``kernel(lo, hi, args)``.
     """
     key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[
@@ -163,9 +163,9 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
     started = time.perf_counter()
     from numba import cfunc, types
 
-    from . import machine, varithmetic, vcomplex, vmath, vpower
+    from . import machine, simd, varithmetic, vcomplex, vmath, vpower
 
-    namespace = {**vars(machine), **vars(vmath), **vars(varithmetic), **vars(vcomplex), **vars(vpower)}
+    namespace = {**vars(machine), **vars(simd), **vars(vmath), **vars(varithmetic), **vars(vcomplex), **vars(vpower)}
     exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
     options = namespace.get("OPTIONS", {})

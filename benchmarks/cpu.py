@@ -1,0 +1,348 @@
+"""The cpu backend's kernels beside NumPy, PyTorch and JAX, and beside what the machine can do.
+
+Each peer runs in a process of its own with the same number of threads, and the processes take turns, workload by
+workload and round by round. A peer is called as it commonly is, and, as another contestant, with an output allocated
+before where it takes one. Minimum and median of short bursts are kept. The two limits are measured in the same way: the
+bandwidth of a copy of 64 MB, and the fused multiplications of vectors held in registers and the first cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .timing import calibrate, once
+
+PEERS = ("corelib", "numpy", "torch", "jax")
+LARGE = 4096
+BURSTS = 12  # short ones, because a busy machine leaves nobody alone for long
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Inputs, and how each peer is called with them; what is done at least, to be set beside the limits."""
+
+    inputs: Callable[[Any], tuple[Any, ...]]
+    calls: dict[str, Callable[..., object]]
+    flops: float = 0.0
+    bytes: float = 0.0
+    out: dict[str, Callable[..., object]] = field(default_factory=dict)  # called with the output in front
+
+
+def _normal(*shapes: tuple[int, ...], dtype: str = "float32") -> Callable[[Any], tuple[Any, ...]]:
+    return lambda rng: tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+def _everywhere(call: Callable[..., object], *, but: tuple[str, ...] = ()) -> dict[str, Callable[..., object]]:
+    return {peer: call for peer in PEERS if peer not in but}
+
+
+def _products() -> Iterator[tuple[str, Workload]]:
+    def product(*shapes: tuple[int, ...], work: float, dtype: str = "float32", transposed: bool = False) -> Workload:
+        if transposed:
+            return Workload(
+                _normal(*shapes, dtype=dtype), _everywhere(lambda xp, a, b: a @ b.T), 2 * work,
+                out={"numpy": lambda xp, out, a, b: xp.matmul(a, b.T, out=out),
+                     "torch": lambda xp, out, a, b: xp.matmul(a, b.T, out=out)})  # fmt: skip
+        return Workload(
+            _normal(*shapes, dtype=dtype), _everywhere(lambda xp, a, b: xp.matmul(a, b)), 2 * work,
+            out={"numpy": lambda xp, out, a, b: xp.matmul(a, b, out=out),
+                 "torch": lambda xp, out, a, b: xp.matmul(a, b, out=out)})  # fmt: skip
+
+    for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
+        yield f"matmul float32 {n}", product((n, n), (n, n), work=n**3)
+    for n in (64, 256, 1024):
+        yield f"matmul float64 {n}", product((n, n), (n, n), work=n**3, dtype="float64")
+        yield f"matmul float32 {n}, B transposed", product((n, n), (n, n), work=n**3, transposed=True)
+    yield "matmul 96 x (128x64x128)", product((96, 128, 64), (96, 64, 128), work=96 * 128 * 64 * 128)
+    yield "matmul 1000 x (8x8x8)", product((1000, 8, 8), (1000, 8, 8), work=1000 * 8**3)
+    yield "matrix times vector 1024", product((1024, 1024), (1024,), work=1024**2)
+    yield "matrix times vector 4096", product((4096, 4096), (4096,), work=4096**2)
+    yield "vector times matrix 4096", product((4096,), (4096, 4096), work=4096**2)
+    yield "matmul 4096x1x4096", product((4096, 1), (1, 4096), work=4096**2)
+    yield "matmul 4x4096x4096, B transposed", product((4, 4096), (4096, 4096), work=4 * 4096**2, transposed=True)
+    yield "matmul 65536x64x10", product((65536, 64), (64, 10), work=65536 * 640)
+    yield "matmul 64x65536x64", product((64, 65536), (65536, 64), work=64 * 65536 * 64)
+    yield "matmul 128x784x256", product((128, 784), (784, 256), work=128 * 784 * 256)
+    yield "matmul complex64 256", product((256, 256), (256, 256), work=4 * 256**3, dtype="complex64")
+
+
+def _elements() -> Iterator[tuple[str, Workload]]:
+    n = LARGE * LARGE
+    one, two = _normal((n,)), _normal((n,), (n,))
+    yield "add 16M", Workload(
+        two, _everywhere(lambda xp, x, y: x + y), n, 12.0 * n,
+        out={"numpy": lambda xp, out, x, y: xp.add(x, y, out=out), "torch": lambda xp, out, x, y: xp.add(x, y, out=out)})  # fmt: skip
+    yield "exp 16M", Workload(
+        one, _everywhere(lambda xp, x: xp.exp(x)), 0, 8.0 * n,
+        out={"numpy": lambda xp, out, x: xp.exp(x, out=out), "torch": lambda xp, out, x: xp.exp(x, out=out)})  # fmt: skip
+    yield "sqrt(x * x + y * y) 16M", Workload(two, _everywhere(lambda xp, x, y: xp.sqrt(x * x + y * y)), 0, 12.0 * n)
+    matrix = _normal((LARGE, LARGE))
+    for axis in (0, 1):
+        yield f"sum 4096x4096, axis {axis}", Workload(matrix, _everywhere(lambda xp, x, a=axis: x.sum(a)), 0, 4.0 * n)
+    yield "argmax 4096x4096, axis 1", Workload(
+        matrix, {**_everywhere(lambda xp, x: x.argmax(1)), "corelib": lambda xp, x: xp.argmax(x, axis=1)}, 0, 4.0 * n)  # fmt: skip
+    yield "transpose and copy 4096x4096", Workload(
+        matrix,
+        {"corelib": lambda xp, x: xp.asarray(x.T, copy=True), "numpy": lambda xp, x: xp.ascontiguousarray(x.T),
+         "torch": lambda xp, x: x.T.contiguous(), "jax": lambda xp, x: x.T + 0}, 0, 8.0 * n)  # fmt: skip
+    rows = {"corelib": lambda xp, x: xp.nn.functional.softmax(x, axis=-1), "torch": lambda xp, x: xp.softmax(x, -1),
+            "jax": lambda xp, x: _jax().nn.softmax(x)}  # fmt: skip
+    yield "softmax 4096x4096", Workload(matrix, rows, 0, 8.0 * n)
+    yield "layer_norm 4096x4096", Workload(
+        matrix,
+        {"corelib": lambda xp, x: xp.nn.functional.layer_norm(x, (LARGE,)),
+         "torch": lambda xp, x: xp.nn.functional.layer_norm(x, (LARGE,))}, 0, 8.0 * n)  # fmt: skip
+
+
+def _orders() -> Iterator[tuple[str, Workload]]:
+    n = 1_000_000
+    one = _normal((n,))
+    yield "sort 1M", Workload(one, {**_everywhere(lambda xp, x: xp.sort(x))})
+    yield "argsort 1M", Workload(one, _everywhere(lambda xp, x: xp.argsort(x)))
+    yield "sort 1000x1000, axis 1", Workload(_normal((1000, 1000)), _everywhere(lambda xp, x: xp.sort(x)))
+    yield "cumulative sum 4096x4096, axis 1", Workload(
+        _normal((LARGE, LARGE)),
+        {**_everywhere(lambda xp, x: xp.cumsum(x, 1)), "corelib": lambda xp, x: xp.cumulative_sum(x, axis=1)}, 0,
+        8.0 * LARGE * LARGE)  # fmt: skip
+    yield "searchsorted 1M in 1M", Workload(
+        lambda rng: (sorted_(rng.standard_normal(n)), rng.standard_normal(n).astype("float32")),
+        _everywhere(lambda xp, x, y: xp.searchsorted(x, y)))  # fmt: skip
+    yield "take 1M of 1M", Workload(
+        lambda rng: (rng.standard_normal(n).astype("float32"), rng.integers(0, n, n)), _everywhere(lambda xp, x, i: x[i]))  # fmt: skip
+
+
+def sorted_(values: Any) -> Any:
+    """float32, in order."""
+    import numpy as np
+
+    return np.sort(values.astype("float32"))
+
+
+def workloads() -> dict[str, Workload]:
+    """Every workload by name."""
+    return {name: w for group in (_products, _elements, _orders) for name, w in group()}
+
+
+# --- a peer's process ---------------------------------------------------------------------------------------
+
+
+def _jax() -> Any:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    return jax
+
+
+class Peer:
+    """One library: its namespace, its arrays, and how a call of it is timed."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        if name == "corelib":
+            import corelib
+            import corelib.nn
+
+            corelib.set_backend("cpu")
+            self.xp: Any = corelib
+            self.array: Callable[[Any], Any] = corelib.asarray
+        elif name == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
+            torch.set_grad_enabled(False)
+            self.xp, self.array = torch, torch.from_numpy
+        elif name == "jax":
+            import jax.numpy
+
+            _jax()
+            self.xp, self.array = jax.numpy, jax.numpy.asarray
+        else:
+            import numpy
+
+            self.xp, self.array = numpy, numpy.asarray
+        self.version: str = _jax().__version__ if name == "jax" else self.xp.__version__
+
+    def contestants(self, workload: Workload) -> dict[str, Callable[[], object]]:
+        """What this peer has to run, with its inputs bound."""
+        import numpy as np
+
+        values = workload.inputs(np.random.default_rng(0))
+        arrays = [self.array(v) for v in values]
+        found: dict[str, Callable[[], object]] = {}
+        call = workload.calls.get(self.name)
+        if call is not None:
+            if self.name == "jax":
+                jitted = _jax().jit(lambda *arrays: call(self.xp, *arrays))
+                found["jax jit"] = lambda: jitted(*arrays).block_until_ready()
+            else:
+                found[self.name] = lambda: call(self.xp, *arrays)
+        preallocated = workload.out.get(self.name)
+        if preallocated is not None and call is not None:
+            out = call(self.xp, *arrays)
+            found[f"{self.name} out="] = lambda: preallocated(self.xp, out, *arrays)
+        return found
+
+
+def serve(name: str, threads: int) -> None:
+    """Answer requests, a line of JSON each: a workload and how long to run it."""
+    peer = Peer(name, threads)
+    table = workloads()
+    print(json.dumps({"version": peer.version}), flush=True)
+    current, contestants, numbers = None, {}, {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["workload"] != current:
+            current = request["workload"]
+            contestants = peer.contestants(table[current])
+            for call in contestants.values():
+                call()
+            numbers = {key: calibrate(call, request["seconds"]) for key, call in contestants.items()}
+        bursts: dict[str, list[float]] = {key: [] for key in contestants}
+        until = time.perf_counter() + BURSTS * request["seconds"] * len(contestants)
+        while not all(bursts.values()) or time.perf_counter() < until:
+            for key, call in contestants.items():
+                bursts[key].append(once(call, numbers[key]))
+        print(json.dumps(bursts), flush=True)
+
+
+# --- the limits -----------------------------------------------------------------------------------------------
+
+
+def limits(threads: int) -> dict[str, float]:
+    """Bytes a second of a copy (read and written), and float32 operations a second of fused multiplications."""
+    import numpy as np
+
+    from corelib_cpu import launch, native
+    from corelib_cpu.gemm import geometry
+
+    shape = geometry("float32")
+    source = f"""
+tile = matrix_tile("float32", {shape.height}, {shape.vectors}, {shape.lanes}, True, False)
+
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    for i in range(lo, hi):
+        tile(words[1], 0, 0, words[2], {4 * shape.width}, 256, words[0] + i * {4 * shape.height * shape.width}, {4 * shape.width}, 0, 0, 0)
+"""
+    multiply = native.address(source)
+    copy = native.address("""
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    x, out = at_int64(words[1]), at_int64(words[0])
+    for i in range(lo, hi):
+        out[i] = x[i]
+""")  # fmt: skip
+    a, b = np.ones(256 * shape.height, np.float32), np.ones(256 * shape.width, np.float32)
+    out, words = np.zeros(threads * shape.height * shape.width, np.float32), 8 << 20
+    x, y = np.ones(words), np.ones(words)
+    repeats = [once(lambda: launch.launch(multiply, threads, 1, out, a, b), 100) for _ in range(500)]
+    copies = [once(lambda: launch.launch(copy, words, words // (4 * threads), y, x), 1) for _ in range(50)]
+    operations = 2.0 * 256 * shape.height * shape.width * threads
+    return {"bytes a second": 16.0 * words / min(copies), "operations a second": operations / min(repeats)}
+
+
+# --- the table ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def peers(names: tuple[str, ...], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each peer."""
+    limit = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL", "CORELIB")}
+    environment = {**os.environ, **limit, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "benchmarks.cpu"]
+    processes = {
+        name: subprocess.Popen(
+            [*command, name, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for name in names
+    }
+    try:
+        yield processes
+    finally:
+        for process in processes.values():
+            process.stdin.close()  # type: ignore[union-attr]
+            process.wait()
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    line = process.stdout.readline()  # type: ignore[union-attr]
+    if not line:
+        raise RuntimeError(f"a peer ended: {process.args}")
+    return json.loads(line)
+
+
+def run(*, match: str = "", rounds: int = 7, seconds: float = 0.004, threads: int | None = None) -> dict[str, Any]:
+    """Measure the workloads whose name contains `match`: limits, versions, and a row for each."""
+    count = threads or len(os.sched_getaffinity(0))
+    bounds = limits(count)
+    rows = []
+    with peers(PEERS, count) as processes:
+        versions = {name: _answer(process)["version"] for name, process in processes.items()}
+        for name, workload in workloads().items():
+            if match not in name:
+                continue
+            times: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                for process in processes.values():
+                    print(json.dumps({"workload": name, "seconds": seconds}), file=process.stdin, flush=True)
+                    for contestant, bursts in _answer(process).items():
+                        times.setdefault(contestant, []).extend(bursts)
+            least = {key: min(values) for key, values in times.items()}
+            ours = least["corelib"]
+            share = max(
+                workload.flops / bounds["operations a second"] / ours, workload.bytes / bounds["bytes a second"] / ours
+            )
+            rows.append({
+                "workload": name, "limit": share,
+                "times": {k: {"min": min(v), "median": statistics.median(v)} for k, v in times.items()},
+                "ratios": {k: v / ours for k, v in least.items() if k != "corelib"},
+            })  # fmt: skip
+            print(f"  {name}: {_ratios(rows[-1])}", file=sys.stderr, flush=True)
+    return {"threads": count, "versions": versions, "limits": bounds, "rows": rows}
+
+
+def _ratios(row: dict[str, Any]) -> str:
+    return ", ".join(f"{peer} {ratio:.2f}" for peer, ratio in row["ratios"].items())
+
+
+def table(found: dict[str, Any], scaled: Callable[[float], str]) -> str:
+    """The measurements as Markdown."""
+    columns = ("numpy", "numpy out=", "torch", "torch out=", "jax jit")
+    head = ["| workload | corelib | of the limit | " + " | ".join(columns) + " |", "|" + "---|" * (3 + len(columns))]
+    lines = []
+    for row in found["rows"]:
+        cells = [f"{row['ratios'][peer]:.2f}" if peer in row["ratios"] else "" for peer in columns]
+        share = f"{100 * row['limit']:.0f} %" if row["limit"] else ""
+        lines.append(f"| {row['workload']} | {scaled(row['times']['corelib']['min'])} | {share} | " + " | ".join(cells) + " |")
+    means = []
+    for peer in columns:
+        ratios = [row["ratios"][peer] for row in found["rows"] if peer in row["ratios"]]
+        means.append(f"{statistics.geometric_mean(ratios):.2f}" if ratios else "")
+    lines.append("| geometric mean | | | " + " | ".join(means) + " |")
+    bounds = found["limits"]
+    return "\n".join([
+        "# The cpu backend beside its peers",
+        "",
+        "The peer's shortest time divided by ours: above 1 corelib is faster. `out=`: into an output that was there before. Written by",
+        "`python -m benchmarks --only cpu`.",
+        "",
+        f"Limits, measured in the same run with {found['threads']} threads: a copy moves {bounds['bytes a second'] / 1e9:.0f} GB/s, fused",
+        f"multiplications of float32 make {bounds['operations a second'] / 1e9:.0f} GFLOP/s.",
+        "",
+        *head,
+        *lines,
+        "",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]))
