@@ -121,7 +121,7 @@ def cpu_kernels(*, write: bool, match: str, rounds: int) -> int:
     from . import cpu
 
     found = cpu.run(match=match, rounds=rounds)
-    facts = {**machine(), **{name: version for name, version in found["versions"].items()}}
+    facts = {**machine(), **found["versions"]}
     text = "\n".join([cpu.table(found, scaled), ", ".join(f"{k} {v}" for k, v in facts.items()), ""])
     print(text)
     if write:

@@ -41,12 +41,16 @@ def _normal(*shapes: tuple[int, ...], dtype: str = "float32") -> Callable[[Any],
     return lambda rng: tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
 
 
-def _everywhere(call: Callable[..., object], *, but: tuple[str, ...] = ()) -> dict[str, Callable[..., object]]:
+def _everywhere(
+    call: Callable[..., object], *, but: tuple[str, ...] = ()
+) -> dict[str, Callable[..., object]]:
     return {peer: call for peer in PEERS if peer not in but}
 
 
 def _products() -> Iterator[tuple[str, Workload]]:
-    def product(*shapes: tuple[int, ...], work: float, dtype: str = "float32", transposed: bool = False) -> Workload:
+    def product(
+        *shapes: tuple[int, ...], work: float, dtype: str = "float32", transposed: bool = False
+    ) -> Workload:
         if transposed:
             return Workload(
                 _normal(*shapes, dtype=dtype), _everywhere(lambda xp, a, b: a @ b.T), 2 * work,
@@ -68,7 +72,10 @@ def _products() -> Iterator[tuple[str, Workload]]:
     yield "matrix times vector 4096", product((4096, 4096), (4096,), work=4096**2)
     yield "vector times matrix 4096", product((4096,), (4096, 4096), work=4096**2)
     yield "matmul 4096x1x4096", product((4096, 1), (1, 4096), work=4096**2)
-    yield "matmul 4x4096x4096, B transposed", product((4, 4096), (4096, 4096), work=4 * 4096**2, transposed=True)
+    yield (
+        "matmul 4x4096x4096, B transposed",
+        product((4, 4096), (4096, 4096), work=4 * 4096**2, transposed=True),
+    )
     yield "matmul 65536x64x10", product((65536, 64), (64, 10), work=65536 * 640)
     yield "matmul 64x65536x64", product((64, 65536), (65536, 64), work=64 * 65536 * 64)
     yield "matmul 128x784x256", product((128, 784), (784, 256), work=128 * 784 * 256)
@@ -84,10 +91,16 @@ def _elements() -> Iterator[tuple[str, Workload]]:
     yield "exp 16M", Workload(
         one, _everywhere(lambda xp, x: xp.exp(x)), 0, 8.0 * n,
         out={"numpy": lambda xp, out, x: xp.exp(x, out=out), "torch": lambda xp, out, x: xp.exp(x, out=out)})  # fmt: skip
-    yield "sqrt(x * x + y * y) 16M", Workload(two, _everywhere(lambda xp, x, y: xp.sqrt(x * x + y * y)), 0, 12.0 * n)
+    yield (
+        "sqrt(x * x + y * y) 16M",
+        Workload(two, _everywhere(lambda xp, x, y: xp.sqrt(x * x + y * y)), 0, 12.0 * n),
+    )
     matrix = _normal((LARGE, LARGE))
     for axis in (0, 1):
-        yield f"sum 4096x4096, axis {axis}", Workload(matrix, _everywhere(lambda xp, x, a=axis: x.sum(a)), 0, 4.0 * n)
+        yield (
+            f"sum 4096x4096, axis {axis}",
+            Workload(matrix, _everywhere(lambda xp, x, a=axis: x.sum(a)), 0, 4.0 * n),
+        )
     yield "argmax 4096x4096, axis 1", Workload(
         matrix, {**_everywhere(lambda xp, x: x.argmax(1)), "corelib": lambda xp, x: xp.argmax(x, axis=1)}, 0, 4.0 * n)  # fmt: skip
     yield "transpose and copy 4096x4096", Workload(
@@ -261,7 +274,11 @@ def peers(names: tuple[str, ...], threads: int) -> Iterator[dict[str, subprocess
     command = [sys.executable, "-m", "benchmarks.cpu"]
     processes = {
         name: subprocess.Popen(
-            [*command, name, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [*command, name, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         for name in names
     }
@@ -280,7 +297,9 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(line)
 
 
-def run(*, match: str = "", rounds: int = 7, seconds: float = 0.004, threads: int | None = None) -> dict[str, Any]:
+def run(
+    *, match: str = "", rounds: int = 7, seconds: float = 0.004, threads: int | None = None
+) -> dict[str, Any]:
     """Measure the workloads whose name contains `match`: limits, versions, and a row for each."""
     count = threads or len(os.sched_getaffinity(0))
     bounds = limits(count)
@@ -299,7 +318,8 @@ def run(*, match: str = "", rounds: int = 7, seconds: float = 0.004, threads: in
             least = {key: min(values) for key, values in times.items()}
             ours = least["corelib"]
             share = max(
-                workload.flops / bounds["operations a second"] / ours, workload.bytes / bounds["bytes a second"] / ours
+                workload.flops / bounds["operations a second"] / ours,
+                workload.bytes / bounds["bytes a second"] / ours,
             )
             rows.append({
                 "workload": name, "limit": share,
@@ -317,12 +337,19 @@ def _ratios(row: dict[str, Any]) -> str:
 def table(found: dict[str, Any], scaled: Callable[[float], str]) -> str:
     """The measurements as Markdown."""
     columns = ("numpy", "numpy out=", "torch", "torch out=", "jax jit")
-    head = ["| workload | corelib | of the limit | " + " | ".join(columns) + " |", "|" + "---|" * (3 + len(columns))]
+    head = [
+        "| workload | corelib | of the limit | " + " | ".join(columns) + " |",
+        "|" + "---|" * (3 + len(columns)),
+    ]
     lines = []
     for row in found["rows"]:
         cells = [f"{row['ratios'][peer]:.2f}" if peer in row["ratios"] else "" for peer in columns]
         share = f"{100 * row['limit']:.0f} %" if row["limit"] else ""
-        lines.append(f"| {row['workload']} | {scaled(row['times']['corelib']['min'])} | {share} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {row['workload']} | {scaled(row['times']['corelib']['min'])} | {share} | "
+            + " | ".join(cells)
+            + " |"
+        )
     means = []
     for peer in columns:
         ratios = [row["ratios"][peer] for row in found["rows"] if peer in row["ratios"]]

@@ -14,87 +14,117 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from . import launch as team
 from . import native, pool
 from .gemm import CACHED, FEW, Product
 from .quiet import quiet
 
-SMALL = 1 << 15  # multiplications up to which nothing but the overhead counts
+SMALL = 1 << 18  # multiplications up to which a product is one call of a kernel, on one thread
+TINY = 1 << 15  # the same where one operand may be a vector
 WORTHWHILE = 1 << 16  # multiplications from which a kernel is compiled though nothing else is
 
 
 def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
     """The kernel of `matmul` for a dtype."""
+    if dtype.startswith("complex"):
+        return _complex_matmul(Product("float32" if dtype == "complex64" else "float64"))
     if dtype not in ("float32", "float64"):
         return lambda x1, x2, /: quiet(np.matmul, x1, x2)
-    product, kind, empty = Product(dtype), np.dtype(dtype), np.empty
+    product, kind, empty, small = Product(dtype), np.dtype(dtype), np.empty, 0
 
     def matmul(x1: ndarray, x2: ndarray, /) -> ndarray:
+        nonlocal small
         first, second = x1.shape, x2.shape
-        if len(first) == 2 == len(second):
+        if len(first) == 2 == len(second) and first[1] == second[0]:
             rows, depth = first
             columns = second[1]
             work = rows * depth * columns
-            if work <= SMALL:
-                if work and depth == second[0] and native.loaded():
-                    return product.small(x1, x2, empty((rows, columns), kind))
-                return quiet(np.matmul, x1, x2)
+            if 0 < work <= SMALL and (work <= TINY or (rows > 1 and columns > 1)):
+                if small:
+                    return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
+                if native.loaded():
+                    small = product.small
+            elif work:
+                return _matrices(
+                    product, x1, x2, pool.empty((rows, columns), kind, rows * columns * product.size)
+                )
         return _matmul(product, x1, x2)
 
     return matmul
 
 
 def _matmul(product: Product, x1: ndarray, x2: ndarray) -> ndarray:
+    """A product of operands of any rank."""
     a = x1 if x1.ndim > 1 else x1[None]
     b = x2 if x2.ndim > 1 else x2[:, None]
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
     work = a.size * columns
-    if not work or not b.size or depth != b.shape[-2] or not (a.flags.aligned and b.flags.aligned):
-        return quiet(np.matmul, x1, x2)
-    if work < WORTHWHILE and not native.loaded():
+    if not work or not b.size or depth != b.shape[-2] or (work < WORTHWHILE and not native.loaded()):
         return quiet(np.matmul, x1, x2)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     kept = (*batch, *(x1.shape[-2:-1] if x1.ndim > 1 else ()), *(x2.shape[-1:] if x2.ndim > 1 else ()))
-    count = math.prod(batch) * rows * columns
-    out = pool.empty(kept, product.dtype, count * product.size)
-    if count:
-        _products(product, a, b, out.reshape(*batch, rows, columns), batch)
+    out = pool.empty(kept, product.dtype, math.prod(kept) * product.size)
+    if out.size:
+        _batches(product, a, b, out.reshape(*batch, rows, columns), batch)
     return out
 
 
-def _products(product: Product, a: ndarray, b: ndarray, out: ndarray, batch: tuple[int, ...]) -> None:
+def _complex_matmul(product: Product) -> Callable[[ndarray, ndarray], ndarray]:
+    """Complex products as real ones of twice the depth and width: each row of B is followed by itself times i, and A
+    and C are read as real. These are the four real products of the definition.
+    """
+
+    def matmul(x1: ndarray, x2: ndarray, /) -> ndarray:
+        if x1.ndim < 2 or x2.ndim < 2 or x1.size * x2.shape[-1] <= SMALL or x1.shape[-1] != x2.shape[-2]:
+            return quiet(np.matmul, x1, x2)
+        depth, columns = x2.shape[-2:]
+        wide = np.empty((*x2.shape[:-2], depth, 2, columns), x2.dtype)
+        wide[..., 0, :] = x2
+        wide[..., 1, :].real = -x2.imag
+        wide[..., 1, :].imag = x2.real
+        b = wide.reshape(*x2.shape[:-2], 2 * depth, columns).view(product.dtype)
+        a = (x1 if x1.strides[-1] == x1.itemsize else np.ascontiguousarray(x1)).view(product.dtype)
+        return _matmul(product, a, b).view(x2.dtype)
+
+    return matmul
+
+
+def _matrices(product: Product, a: ndarray, b: ndarray, out: ndarray) -> ndarray:
+    """out = a b for matrices."""
+    rows, depth = a.shape
+    columns, size = b.shape[1], product.size
+    if columns == 1 and a.strides[1] == size:
+        product.dots(a, np.ascontiguousarray(b).reshape(-1), out)
+    elif rows == 1 and b.strides[0] == size:
+        product.dots(b.T, np.ascontiguousarray(a).reshape(-1), out)
+    elif depth * columns * size > CACHED and rows > FEW:
+        product.packed(a, b, out)
+    else:
+        product.direct(a, b, out, 1, (0, 0, 0, 0))
+    return out
+
+
+def _batches(product: Product, a: ndarray, b: ndarray, out: ndarray, batch: tuple[int, ...]) -> None:
     """out = a b, with leading axes broadcast to `batch`."""
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
     matrices = math.prod(batch)
-    if matrices > 1 and b[..., 0, 0].size == 1 and a[..., 0, 0].size == matrices:
-        merged = _merged(a)
-        if merged is not None:  # one B: the rows of all A are the rows of one matrix
-            return _products(product, merged, b.reshape(depth, columns), out.reshape(matrices * rows, columns), ())
     if matrices == 1:
-        a, b, out = a.reshape(a.shape[-2:]), b.reshape(b.shape[-2:]), out.reshape(rows, columns)
-        size = product.size
-        if columns == 1 and a.strides[1] == size:
-            product.dots(a, np.ascontiguousarray(b).reshape(-1), out)
-            return None
-        if rows == 1 and b.strides[0] == size:
-            product.dots(b.T, np.ascontiguousarray(a).reshape(-1), out)
-            return None
-        if depth * columns * size > CACHED and rows > FEW:
-            product.packed(a, b, out)
-        else:
-            product.direct(a, b, out, 1, (0, 0, 0, 0))
-        return None
-    if depth * columns * product.size > CACHED and rows > FEW:
+        _matrices(product, a.reshape(rows, depth), b.reshape(depth, columns), out.reshape(rows, columns))
+    elif math.prod(b.shape[:-2]) == 1 and (merged := _merged(a, matrices)) is not None:
+        # one B: the rows of all A are the rows of one matrix
+        _matrices(product, merged, b.reshape(depth, columns), out.reshape(matrices * rows, columns))
+    elif depth * columns * product.size > CACHED and rows > FEW:
         for place in np.ndindex(batch):
-            _products(product, a[_at(place, a)], b[_at(place, b)], out[place], ())
-        return None
-    a_step, a_table = _offsets(a, batch)
-    b_step, b_table = _offsets(b, batch)
-    product.direct(a, b, out, matrices, (a_step, b_step, a_table, b_table))
-    return None
+            _matrices(product, a[_at(place, a)], b[_at(place, b)], out[place])
+    else:
+        (a_step, a_table), (b_step, b_table) = _offsets(a, batch), _offsets(b, batch)
+        product.direct(a, b, out, matrices, (a_step, b_step, a_table, b_table))
 
 
-def _merged(a: ndarray) -> ndarray | None:
+def _merged(a: ndarray, matrices: int) -> ndarray | None:
     """The rows of all matrices as the rows of one, where that is no copy."""
+    if math.prod(a.shape[:-2]) != matrices:
+        return None
     step = a.strides[-2]
     for length, stride in zip(a.shape[-2:0:-1], a.strides[-3::-1], strict=False):
         step *= length

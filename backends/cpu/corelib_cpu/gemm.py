@@ -39,6 +39,7 @@ class Geometry:
     depth: int  # rows of B that pass at a time
     block: int  # tiles of a block of rows, which with `depth` fills most of the second cache
     columns: int = 4096  # columns of B that pass at a time
+    registers: int = 32
 
     @property
     def width(self) -> int:
@@ -50,13 +51,15 @@ def geometry(dtype: str) -> Geometry:
     """What this machine's registers hold: 32 of 64 bytes, 16 of 32, or what there is elsewhere."""
     size = np.dtype(dtype).itemsize
     lanes = native.vector_bytes() // size
+    single = size == 4
     if native.vector_bytes() == 64:
-        return Geometry(16, 14, 2, 8, 1024, 8) if size == 4 else Geometry(8, 8, 3, 8, 512, 14, 2040)
+        return Geometry(16, 14, 2, 8, 1024, 8) if single else Geometry(8, 8, 3, 8, 512, 14, 2040)
     if native.vector_bytes() == 32:
-        return Geometry(8, 6, 2, 6, 512, 16) if size == 4 else Geometry(4, 4, 3, 4, 256, 24, 2040)
-    if platform.machine().lower() in ("arm64", "aarch64"):  # 32 registers of 16 bytes
-        return Geometry(lanes, 8, 3, 8, 512, 12)
-    return Geometry(lanes, 4, 2, 4, 512, 24)
+        shape = (8, 6, 2, 6, 512, 16, 4096, 16) if single else (4, 4, 3, 4, 256, 24, 2040, 16)
+        return Geometry(*shape)
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return Geometry(lanes, 8, 2, 8, 512, 12)
+    return Geometry(lanes, 4, 2, 4, 512, 24, 4096, 16)
 
 
 # The head of every kernel names the shape of a tile: T, SIZE, LANES, HEIGHT, VECTORS, WIDTH.
@@ -199,14 +202,19 @@ def scratch(size: int) -> tuple[ndarray, ndarray, int, int]:
     """Memory for each thread, as words for a kernel: flags that say what is taken, memory, bytes of each, how many."""
     count = team.get_num_threads()
     size = -(-size // 64) * 64 + 64
-    return np.zeros(8 * count, np.int64), pool.empty((count * size,), np.dtype(np.uint8), count * size), size, count
+    return (
+        np.zeros(8 * count, np.int64),
+        pool.empty((count * size,), np.dtype(np.uint8), count * size),
+        size,
+        count,
+    )
 
 
 class Product:
     """The compiled product of matrices of one floating dtype. No operand is empty."""
 
     def __init__(self, dtype: str) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.name = np.dtype(dtype), dtype
         self.size = self.dtype.itemsize
         self._kernels: dict[tuple[str, int, int], int] = {}
 
@@ -214,16 +222,31 @@ class Product:
         """The address of a kernel for a tile of so many rows and vectors."""
         found = self._kernels.get((name, height, vectors))
         if found is None:
-            lanes = geometry(self.dtype.name).lanes
-            head = f"T, SIZE, LANES, HEIGHT = {self.dtype.name!r}, {self.size}, {lanes}, {height}\n"
+            lanes = self.geometry.lanes
+            head = f"T, SIZE, LANES, HEIGHT = {self.name!r}, {self.size}, {lanes}, {height}\n"
             head += f"VECTORS, WIDTH = {vectors}, {vectors * lanes}\n"
             found = self._kernels[name, height, vectors] = native.address(head + _SOURCES[name])
         return found
 
-    def small(self, a: ndarray, b: ndarray, out: ndarray) -> ndarray:
-        """The product of two matrices of a few rows and columns."""
-        shape = geometry(self.dtype.name)
-        return team.launch(self.kernel("small", shape.direct_height, shape.vectors), 1, 1, out, a, b, id(a), id(b))
+    @property
+    def geometry(self) -> Geometry:
+        return geometry(self.name)
+
+    @property
+    def small(self) -> int:
+        """The kernel of a product of two matrices of a few rows and columns."""
+        return self.kernel("small", self.geometry.direct_height, self.geometry.vectors)
+
+    def _tile(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and vectors of a tile that few rows, or few columns, fill: each row of B is read in long runs."""
+        shape = self.geometry
+        if rows <= 4:
+            height = rows if rows < 3 else 4
+            filled = 1 << (-(-columns // shape.lanes) - 1).bit_length()  # a power of two: few kernels
+            return height, min(shape.registers // (2 * height), filled)
+        if columns <= shape.lanes:
+            return min(shape.registers // 2 - 2, 14), 1
+        return shape.direct_height, shape.vectors
 
     def dots(self, a: ndarray, x: ndarray, out: ndarray) -> ndarray:
         """The product of a matrix whose rows are contiguous and a contiguous vector."""
@@ -238,8 +261,8 @@ class Product:
         `steps` are bytes from matrix to matrix of A and of B, and tables of offsets, or 0.
         """
         (rows, depth), columns = a.shape[-2:], b.shape[-1]
-        shape = geometry(self.dtype.name)
-        height, vectors = shape.direct_height, shape.vectors
+        shape = self.geometry
+        height, vectors = self._tile(rows, columns)
         b_row, b_column = b.strides[-2:]
         packs = b_column != self.size
         passing = min(depth, shape.depth) if packs else depth
@@ -266,7 +289,7 @@ class Product:
     def packed(self, a: ndarray, b: ndarray, out: ndarray) -> ndarray:
         """The product of two matrices that are packed on the way."""
         (rows, depth), columns = a.shape, b.shape[1]
-        shape, size = geometry(self.dtype.name), self.size
+        shape, size = self.geometry, self.size
         threads = team.get_num_threads()
         height, width = shape.height, shape.lanes * shape.vectors
         passing = -(-depth // -(-depth // shape.depth))
@@ -282,11 +305,15 @@ class Product:
         for j in range(0, columns, across):
             b_part, c_part = b[:, j : j + across], out[:, j : j + across]
             panels = -(-b_part.shape[1] // width)
-            column_parts = min(panels, -(-PARTS * threads // row_parts)) if row_parts < PARTS * threads // 2 else 1
+            column_parts = (
+                min(panels, -(-PARTS * threads // row_parts)) if row_parts < PARTS * threads // 2 else 1
+            )
             for k in range(0, depth, passing):
                 source = b_part[k : k + passing]
                 count = len(source)
-                team.launch(pack, -(-panels // 4), 1, buffer, source, source.shape[1], count, *source.strides, panels)
+                team.launch(
+                    pack, -(-panels // 4), 1, buffer, source, source.shape[1], count, *source.strides, panels
+                )
                 team.launch(
                     multiply, row_parts * column_parts, 1, c_part, a[:, k : k + passing], buffer, rows, source.shape[1],
                     count, *a.strides, out.strides[0], row_parts, column_parts, k, *memory,

@@ -113,7 +113,15 @@ def _fingerprint() -> str:
         os.environ.get("NUMBA_OPT", ""),
     ):
         digest.update(part.encode() + b"\0")
-    for module in ("native.py", "machine.py", "simd.py", "vmath.py", "varithmetic.py", "vcomplex.py", "vpower.py"):
+    for module in (
+        "native.py",
+        "machine.py",
+        "simd.py",
+        "vmath.py",
+        "varithmetic.py",
+        "vcomplex.py",
+        "vpower.py",
+    ):
         digest.update(pkgutil.get_data(__package__, module) or b"")  # also from a zip archive
     return digest.hexdigest()
 
@@ -165,7 +173,14 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
 
     from . import machine, simd, varithmetic, vcomplex, vmath, vpower
 
-    namespace = {**vars(machine), **vars(simd), **vars(vmath), **vars(varithmetic), **vars(vcomplex), **vars(vpower)}
+    namespace = {
+        **vars(machine),
+        **vars(simd),
+        **vars(vmath),
+        **vars(varithmetic),
+        **vars(vcomplex),
+        **vars(vpower),
+    }
     exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
     options = namespace.get("OPTIONS", {})

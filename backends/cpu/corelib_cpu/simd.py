@@ -63,7 +63,9 @@ class Emitter:
         if mask is None:
             return self.builder.load(pointer, align=self.size)
         kind = ir.FunctionType(self.vector, [pointer.type, _HALF, self.masks, self.vector])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.load.{self.suffix}.p0")
+        function = cgutils.get_or_insert_function(
+            self.builder.module, kind, f"llvm.masked.load.{self.suffix}.p0"
+        )
         return self.builder.call(function, [pointer, ir.Constant(_HALF, self.size), mask, self.zero])
 
     def store(self, value: Any, address: Any, mask: Any = None) -> None:
@@ -72,14 +74,18 @@ class Emitter:
             self.builder.store(value, pointer, align=self.size)
             return
         kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, _HALF, self.masks])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.masked.store.{self.suffix}.p0")
+        function = cgutils.get_or_insert_function(
+            self.builder.module, kind, f"llvm.masked.store.{self.suffix}.p0"
+        )
         self.builder.call(function, [value, pointer, ir.Constant(_HALF, self.size), mask])
 
     def everywhere(self, value: Any) -> Any:
         """A vector of one scalar."""
         kind = ir.VectorType(value.type, self.lanes)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_HALF, 0))
-        return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(self.indices, None))
+        return self.builder.shuffle_vector(
+            first, ir.Constant(kind, ir.Undefined), ir.Constant(self.indices, None)
+        )
 
     def below(self, count: Any, first: int = 0) -> Any:
         """The mask of the lanes whose number, from `first` on, is below count: a word, or a Python number."""
@@ -126,7 +132,12 @@ def matrix_tile(element: str, rows: int, vectors: int, lanes: int, packed: bool,
         builder.position_at_end(loop)
         k, at_a, at_b = builder.phi(_WORD), builder.phi(_WORD), builder.phi(_WORD)
         totals = {place: builder.phi(code.vector) for place in places}
-        for phi, start in ((k, code.word(0)), (at_a, a), (at_b, b), *((t, code.zero) for t in totals.values())):
+        for phi, start in (
+            (k, code.word(0)),
+            (at_a, a),
+            (at_b, b),
+            *((t, code.zero) for t in totals.values()),
+        ):
             phi.add_incoming(start, before)
         line = [code.load(code.place(at_b, v * lanes * size), mask[v]) for v in range(vectors)]
         sums = {}
@@ -160,7 +171,9 @@ def matrix_tile(element: str, rows: int, vectors: int, lanes: int, packed: bool,
     return tile
 
 
-def _store_tile(code: Emitter, sums: Any, rows: int, vectors: int, c: Any, c_row: Any, adds: bool, height: Any, mask: Any) -> None:
+def _store_tile(
+    code: Emitter, sums: Any, rows: int, vectors: int, c: Any, c_row: Any, adds: bool, height: Any, mask: Any
+) -> None:
     """Stores rows of a tile, up to `height` of them where that is given."""
     builder = code.builder
     done = builder.append_basic_block("tile.stored") if height is not None else None
@@ -187,7 +200,10 @@ def copy_line(element: str, vectors: int, lanes: int, edge: bool) -> Any:
         source, out, count = arguments
         code = Emitter(builder, element, lanes)
         steps = [v * lanes for v in range(vectors)]
-        line = [code.load(code.place(source, s * code.size), code.below(count, s) if edge else None) for s in steps]
+        line = [
+            code.load(code.place(source, s * code.size), code.below(count, s) if edge else None)
+            for s in steps
+        ]
         for s, value in zip(steps, line, strict=True):
             code.store(value, code.place(out, s * code.size))
         return context.get_dummy_value()
@@ -225,7 +241,8 @@ def transpose_block(element: str, rows: int, lanes: int, edge: bool) -> Any:
                 if i & half == 0:
                     pair = lines[i], lines[i + half]
                     lines[i], lines[i + half] = (
-                        builder.shuffle_vector(*pair, ir.Constant(code.indices, order)) for order in (low, high)
+                        builder.shuffle_vector(*pair, ir.Constant(code.indices, order))
+                        for order in (low, high)
                     )
             half *= 2
         done = builder.append_basic_block("transpose.end") if edge else None
@@ -260,7 +277,8 @@ def dot_rows(element: str, rows: int, vectors: int, lanes: int) -> Any:
         step = vectors * lanes
         last = builder.sub(height, code.word(1))
         starts = [
-            builder.add(a, builder.mul(a_row, code.smaller(code.word(i), last) if i else code.word(0))) for i in range(rows)
+            builder.add(a, builder.mul(a_row, code.smaller(code.word(i), last) if i else code.word(0)))
+            for i in range(rows)
         ]
         places = [(i, v) for i in range(rows) for v in range(vectors)]
         whole = builder.sub(depth, builder.urem(depth, code.word(step)))
@@ -278,7 +296,10 @@ def dot_rows(element: str, rows: int, vectors: int, lanes: int) -> Any:
 
         def products(masks: Any) -> dict[Any, Any]:
             offset = builder.mul(k, code.word(code.size))
-            line = [code.load(code.place(builder.add(x, offset), v * lanes * code.size), masks[v]) for v in range(vectors)]
+            line = [
+                code.load(code.place(builder.add(x, offset), v * lanes * code.size), masks[v])
+                for v in range(vectors)
+            ]
             return {
                 (i, v): code.multiply_add(
                     code.load(code.place(builder.add(starts[i], offset), v * lanes * code.size), masks[v]), line[v], totals[i, v]
