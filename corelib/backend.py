@@ -231,6 +231,23 @@ class Backend:
         """
         return None
 
+    # elements of a domain from which a generated kernel is faster than the kernels of its steps, see replay.py
+    fuse_from: ClassVar[int] = 0
+
+    def fuses(self, step: Any) -> bool:
+        """Optional: whether a recorded step could be part of a kernel that :meth:`emit` generates."""
+        return False
+
+    def emit(self, group: Any) -> Callable[..., Any] | None:
+        """Optional: one kernel for a :class:`corelib.compile.fuse.Group` of steps, each of which :meth:`fuses`; None to
+        have them run one by one.
+
+        It gets the arrays of ``group.inputs`` and returns those of ``group.results`` (a tuple if there are several),
+        which share memory with nothing. An attribute ``sparing(positions)`` is a function that returns a kernel which
+        may write its results over the inputs at these positions.
+        """
+        return None
+
     def rebind(self, tensor: Any, value: Any) -> None:
         """Called just before ``tensor`` comes to stand for ``value``, a tensor of this backend: a tracer logs
         it.

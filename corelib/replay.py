@@ -20,11 +20,12 @@ from typing import Any
 
 from .backend import Backend
 from .binding import SCALARS, decomposed, widened
+from .compile.fuse import fused
 from .compile.graph import Graph, Step, Traced
 from .dtypes import HALF, DType, as_dtype
 from .hookspecs import hookimpl
 from .op import Op
-from .registry import registry
+from .registry import log, registry
 from .rules import Spec
 from .tensor import Tensor, wrap
 
@@ -91,6 +92,17 @@ class Recorder(Backend):
         raise NotReplayableError("a value")
 
 
+def program(graph: Graph, target: Backend, least: int = 0) -> Callable[..., Any]:
+    """The graph as a function of arrays of ``target``: its own program, or a replay in which groups of steps of at
+    least ``least`` elements are generated kernels, as far as it has them.
+    """
+    try:
+        return target.compile(graph) or replayer(fused(graph, target, least))
+    except Exception as error:
+        log.warning("%s: a program of %d steps is run step by step: %s", target, len(graph.steps), error)
+        return replayer(graph)
+
+
 def replayer(graph: Graph) -> Callable[..., Any]:
     """The graph as a Python function of the input arrays that calls one kernel after the other."""
     inputs, several = graph.inputs, graph.several
@@ -118,7 +130,9 @@ def replayer(graph: Graph) -> Callable[..., Any]:
         for name, value in step.params.items():
             scope[f"p{number}_{name}"] = value
             arguments.append(f"{name}=p{number}_{name}")
-        if number in into:
+        if number in into and step.op.kind == "fused":
+            scope[f"k{number}"] = kernel.sparing(into[number])
+        elif number in into:
             scope[f"k{number}"] = kernel.into
             arguments.insert(0, into[number])
         targets = "".join(f"{x.name}, " for x in step.outputs) if step.several else step.outputs[0].name
@@ -138,33 +152,43 @@ def own(kernel: Any, name: str) -> Any:
 
 
 def _writes(step: Step) -> bool:
-    """Whether the step's kernel can write its result, which is fresh memory otherwise, over an operand of the
-    same shape and dtype.
-    """
+    """Whether the step's results are fresh memory, and it can write them over operands instead."""
+    if step.op.kind == "fused":
+        return own(step.kernel, "sparing") is not None
     return step.op.kind == "elementwise" and not step.several and own(step.kernel, "into") is not None
 
 
 def _places(
     steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, int]
-) -> dict[int, str]:
+) -> dict[int, Any]:
     """Which steps write over which array: a donated input or an intermediate result that nothing reads
-    afterwards, and of which there is no view.
+    afterwards, and of which there is no view. The name of one for an element-wise step, positions of several among the
+    inputs for a group of steps, which looks where it can write.
 
-    Only element-wise kernels that can write in place are taken for sure to return no view of what they read.
+    Only kernels that can write in place are taken for sure to return no view of what they read.
     """
-    private = {step.outputs[0].name for step in steps if _writes(step)} - set(results)
+    private = {x.name for step in steps if _writes(step) for x in step.outputs} - set(results)
     private |= {x.name for x in donated} - set(results)
     for step in steps:
         if not _writes(step):
             private -= {x.name for x in step.inputs if isinstance(x, Traced)}
-    into = {}
+    into: dict[int, Any] = {}
     for number, step in enumerate(steps):
         if not _writes(step):
             continue
+        dead = [
+            i
+            for i, x in enumerate(step.inputs)
+            if isinstance(x, Traced) and x.name in private and last[x.name] <= number
+        ]
+        if step.op.kind == "fused":
+            private -= {step.inputs[i].name for i in dead}
+            if dead:
+                into[number] = tuple(dead)
+            continue
         out = step.outputs[0]
-        for x in step.inputs:
-            if not isinstance(x, Traced) or x.name not in private or last[x.name] > number:
-                continue
+        for i in dead:
+            x = step.inputs[i]
             if (x.shape, x.dtype) == (out.shape, out.dtype):
                 into[number] = x.name
                 private.discard(x.name)  # it lives on under the result's name
@@ -233,7 +257,7 @@ class Replayed:
             return None
         donated = [inputs[p] for p in donates if p < len(operands) and isinstance(operands[p], Tensor)]
         graph = Graph(inputs, recorder.steps, data, several=several, donated=donated)
-        return self.target.compile(graph) or replayer(graph)
+        return program(graph, self.target, self.target.fuse_from)
 
 
 def composed(op: Op, backend: Backend) -> Callable[..., Any] | None:

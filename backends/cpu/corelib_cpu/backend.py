@@ -20,6 +20,7 @@ from . import (
     creation,
     elementwise,
     fft,
+    generated,
     index,
     linalg,
     movement,
@@ -128,6 +129,16 @@ class CpuBackend(Backend):
             return None
         array = dlpack.host_array(source)
         return array if array.flags.aligned else None
+
+    fuse_from = 4096
+
+    def fuses(self, step: Any) -> bool:
+        """Element-wise steps and reductions whose kernels are this backend's own."""
+        return generated.fuses(kernels, step)
+
+    def emit(self, group: Any) -> Callable[..., Any] | None:
+        """One generated kernel for a group of steps."""
+        return generated.make(group)
 
     @contextmanager
     def threads(self, count: int) -> Iterator[None]:

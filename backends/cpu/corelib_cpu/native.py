@@ -15,10 +15,12 @@ import logging
 import os
 import pkgutil
 import platform
+import re
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ log = logging.getLogger("corelib")
 FORMAT = "1"  # of the object files; raise it when what is stored changes
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
+_functions: dict[str, str] = {}
 _keep: list[Any] = []  # object files whose code may still run
 
 
@@ -133,16 +136,45 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     `corelib_cpu.machine`, `simd`, `vmath`, `varithmetic`, `vcomplex` and `vpower`. The default is the signature of every
     kernel, ``kernel(lo, hi, args)``.
     """
-    key = hashlib.sha256(f"{_fingerprint()}\0{arguments}\0{returns}\0{name}\0{source}".encode()).hexdigest()[
-        :40
-    ]
+    return _address(
+        f"{arguments}\0{returns}\0{name}\0{source}",
+        lambda symbol: _compile(source, name, arguments, returns, symbol),
+    )
+
+
+def address_of_ir(text: str) -> int:
+    """Address of the machine code of the function @KERNEL in a module of LLVM IR, which nothing has optimised yet."""
+    return _address(f"ir\0{text}", lambda symbol: _assemble(text, symbol))
+
+
+def function_ir(source: str, dtype: str, arguments: int) -> str:
+    """LLVM IR of `function` in `source`, from numbers of a dtype to one, under the name @FUNCTION."""
+    key = _key(f"function\0{dtype}\0{arguments}\0{source}")
+    with _lock:
+        found = _functions.get(key)
+        if found is None:
+            stored = _read(key)
+            found = stored.decode() if stored else _translate(source, dtype, arguments)
+            if not stored:
+                _write(key, found.encode())
+            _functions[key] = found
+        return found
+
+
+def _key(what: str) -> str:
+    return hashlib.sha256(f"{_fingerprint()}\0{what}".encode()).hexdigest()[:40]
+
+
+def _address(what: str, make: Callable[[str], bytes]) -> int:
+    """Address of the code for a key; `make(symbol)` compiles it if it is stored nowhere."""
+    key = _key(what)
     with _lock:
         found = _addresses.get(key)
         if found is None:
             symbol = f"corelib_{key}"
             code = _read(key)
             if code is None:
-                code = _compile(source, name, arguments, returns, symbol)
+                code = make(symbol)
                 _write(key, code)
             found = _addresses[key] = _load(code, symbol)
         return found
@@ -171,16 +203,7 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
     started = time.perf_counter()
     from numba import cfunc, types
 
-    from . import machine, simd, varithmetic, vcomplex, vmath, vpower
-
-    namespace = {
-        **vars(machine),
-        **vars(simd),
-        **vars(vmath),
-        **vars(varithmetic),
-        **vars(vcomplex),
-        **vars(vpower),
-    }
+    namespace = _namespace()
     exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
     options = namespace.get("OPTIONS", {})
@@ -199,6 +222,63 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
     seconds = time.perf_counter() - started
     (log.warning if seconds > 1 else log.debug)("corelib: cpu: compiled a kernel in %.2f s", seconds)
     return code
+
+
+def _assemble(text: str, symbol: str) -> bytes:
+    """Object code of a module of IR with one function @KERNEL."""
+    import llvmlite.binding as llvm
+
+    started = time.perf_counter()
+    target = _engine()[0]
+    module = llvm.parse_assembly(text.replace("@KERNEL", f"@{symbol}"))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.loop_interleaving = True
+    builder = llvm.create_pass_builder(target, options)
+    builder.getModulePassManager().run(module, builder)
+    code = target.emit_object(module)
+    log.debug("corelib: cpu: assembled a kernel in %.1f ms", 1e3 * (time.perf_counter() - started))
+    return code
+
+
+def _translate(source: str, dtype: str, arguments: int) -> str:
+    """numba's IR of a function of one element, without what guards against exceptions, which it cannot raise."""
+    import llvmlite.binding as llvm
+    from numba import cfunc, types
+
+    namespace = _namespace()
+    exec(compile(source, "<corelib_cpu function>", "exec"), namespace)
+    kind = getattr(types, dtype)
+    compiled = cfunc(kind(*(kind,) * arguments), error_model="numpy")(namespace["function"])
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    (inner,) = [
+        f for f in module.functions if not f.is_declaration and not f.name.startswith("cfunc.")
+    ]
+    parts = [re.sub(r"(, !\w+ !\d+)|( #\d+)", "", str(inner)).replace(f"@{inner.name}", "@FUNCTION.inner")]
+    parts[0] = re.sub(r"^define .*? i32 @", "define internal i32 @", parts[0], count=1, flags=re.MULTILINE)
+    used = [f for f in module.functions if f.is_declaration and f"@{f.name}(" in parts[0]]
+    parts += [re.sub(r" #\d+", "", str(f)) for f in used]
+    t = "float" if dtype == "float32" else "double"
+    names = [f"{t} %x{i}" for i in range(arguments)]
+    parts.append(
+        f"define internal {t} @FUNCTION({', '.join(names)}) alwaysinline {{\n  %place = alloca {t}\n"
+        f"  %status = call i32 @FUNCTION.inner({', '.join(['ptr %place', 'ptr null', *names])}) alwaysinline\n"
+        f"  %result = load {t}, ptr %place\n  ret {t} %result\n}}"
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _namespace() -> dict[str, Any]:
+    """The names that the source of a kernel sees."""
+    from . import machine, simd, varithmetic, vcomplex, vmath, vpower
+
+    return {
+        **vars(machine),
+        **vars(simd),
+        **vars(vmath),
+        **vars(varithmetic),
+        **vars(vcomplex),
+        **vars(vpower),
+    }
 
 
 def _read(key: str) -> bytes | None:

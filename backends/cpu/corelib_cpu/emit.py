@@ -1,0 +1,627 @@
+"""A group of steps as one kernel in LLVM IR.
+
+The domain is seen as rows and columns. Without reductions, the units of work are elements, in runs that stay in one
+row; with them, blocks of rows. A row is gone through once per phase: a phase ends where a reduction over the row is
+complete, and what follows may read it. Each element is computed in a plain loop, which LLVM turns into vectors: every
+memory access of a loop is declared independent of the other iterations, because it touches nothing but its own column,
+and so a result may take an operand's place.
+
+A value that a later phase needs again is read from its result where it is one, or kept in a row of a result that is
+written later, if it costs much; otherwise it is computed again. Sizes, strides and Python numbers are words of the
+call, so that a kernel serves every shape of its kind. Sums accumulate in float64; those over columns or over
+everything are made of one partial result per block of rows, and the blocks depend on the shape alone, never on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from . import scalars
+from .quiet import named
+from .scalars import IR, Body
+
+ROW = 8  # shortest row that is worth a loop of its own
+BLOCK = 128  # rows of one partial result
+FLAT = 16384  # elements of a row where the rows are only made for partial results
+DEAR = 4  # cost from which a value is kept for the next phase
+WORDS = 480  # what a call can carry
+
+
+class Access(NamedTuple):
+    """How an input is read: by column or once per row; strides of the axes before the row as words."""
+
+    name: str
+    varies: bool
+    outer: tuple[tuple[str, str], ...]  # words: length, stride in bytes
+
+
+class Layout(NamedTuple):
+    """A domain as rows and columns, and each input's strides along the axes of the rows, as (length, bytes)."""
+
+    rows: int
+    columns: int
+    outer: dict[tuple[str, bool], tuple[bool, tuple[tuple[int, int], ...]]]
+
+
+def steps_of(shape: tuple[int, ...], domain: tuple[int, ...], size: int) -> list[int]:
+    """Bytes from place to place along each axis of the domain, of a C-contiguous array that broadcasts to it."""
+    strides, step = [], size
+    for length in reversed(shape):
+        strides.append(0 if length == 1 else step)
+        step *= length
+    return [*[0] * (len(domain) - len(shape)), *reversed(strides)]
+
+
+def collapsed(domain: tuple[int, ...], strides: list[int]) -> tuple[tuple[int, int], ...]:
+    """Axes as few as possible; one that is walked in a single stride is one axis."""
+    found: list[tuple[int, int]] = []
+    for length, stride in zip(domain, strides, strict=True):
+        if length == 1:
+            continue
+        if found and found[-1][1] == length * stride:
+            found[-1] = (found[-1][0] * length, stride)
+        else:
+            found.append((length, stride))
+    return tuple(found) if any(stride for _, stride in found) else ()
+
+
+def layout(group: Any) -> Layout | None:
+    """The domain of a group in rows and columns; None where its inputs have no such form."""
+    domain, columns = group.shape, group.columns
+    full, row = set(), set()
+    for step in group.steps:
+        (row if group.kinds[step.outputs[0].name] == "row" else full).update(
+            x.name for x in step.inputs if hasattr(x, "name")
+        )
+    reads = [x for x in group.inputs if x.name in full]
+
+    def fits(x: Any, k: int) -> bool:
+        tail = (*(1,) * (len(domain) - len(x.shape)), *x.shape)[len(domain) - k :]
+        return tail == domain[len(domain) - k :] or math.prod(tail) == 1
+
+    if columns is None:
+        columns = len(domain)
+        while columns > 1 and not all(fits(x, columns) for x in reads):
+            columns -= 1
+    if columns and not all(fits(x, columns) for x in reads):
+        return None
+    outer_shape = domain[: len(domain) - columns]
+    rows, count = math.prod(outer_shape), math.prod(domain[len(domain) - columns :])
+    outer = {}
+    for x in reads:
+        strides = steps_of(x.shape, domain, named(x.dtype.name).itemsize)[: len(outer_shape)]
+        varies = math.prod(x.shape[len(x.shape) - columns :] if columns else ()) != 1
+        outer[x.name, False] = (varies and count > 1, collapsed(outer_shape, strides))
+    for x in group.inputs:
+        if x.name in row:
+            at = x.shape
+            if len(at) == len(domain):
+                at = at[: len(outer_shape)]
+            strides = steps_of(at, outer_shape, named(x.dtype.name).itemsize)
+            outer[x.name, True] = (False, collapsed(outer_shape, strides))
+    return Layout(rows, count, outer)
+
+
+class Kernel:
+    """The text of a group's kernel and the words that it is called with.
+
+    ``words``: after the addresses of results, partial results and inputs, integers. ``partial``: results that come in
+    parts, with the elements of one part (0: the columns). ``before``: for each result, the inputs whose place it may
+    take, by number.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self.group, self.body, self.entry = group, Body(), list[str]()
+        self.words: list[int] = []
+        self.names: dict[str, str] = {}  # a word's key -> its IR name
+        self.numbers: dict[str, str] = {}  # Python numbers likewise
+        # arrays are renamed, so that the same steps of another program have the same text
+        found = [*group.inputs, *(s.outputs[0] for s in group.steps)]
+        self.id = {x.name: f"{chr(97 + n % 26)}{n}" for n, x in enumerate(found)}
+        self.loops = 0
+        self.kinds = group.kinds
+        self.step = {s.outputs[0].name: s for s in group.steps}
+        self.partial = [x for x in group.results if self.kinds[x.name] in ("column", "total")]
+        self.whole = [x for x in group.results if self.kinds[x.name] not in ("column", "total")]
+        self.plain = all(kind in ("full",) for kind in self.kinds.values())
+        place = layout(group)
+        self.text = ""
+        if place is None or not self._shaped(place):
+            return
+        self.phases()
+        self.pointers = [*self.partial, *self.whole, *group.inputs]
+        self.write()
+
+    def _shaped(self, place: Layout) -> bool:
+        """Settle rows, columns and units; False where the form does not pay."""
+        self.outer, self.rows, self.columns = place.outer, place.rows, place.columns
+        self.total = self.rows * self.columns
+        reduces = any(kind == "reduced" for kind in self.kinds.values())
+        self.flat = self.rows == 1 and not reduces
+        if self.plain:
+            self.block, self.blocks, self.units = 1, self.total, self.total
+            return self.rows == 1 or self.columns >= ROW
+        if self.flat and not any(kind == "column" for kind in self.kinds.values()):
+            self.columns = min(FLAT, self.total)
+            self.rows = -(-self.total // self.columns)
+            self.block = 1
+        else:
+            self.flat = False
+            if self.columns < ROW or (self.rows < 16 and self.total > 65536):
+                return False
+            if reduces and self.columns > 65536 and any(x.dtype.name == "float64" for x in self.group.inputs):
+                return False
+            self.block = BLOCK if self.partial else 1
+        self.units = self.blocks = -(-self.rows // self.block)
+        return True
+
+    def phases(self) -> None:
+        """In which pass over the row each value is known, what it costs, and what is kept from pass to pass."""
+        self.phase: dict[str, int] = {}
+        self.cost: dict[str, int] = {}
+        for step in self.group.steps:
+            name = step.outputs[0].name
+            inside = [x.name for x in step.inputs if hasattr(x, "name") and x.name in self.kinds]
+            at = max((self.phase[x] + (self.kinds[x] == "reduced") for x in inside), default=0)
+            self.phase[name] = at
+            own = scalars.COST.get(step.op.name, 1)
+            self.cost[name] = own + sum(self.cost[x] for x in inside if self.kinds[x] == "full")
+        last = dict(self.phase)  # the last pass that needs an element again
+        for step in self.group.steps:
+            name = step.outputs[0].name
+            for x in step.inputs:
+                if hasattr(x, "name") and x.name in self.kinds:
+                    last[x.name] = max(last[x.name], self.phase[name])
+        stored = {x.name for x in self.whole}
+        self.kept: dict[str, Any] = {}  # a value that is kept -> the result whose row holds it
+        taken: set[str] = set()
+        for step in self.group.steps:
+            out = step.outputs[0]
+            if self.kinds[out.name] != "full" or last[out.name] == self.phase[out.name]:
+                continue
+            if out.name in stored:
+                self.kept[out.name] = out
+            elif self.cost[out.name] >= DEAR + 2:
+                for x in self.whole:
+                    if (
+                        self.kinds[x.name] == "full"
+                        and x.name not in taken
+                        and named(x.dtype.name).itemsize == named(out.dtype.name).itemsize
+                        and self.phase[x.name] >= last[out.name]
+                    ):
+                        self.kept[out.name] = x
+                        taken.add(x.name)
+                        break
+        self.before = [self._places(x, taken) for x in self.whole]
+
+    def _places(self, out: Any, taken: set[str]) -> list[int]:
+        """The inputs, by number, that nothing reads after `out` has been written, and only at its own place."""
+        if self.kinds[out.name] != "full" or out.name in taken or out.dtype.name == "bool":
+            return []
+        found = []
+        for number, x in enumerate(self.group.inputs):
+            if (x.shape, x.dtype) != (out.shape, out.dtype) or (x.name, True) in self.outer:
+                continue
+            if all(self._reads(name) <= self.phase[out.name] for name in self._readers(x.name)):
+                found.append(number)
+        return found
+
+    def _readers(self, name: str) -> list[str]:
+        return [
+            s.outputs[0].name
+            for s in self.group.steps
+            if any(hasattr(x, "name") and x.name == name for x in s.inputs)
+        ]
+
+    def _reads(self, name: str) -> int:
+        """The last phase in which a value may be computed again, and its operands read with it."""
+        last = self.phase[name]
+        if name in self.kept or self.kinds[name] != "full":
+            return last
+        for reader in self._readers(name):
+            last = max(last, self._reads(reader))
+        return last
+
+    # -- text --------------------------------------------------------------------------------------------------
+
+    def word(self, key: str, value: int = 0, *, pointer: bool = False) -> str:
+        """The IR name of a word of the call, which is new or known by its key."""
+        if key not in self.names:
+            place = len(self.names)
+            name = f"%w{place}"
+            self.entry += [
+                f"  %p{place} = getelementptr i64, ptr %words, i64 {place}",
+                f"  {name} = load {'ptr' if pointer else 'i64'}, ptr %p{place}",
+            ]
+            self.names[key] = name
+            if not pointer:
+                self.words.append(value)
+        return self.names[key]
+
+    def number(self, value: Any, dtype: str) -> str:
+        """A Python number as an operand, rounded as the kernels of single steps round it."""
+        from .quiet import scalar
+
+        bits = scalars.bits(scalar(value, named(dtype)), dtype)
+        key = f"number {dtype} {bits}"
+        if key not in self.numbers:
+            word = self.word(key, bits)
+            size, name = named(dtype).itemsize, f"{word}.{dtype}"
+            if dtype == "bool":
+                self.entry.append(f"  {name} = icmp ne i64 {word}, 0")
+            elif size == 8:
+                self.entry.append(f"  {name} = bitcast i64 {word} to {IR[dtype]}")
+            else:
+                narrow = f"{name}.bits" if named(dtype).kind == "f" else name
+                self.entry.append(f"  {narrow} = trunc i64 {word} to i{8 * size}")
+                if narrow != name:
+                    self.entry.append(f"  {name} = bitcast i{8 * size} {narrow} to {IR[dtype]}")
+            self.numbers[key] = name
+        return self.numbers[key]
+
+    def write(self) -> None:
+        """The whole module."""
+        body = self.body
+        for x in self.pointers:
+            self.word(x.name, pointer=True)
+        columns = self.word("columns", self.columns)
+        if self.plain:
+            self._elements(columns)
+        else:
+            self._rows(columns)
+        metadata = []
+        for i in range(self.loops):
+            metadata.append(f"!{2 * i} = distinct !{{}}")
+            metadata.append(f"!{2 * i + 1} = distinct !{{!{2 * i + 1}, !{{!\"llvm.loop.parallel_accesses\", !{2 * i}}}{self._width()}}}")
+        lines: dict[str, None] = {}
+        definitions = []
+        for text in self.body.declared.values():
+            for part in text.split("\n"):
+                if part.startswith("declare"):
+                    lines.setdefault(part)
+                else:
+                    definitions.append(part)
+        self.text = "\n".join(
+            [
+                *lines,
+                *definitions,
+                'define void @KERNEL(i64 %lo, i64 %hi, ptr %words) nounwind "prefer-vector-width"="512" {',
+                "entry:",
+                *self.entry,
+                "  br label %start",
+                "start:",
+                *body.lines,
+                "}",
+                *metadata,
+                "",
+            ]
+        )
+
+    def _width(self) -> str:
+        return ""
+
+    def _elements(self, columns: str) -> None:
+        """Runs of elements of one row each."""
+        b = self.body
+        if self.flat:
+            b.line("%any = icmp slt i64 %lo, %hi")
+            b.line("br i1 %any, label %run, label %done")
+            b.label("run")
+            b.line("%count = sub i64 %hi, %lo")
+            self._pass(0, "%count", "%lo", "run")
+            b.line("br label %done")
+        else:
+            b.line("%row0 = sdiv i64 %lo, " + columns)
+            b.line(f"%gone = mul i64 %row0, {columns}")
+            b.line("%column0 = sub i64 %lo, %gone")
+            b.line("br label %next")
+            b.label("next")
+            b.line("%at = phi i64 [ %lo, %start ], [ %at1, %end ]")
+            b.line("%row = phi i64 [ %row0, %start ], [ %row1, %end ]")
+            b.line("%column = phi i64 [ %column0, %start ], [ 0, %end ]")
+            b.line("%more = icmp slt i64 %at, %hi")
+            b.line("br i1 %more, label %run, label %done")
+            b.label("run")
+            b.line(f"%left = sub i64 {columns}, %column")
+            b.line("%rest = sub i64 %hi, %at")
+            b.line("%count = call i64 @llvm.smin.i64(i64 %left, i64 %rest)")
+            b.declared["@llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+            self._pass(0, "%count", "%column", "run")
+            b.line("br label %end")
+            b.label("end")
+            b.line("%at1 = add i64 %at, %count")
+            b.line("%row1 = add i64 %row, 1")
+            b.line("br label %next")
+        b.label("done")
+        b.line("ret void")
+
+    def _rows(self, columns: str) -> None:
+        """Blocks of whole rows."""
+        b = self.body
+        rows, block = self.word("rows", self.rows), self.word("block", self.block)
+        total = self.word("total", self.total)
+        b.declared["@llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+        b.line("br label %units")
+        b.label("units")
+        b.line("%unit = phi i64 [ %lo, %start ], [ %unit1, %unitend ]")
+        b.line("%more = icmp slt i64 %unit, %hi")
+        b.line("br i1 %more, label %unitrun, label %done")
+        b.label("unitrun")
+        b.line(f"%row0 = mul i64 %unit, {block}")
+        b.line(f"%stop0 = add i64 %row0, {block}")
+        b.line(f"%stop = call i64 @llvm.smin.i64(i64 %stop0, i64 {rows})")
+        for x in self.partial:
+            if self.kinds[x.name] == "column":
+                self._clear(x, columns)
+        b.line("br label %before")
+        b.label("before")
+        b.line("br label %rowloop")
+        b.label("rowloop")
+        b.line("%row = phi i64 [ %row0, %before ], [ %row1, %rowend ]")
+        sums = [x for x in self.partial if self.kinds[x.name] == "total"]
+        for x in sums:
+            kind, neutral = self._accumulator(x)
+            b.line(f"%sum.{self.id[x.name]} = phi {IR[kind]} [ {neutral}, %before ], [ %sum1.{self.id[x.name]}, %rowend ]")
+        if self.flat:
+            b.line(f"%first = mul i64 %row, {columns}")
+            b.line(f"%left = sub i64 {total}, %first")
+            b.line(f"%count = call i64 @llvm.smin.i64(i64 {columns}, i64 %left)")
+            count, first = "%count", "%first"
+        else:
+            count, first = columns, "0"
+        self.values: dict[str, str] = {}
+        self.loaded: dict[str, str] = {}
+        before = "rowloop"
+        for phase in range(max(self.phase.values()) + 1):
+            before = self._pass(phase, count, first, before)
+        b.line("br label %rowend")
+        b.label("rowend")
+        for x in sums:
+            b.line(f"%sum1.{self.id[x.name]} = {self._combined(x, f'%sum.{self.id[x.name]}', self.values[x.name])}")
+        b.line("%row1 = add i64 %row, 1")
+        b.line("%again = icmp slt i64 %row1, %stop")
+        b.line("br i1 %again, label %rowloop, label %unitend")
+        b.label("unitend")
+        for x in sums:
+            place = b.value(f"getelementptr {IR[self._accumulator(x)[0]]}, ptr {self.names[x.name]}, i64 %unit")
+            b.line(f"store {IR[self._accumulator(x)[0]]} %sum1.{self.id[x.name]}, ptr {place}")
+        b.line("%unit1 = add i64 %unit, 1")
+        b.line("br label %units")
+        b.label("done")
+        b.line("ret void")
+
+    def _accumulator(self, x: Any) -> tuple[str, str]:
+        """The dtype in which a reduction accumulates, and where it starts."""
+        name, dtype = self.step[x.name].op.name, x.dtype.name
+        return accumulator(name, dtype)
+
+    def _combined(self, x: Any, a: str, c: str) -> str:
+        """The instruction that takes one more value into a reduction."""
+        name = self.step[x.name].op.name
+        kind = self._accumulator(x)[0]
+        if name == "sum":
+            return f"{'fadd reassoc' if named(kind).kind == 'f' else 'add'} {IR[kind]} {a}, {c}"
+        sign = "u" if named(kind).kind == "u" else "s"
+        function = {"max": "maximum", "min": "minimum"}[name] if named(kind).kind == "f" else f"{sign}{name}"
+        full, self.body.declared[full] = scalars.intrinsic(function, kind, 2)
+        return f"call {IR[kind]} {full}({IR[kind]} {a}, {IR[kind]} {c})"
+
+    def _clear(self, x: Any, columns: str) -> None:
+        """Start the partial result of a block."""
+        b = self.body
+        kind, neutral = self._accumulator(x)
+        i = self.loops
+        self.loops += 1
+        previous = "unitrun" if i == 0 else f"clear{i - 1}end"
+        b.line(f"%block.{self.id[x.name]} = mul i64 %unit, {columns}")
+        b.line(f"%part.{self.id[x.name]} = getelementptr {IR[kind]}, ptr {self.names[x.name]}, i64 %block.{self.id[x.name]}")
+        b.line(f"br label %clear{i}")
+        b.label(f"clear{i}")
+        b.line(f"%c{i} = phi i64 [ 0, %{previous} ], [ %c{i}n, %clear{i} ]")
+        b.line(f"%c{i}p = getelementptr {IR[kind]}, ptr %part.{self.id[x.name]}, i64 %c{i}")
+        b.line(f"store {IR[kind]} {neutral}, ptr %c{i}p, !llvm.access.group !{2 * i}")
+        b.line(f"%c{i}n = add i64 %c{i}, 1")
+        b.line(f"%c{i}t = icmp slt i64 %c{i}n, {columns}")
+        b.line(f"br i1 %c{i}t, label %clear{i}, label %clear{i}end, !llvm.loop !{2 * i + 1}")
+        b.label(f"clear{i}end")
+
+    # -- one pass over a row -----------------------------------------------------------------------------------
+
+    def _at_row(self, x: Any, row_level: bool) -> str:
+        """The address of an input's or result's row."""
+        key = f"{x.name}.{row_level}"
+        if key not in self.places:
+            b = self.body
+            _, outer = self.outer[x.name, row_level]
+            place = self.names[x.name]
+            if outer:
+                offset = self._offset(outer)
+                place = b.value(f"getelementptr i8, ptr {place}, i64 {offset}")
+            self.places[key] = place
+        return self.places[key]
+
+    def _offset(self, outer: tuple[tuple[int, int], ...]) -> str:
+        """Bytes from the first row to this one."""
+        b = self.body
+        rest, total = "%row", ""
+        for position, (length, stride) in reversed(list(enumerate(outer))):
+            index = rest
+            if position:
+                word = self.word(f"length{length}", length)
+                index = b.value(f"urem i64 {rest}, {word}")
+                rest = b.value(f"udiv i64 {rest}, {word}")
+            if not stride:
+                continue
+            part = b.value(f"mul i64 {index}, {self.word(f'stride{stride}', stride)}")
+            total = part if not total else b.value(f"add i64 {total}, {part}")
+        return total
+
+    def _pass(self, phase: int, count: str, first: str, before: str) -> str:
+        """One loop over the columns, and before it what is known of the row by now; the label that it ends in."""
+        b = self.body
+        if phase == 0:
+            self.places: dict[str, str] = {}
+            self.values, self.loaded = {}, {}
+            for x in self.group.inputs:
+                for row_level in (False, True):
+                    if (x.name, row_level) in self.outer:
+                        self._at_row(x, row_level)
+                        if not self.outer[x.name, row_level][0]:
+                            self.loaded[f"{x.name}.{row_level}"] = self._load(x, self._at_row(x, row_level))
+        for step in self.group.steps:
+            out = step.outputs[0]
+            if self.kinds[out.name] == "row" and self.phase[out.name] == phase:
+                self.values[out.name] = self._compute(step, self._row_operand)
+                self._store_row(out)
+        here = [s for s in self.group.steps if self.phase[s.outputs[0].name] == phase]
+        folds = [s for s in here if self.kinds[s.outputs[0].name] in ("reduced", "total")]
+        columns = [s for s in here if self.kinds[s.outputs[0].name] == "column"]
+        written = [
+            x
+            for x in [s.outputs[0] for s in here]
+            if self.kinds[x.name] == "full" and (x.name in self.kept or any(x is w for w in self.whole))
+        ]
+        if not (folds or columns or written):
+            return before
+        i = self.loops
+        self.loops += 1
+        self.group_number = 2 * i
+        label = f"loop{i}"
+        b.line(f"br label %{label}pre")
+        b.label(f"{label}pre")
+        b.line(f"br label %{label}")
+        b.label(label)
+        b.line(f"%i{i} = phi i64 [ 0, %{label}pre ], [ %i{i}n, %{label} ]")
+        for s in folds:
+            kind, neutral = self._accumulator(s.outputs[0])
+            b.line(f"%a{i}.{self.id[s.outputs[0].name]} = phi {IR[kind]} [ {neutral}, %{label}pre ], [ %b{i}.{self.id[s.outputs[0].name]}, %{label} ]")
+        self.index = f"%i{i}" if first == "0" else b.value(f"add i64 %i{i}, {first}")
+        memo: dict[str, str] = {}
+        stores = []
+        for s in folds:
+            x = s.outputs[0]
+            value = b.cast(self._element(s.inputs[0], phase, memo), s.inputs[0].dtype.name, self._accumulator(x)[0])
+            b.line(f"%b{i}.{self.id[x.name]} = {self._combined(x, f'%a{i}.{self.id[x.name]}', value)}")
+        for s in columns:
+            x = s.outputs[0]
+            kind = self._accumulator(x)[0]
+            value = b.cast(self._element(s.inputs[0], phase, memo), s.inputs[0].dtype.name, kind)
+            place = b.value(f"getelementptr {IR[kind]}, ptr %part.{self.id[x.name]}, i64 {self.index}")
+            old = b.value(f"load {IR[kind]}, ptr {place}, !llvm.access.group !{2 * i}")
+            stores.append((kind, b.value(self._combined(x, old, value).replace(" reassoc", "")), place))
+        for x in written:
+            value = self._element(x, phase, memo)
+            into = [x] if any(x is w for w in self.whole) else [self.kept[x.name]]
+            for y in into:
+                stores.append((x.dtype.name, value, self._column(y, x.dtype.name)))
+        for dtype, value, place in stores:
+            if dtype == "bool":
+                value = b.value(f"zext i1 {value} to i8")
+            b.line(f"store {stored(dtype)} {value}, ptr {place}, !llvm.access.group !{2 * i}")
+        b.line(f"%i{i}n = add nuw nsw i64 %i{i}, 1")
+        b.line(f"%i{i}t = icmp slt i64 %i{i}n, {count}")
+        b.line(f"br i1 %i{i}t, label %{label}, label %{label}end, !llvm.loop !{2 * i + 1}")
+        b.label(f"{label}end")
+        for s in folds:
+            x = s.outputs[0]
+            result = f"%b{i}.{self.id[x.name]}"
+            if self.kinds[x.name] == "reduced":
+                result = b.cast(result, self._accumulator(x)[0], x.dtype.name)
+                self.values[x.name] = result
+                self._store_row(x)
+            else:
+                self.values[x.name] = result
+        return f"{label}end"
+
+    def _store_row(self, x: Any) -> None:
+        if any(x is w for w in self.whole):
+            b, value, kind = self.body, self.values[x.name], IR[x.dtype.name]
+            if x.dtype.name == "bool":
+                value, kind = b.value(f"zext i1 {value} to i8"), "i8"
+            place = b.value(f"getelementptr {kind}, ptr {self.names[x.name]}, i64 %row")
+            b.line(f"store {kind} {value}, ptr {place}")
+
+    def _load(self, x: Any, place: str, group: int | None = None) -> str:
+        b, dtype = self.body, x.dtype.name
+        access = "" if group is None else f", !llvm.access.group !{group}"
+        if dtype == "bool":
+            return b.value(f"icmp ne i8 {b.value(f'load i8, ptr {place}{access}')}, 0")
+        return b.value(f"load {IR[dtype]}, ptr {place}{access}")
+
+    def _column(self, x: Any, dtype: str) -> str:
+        """The address of this column in the row of a result of the domain's shape."""
+        b, place, kind = self.body, self.names[x.name], stored(dtype)
+        if not self.flat:
+            offset = b.value(f"mul i64 %row, {self.word('columns', self.columns)}")
+            place = b.value(f"getelementptr {kind}, ptr {place}, i64 {offset}")
+        return b.value(f"getelementptr {kind}, ptr {place}, i64 {self.index}")
+
+    def _element(self, x: Any, phase: int, memo: dict[str, str]) -> str:
+        """The value at this column."""
+        if not hasattr(x, "name"):
+            raise AssertionError(x)
+        if x.name in memo:
+            return memo[x.name]
+        b = self.body
+        kind = self.kinds.get(x.name)
+        if kind is None:
+            if self.outer[x.name, False][0]:
+                place = b.value(
+                    f"getelementptr {stored(x.dtype.name)}, "
+                    f"ptr {self._at_row(x, False)}, i64 {self.index}"
+                )
+                found = self._load(x, place, self.group_number)
+            else:
+                found = self.loaded[f"{x.name}.False"]
+        elif kind != "full":
+            return self.values[x.name]
+        elif self.phase[x.name] < phase and x.name in self.kept:
+            found = self._load(x, self._column(self.kept[x.name], x.dtype.name), self.group_number)
+        else:
+            found = self._compute(self.step[x.name], lambda y: self._element(y, phase, memo))
+        memo[x.name] = found
+        return found
+
+    def _row_operand(self, x: Any) -> str:
+        return self.values[x.name] if x.name in self.kinds else self.loaded[f"{x.name}.True"]
+
+    def _compute(self, step: Any, operand: Any) -> str:
+        """One step's result for one element."""
+        name, dtype = step.op.name, working(step)
+        if name == "astype":
+            (x,) = step.inputs
+            return self.body.cast(operand(x), x.dtype.name, step.outputs[0].dtype.name)
+        if name == "pow":
+            x = operand(step.inputs[0])
+            return self.body.apply("multiply", dtype, [x, x])
+        values = [operand(x) if hasattr(x, "name") else self.number(x, dtype) for x in step.inputs]
+        return self.body.apply(name, dtype, values)
+
+
+def accumulator(name: str, dtype: str) -> tuple[str, str]:
+    """The dtype in which a reduction accumulates, and the number that it starts from."""
+    import numpy as np
+
+    kind = named(dtype)
+    if name == "sum":
+        return ("float64", "0.0") if kind.kind == "f" else (dtype, "0")
+    if kind.kind == "f":
+        bits = {"max": "0xFFF0000000000000", "min": "0x7FF0000000000000"}[name]
+        return dtype, bits
+    limits = np.iinfo(kind)
+    value = int(limits.min if name == "max" else limits.max)
+    return dtype, str(value - (1 << 8 * kind.itemsize) if value > np.iinfo(f"i{kind.itemsize}").max else value)
+
+
+def stored(dtype: str) -> str:
+    """The IR type of a dtype in memory."""
+    return "i8" if dtype == "bool" else IR[dtype]
+
+
+def working(step: Any) -> str:
+    """The dtype that a step computes in."""
+    if step.op.name == "where":
+        return step.outputs[0].dtype.name
+    return next(x.dtype.name for x in step.inputs if hasattr(x, "name"))

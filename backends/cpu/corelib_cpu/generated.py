@@ -1,0 +1,115 @@
+"""Generated kernels as functions on arrays: buffers for the results, the call, the sum of partial results.
+
+The text of a kernel is emit.py's; here is what a call of it costs, about 1.5 us. A function is made for each shape;
+the machine code is the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from corelib.plugin_api import KernelSet, dtypes
+
+from . import emit, native, pool, scalars
+from . import launch as team
+from .loops import PARALLEL
+from .movement import contiguous
+from .quiet import named, quiet
+
+UFUNC = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+REDUCED = ("float32", "float64", "int32", "int64")
+
+
+def fuses(kernels: KernelSet, step: Any) -> bool:
+    """Whether a step can be part of a generated kernel: its kernel is ours, nobody wraps it, and its op has a form."""
+    op, name = step.op, step.op.name
+    arrays = [x for x in step.inputs if hasattr(x, "dtype")]
+    dtype = emit.working(step)
+    if any(x is None for x in step.inputs) or step.kernel is not kernels.get(op, dtypes.as_dtype(dtype)):
+        return False
+    if op.kind == "reduce":
+        return dtype in REDUCED and step.params.get("dtype", arrays[0].dtype) is arrays[0].dtype
+    if name == "astype":
+        return scalars.casts(dtype, step.outputs[0].dtype.name)
+    if name == "pow":  # squares alone
+        exponent = step.inputs[1]
+        return dtype in ("float32", "float64") and exponent.__class__ in (int, float) and exponent == 2
+    if step.params or not scalars.knows(name, dtype):
+        return False
+    if name == "where":
+        return arrays[0] is step.inputs[0] and all(x.dtype.name == dtype for x in arrays[1:])
+    return all(x.dtype.name == dtype for x in arrays)
+
+
+def make(group: Any) -> Callable[..., Any] | None:
+    """The function of a group: its inputs' arrays -> its results' arrays; None where none is made."""
+    kernel = emit.Kernel(group)
+    if not kernel.text or len(kernel.names) > emit.WORDS:
+        return None
+    try:
+        address = native.address_of_ir(kernel.text)
+    except Exception as error:
+        native.log.warning("corelib: cpu: no kernel could be generated for %s: %s", group, error)
+        return None
+    return _function(kernel, address, ())
+
+
+def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callable[..., Any]:
+    """The source of a call is written out: there is no loop over operands left in it."""
+    group = kernel.group
+    names = [f"a{i}" for i in range(len(group.inputs))]
+    scope: dict[str, Any] = {
+        "contiguous": contiguous, "empty": pool.empty, "team": team, "quiet": quiet, "address": address, "ndarray": ndarray,
+    }  # fmt: skip
+    lines = [f"def kernel({', '.join(names)}):"]
+    for name in names:
+        lines.append(f"    if not ({name}.flags.c_contiguous and {name}.flags.aligned):")
+        lines.append(f"        {name} = contiguous({name})")
+    outs = []
+    free = list(spare)
+    for i, x in enumerate([*kernel.partial, *kernel.whole]):
+        whole = i >= len(kernel.partial)
+        if whole:
+            shape, dtype = x.shape, named(x.dtype.name)
+        else:
+            dtype = named(emit.accumulator(kernel.step[x.name].op.name, x.dtype.name)[0])
+            shape = (kernel.blocks, kernel.columns) if kernel.kinds[x.name] == "column" else (kernel.blocks,)
+        scope |= {f"shape{i}": shape, f"dtype{i}": dtype}
+        new = f"empty(shape{i}, dtype{i}, {math.prod(shape) * dtype.itemsize})"
+        places = kernel.before[i - len(kernel.partial)] if whole else []
+        place = next((n for n in free if n in places), None)
+        if place is None:
+            lines.append(f"    o{i} = {new}")
+        else:
+            free.remove(place)
+            lines.append(f"    o{i} = a{place} if a{place}.flags.writeable else {new}")
+        outs.append(f"o{i}")
+    work = kernel.total * max(kernel.cost.values(), default=1)
+    if work < PARALLEL or kernel.units == 1:
+        lines.append(f"    chunk = {kernel.units}")
+    elif kernel.plain:
+        lines.append(f"    chunk = max(-(-{kernel.units} // (4 * team.get_num_threads())) + 63 & -64, 4096)")
+    else:
+        lines.append(f"    chunk = max({kernel.units} // (8 * team.get_num_threads()), 1)")
+    words = [*outs[1:], *names, *map(str, kernel.words)]
+    lines.append(f"    team.launch(address, {kernel.units}, chunk, {', '.join([outs[0], *words])})")
+    shown = {}
+    for i, x in enumerate([*kernel.partial, *kernel.whole]):
+        shown[x.name] = f"o{i}"
+        if i < len(kernel.partial):
+            scope |= {f"reduce{i}": UFUNC[kernel.step[x.name].op.name].reduce, f"result{i}": named(x.dtype.name), f"final{i}": x.shape}
+            lines.append(f"    o{i} = quiet(reduce{i}, o{i}, 0).astype(result{i}, copy=False).reshape(final{i})")
+    results = [shown[x.name] for x in group.results]
+    lines.append(f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}")
+    exec(compile("\n".join(lines), "<corelib_cpu generated>", "exec"), scope)
+    function = scope["kernel"]
+    function.ir = kernel.text
+    function.sparing = lambda spare: _function(kernel, address, spare)
+    return function
+
+
