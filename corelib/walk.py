@@ -136,6 +136,13 @@ def _spread(
                 grad = _times(
                     g, _conj(factor if factor.__class__ in NOT_ARRAYS else wrap(factor, node.backend, source))
                 )
+        elif direct and partial.__class__ is not int and 0 < backend.fuse_from <= g.size:
+            product = apply_rule(
+                (node.op.index, partial), partial.product, [g, *partial.arguments(node)], backend
+            )
+            if product is None:
+                continue
+            grad = product
         else:
             factor = partial if partial.__class__ is int else partial(node, record)
             if factor is None:
@@ -171,6 +178,18 @@ def _compile_partials(op: Op) -> tuple[Any, ...]:
             return rule
         if getattr(rule, "itself", False):
             return (reads[0][2],)
+        partial = of(rule, reads)
+
+        def product(g: Tensor, *args: Any) -> Any:
+            factor = rule(*args)
+            return factor if factor is None else _times(g, _conj(factor))
+
+        # a large array is worth one kernel that multiplies as well
+        partial.product = product
+        partial.arguments = lambda node: _arguments(op, node, reads, None, False)
+        return partial
+
+    def of(rule: Any, reads: Any) -> Any:
         if [how for _, how, _ in reads] in (["y"], ["value"]):
             position = reads[0][2]
 

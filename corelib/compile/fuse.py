@@ -25,6 +25,7 @@ from .graph import Graph, Step, Traced
 
 MEMBERS = 96  # of one group; longer chains gain nothing more and take LLVM long
 SIBLINGS = 6  # groups that are looked at for a common input
+PURE = ("elementwise", "reduce", "movement")
 REDUCTIONS = ("sum", "max", "min")
 
 
@@ -63,6 +64,7 @@ class Fused:
 
 def fused(graph: Graph, backend: Any, least: int = 0) -> Graph:
     """The graph with groups of steps as single steps, for groups whose domain has at least ``least`` elements."""
+    graph = Graph(graph.inputs, _needed(graph), graph.results, several=graph.several, donated=graph.donated)
     plan = _Grouping(graph, backend, least)
     if not any(len(g.steps) > 1 for g in plan.groups):
         return graph
@@ -72,7 +74,8 @@ def fused(graph: Graph, backend: Any, least: int = 0) -> Graph:
             plan.connect(node)
             kernel = backend.emit(node)
             if kernel is not None:
-                steps.append(Step(Fused(node), kernel, node.inputs, {}, node.results, len(node.results) > 1))
+                op: Any = Fused(node)
+                steps.append(Step(op, kernel, node.inputs, {}, node.results, len(node.results) > 1))
                 continue
         steps += node.steps if isinstance(node, Group) else [node]
     return Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated)
@@ -95,7 +98,7 @@ class _Grouping:
     """The steps of a graph in groups; a step that joins none has none."""
 
     def __init__(self, graph: Graph, backend: Any, least: int) -> None:
-        self.steps, self.groups = graph.steps, list[Group]()
+        self.steps, self.groups, self.least = graph.steps, list[Group](), least
         self.of: dict[int, Group] = {}  # number of a step -> its group
         self.made = {x.name: number for number, step in enumerate(graph.steps) for x in step.outputs}
         self.kept = {x.name for x in graph.results if x is not None}
@@ -114,7 +117,12 @@ class _Grouping:
             self.segment.append(segment)
             segment += writes
             shape = _domain(step)
-            if shape is None or 0 in shape or math.prod(shape) < least or not backend.fuses(step):
+            if shape is None or 0 in shape:
+                continue
+            # what is small may still be the row of something large
+            if math.prod(shape) < least and not any(p in self.of for p in self._producers(step)):
+                continue
+            if not backend.fuses(step):
                 continue
             self._join(number, step, shape)
 
@@ -137,7 +145,7 @@ class _Grouping:
                 self._merge(home, group)
         if home is None:
             home = Group(shape)
-            kind = self._fits(step, home, number)
+            kind = self._fits(step, home, number) if math.prod(shape) >= self.least else None
             if kind is None:
                 return
             self.groups.append(home)
@@ -288,6 +296,17 @@ class _Grouping:
         return order
 
 
+def _needed(graph: Graph) -> list[Step]:
+    """The steps without those that compute what nobody reads, and can do nothing else, such as refuse an index."""
+    read = {x.name for x in graph.results if x is not None}
+    steps = []
+    for step in reversed(graph.steps):
+        if step.op.kind not in PURE or any(x.name in read for x in step.outputs):
+            steps.append(step)
+            read.update(_names(step))
+    return steps[::-1]
+
+
 def _names(step: Step) -> list[str]:
     return [x.name for x in step.inputs if isinstance(x, Traced)]
 
@@ -312,4 +331,3 @@ def _row_shapes(group: Group) -> tuple[tuple[int, ...], ...]:
     if group.columns is None:
         return ()
     return _kept(group.shape, group.columns), group.shape[: len(group.shape) - group.columns]
-

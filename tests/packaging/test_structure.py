@@ -88,7 +88,10 @@ def package_of(file: Path, root: Path = ROOT) -> str:
 def room(module: str) -> str:
     """corelib.ops.linalg -> ops: the unit that has a floor."""
     parts = module.split(".")
-    if parts[1:2] == ["compile"] and parts[2:3] in (["graph"], ["fuse"]):  # what eager composites need stands low
+    if parts[1:2] == ["compile"] and parts[2:3] in (
+        ["graph"],
+        ["fuse"],
+    ):  # what eager composites need stands low
         return ".".join(parts[1:3])
     return parts[1] if len(parts) > 1 else "__init__"
 

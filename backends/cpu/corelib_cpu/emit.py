@@ -1,119 +1,33 @@
-"""A group of steps as one kernel in LLVM IR.
+"""A group of steps as one kernel in LLVM IR, after the plan that plan.py makes of it.
 
-The domain is seen as rows and columns. Without reductions, the units of work are elements, in runs that stay in one
-row; with them, blocks of rows. A row is gone through once per phase: a phase ends where a reduction over the row is
-complete, and what follows may read it. Each element is computed in a plain loop, which LLVM turns into vectors: every
-memory access of a loop is declared independent of the other iterations, because it touches nothing but its own column,
-and so a result may take an operand's place.
+Each element is computed in a plain loop, which LLVM turns into vectors: every memory access of a loop is declared
+independent of the other iterations, because it touches nothing but its own column, and so a result may take an
+operand's place. Sizes, strides and Python numbers are words of the call, so that a kernel serves every shape of its
+kind. Sums accumulate in float64.
 
-A value that a later phase needs again is read from its result where it is one, or kept in a row of a result that is
-written later, if it costs much; otherwise it is computed again. Sizes, strides and Python numbers are words of the
-call, so that a kernel serves every shape of its kind. Sums accumulate in float64; those over columns or over
-everything are made of one partial result per block of rows, and the blocks depend on the shape alone, never on the
-number of threads.
+Written as IR and not as Python, because numba takes 60 to 220 ms for a kernel, and LLVM alone 7 to 25.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
-from . import scalars
-from .quiet import named
+import numpy as np
+
+from . import native, scalars
+from .plan import Plan, working
+from .quiet import named, scalar
 from .scalars import IR, Body
 
-ROW = 8  # shortest row that is worth a loop of its own
-BLOCK = 128  # rows of one partial result
-FLAT = 16384  # elements of a row where the rows are only made for partial results
-DEAR = 4  # cost from which a value is kept for the next phase
 WORDS = 480  # what a call can carry
 
 
-class Access(NamedTuple):
-    """How an input is read: by column or once per row; strides of the axes before the row as words."""
-
-    name: str
-    varies: bool
-    outer: tuple[tuple[str, str], ...]  # words: length, stride in bytes
-
-
-class Layout(NamedTuple):
-    """A domain as rows and columns, and each input's strides along the axes of the rows, as (length, bytes)."""
-
-    rows: int
-    columns: int
-    outer: dict[tuple[str, bool], tuple[bool, tuple[tuple[int, int], ...]]]
-
-
-def steps_of(shape: tuple[int, ...], domain: tuple[int, ...], size: int) -> list[int]:
-    """Bytes from place to place along each axis of the domain, of a C-contiguous array that broadcasts to it."""
-    strides, step = [], size
-    for length in reversed(shape):
-        strides.append(0 if length == 1 else step)
-        step *= length
-    return [*[0] * (len(domain) - len(shape)), *reversed(strides)]
-
-
-def collapsed(domain: tuple[int, ...], strides: list[int]) -> tuple[tuple[int, int], ...]:
-    """Axes as few as possible; one that is walked in a single stride is one axis."""
-    found: list[tuple[int, int]] = []
-    for length, stride in zip(domain, strides, strict=True):
-        if length == 1:
-            continue
-        if found and found[-1][1] == length * stride:
-            found[-1] = (found[-1][0] * length, stride)
-        else:
-            found.append((length, stride))
-    return tuple(found) if any(stride for _, stride in found) else ()
-
-
-def layout(group: Any) -> Layout | None:
-    """The domain of a group in rows and columns; None where its inputs have no such form."""
-    domain, columns = group.shape, group.columns
-    full, row = set(), set()
-    for step in group.steps:
-        (row if group.kinds[step.outputs[0].name] == "row" else full).update(
-            x.name for x in step.inputs if hasattr(x, "name")
-        )
-    reads = [x for x in group.inputs if x.name in full]
-
-    def fits(x: Any, k: int) -> bool:
-        tail = (*(1,) * (len(domain) - len(x.shape)), *x.shape)[len(domain) - k :]
-        return tail == domain[len(domain) - k :] or math.prod(tail) == 1
-
-    if columns is None:
-        columns = len(domain)
-        while columns > 1 and not all(fits(x, columns) for x in reads):
-            columns -= 1
-    if columns and not all(fits(x, columns) for x in reads):
-        return None
-    outer_shape = domain[: len(domain) - columns]
-    rows, count = math.prod(outer_shape), math.prod(domain[len(domain) - columns :])
-    outer = {}
-    for x in reads:
-        strides = steps_of(x.shape, domain, named(x.dtype.name).itemsize)[: len(outer_shape)]
-        varies = math.prod(x.shape[len(x.shape) - columns :] if columns else ()) != 1
-        outer[x.name, False] = (varies and count > 1, collapsed(outer_shape, strides))
-    for x in group.inputs:
-        if x.name in row:
-            at = x.shape
-            if len(at) == len(domain):
-                at = at[: len(outer_shape)]
-            strides = steps_of(at, outer_shape, named(x.dtype.name).itemsize)
-            outer[x.name, True] = (False, collapsed(outer_shape, strides))
-    return Layout(rows, count, outer)
-
-
-class Kernel:
-    """The text of a group's kernel and the words that it is called with.
-
-    ``words``: after the addresses of results, partial results and inputs, integers. ``partial``: results that come in
-    parts, with the elements of one part (0: the columns). ``before``: for each result, the inputs whose place it may
-    take, by number.
-    """
+class Kernel(Plan):
+    """The text of a group's kernel, and the words that it is called with after the addresses of ``pointers``."""
 
     def __init__(self, group: Any) -> None:
-        self.group, self.body, self.entry = group, Body(), list[str]()
+        super().__init__(group)
+        self.body, self.entry, self.text = Body(), list[str](), ""
         self.words: list[int] = []
         self.names: dict[str, str] = {}  # a word's key -> its IR name
         self.numbers: dict[str, str] = {}  # Python numbers likewise
@@ -121,108 +35,11 @@ class Kernel:
         found = [*group.inputs, *(s.outputs[0] for s in group.steps)]
         self.id = {x.name: f"{chr(97 + n % 26)}{n}" for n, x in enumerate(found)}
         self.loops = 0
-        self.kinds = group.kinds
-        self.step = {s.outputs[0].name: s for s in group.steps}
-        self.partial = [x for x in group.results if self.kinds[x.name] in ("column", "total")]
-        self.whole = [x for x in group.results if self.kinds[x.name] not in ("column", "total")]
-        self.plain = all(kind in ("full",) for kind in self.kinds.values())
-        place = layout(group)
-        self.text = ""
-        if place is None or not self._shaped(place):
-            return
-        self.phases()
+        self.widened: set[int] = set()  # loops over float32 that accumulate in float64
+        self.vectors = not any((s.op.name, working(s)) in scalars.NO_VECTORS for s in group.steps)
         self.pointers = [*self.partial, *self.whole, *group.inputs]
-        self.write()
-
-    def _shaped(self, place: Layout) -> bool:
-        """Settle rows, columns and units; False where the form does not pay."""
-        self.outer, self.rows, self.columns = place.outer, place.rows, place.columns
-        self.total = self.rows * self.columns
-        reduces = any(kind == "reduced" for kind in self.kinds.values())
-        self.flat = self.rows == 1 and not reduces
-        if self.plain:
-            self.block, self.blocks, self.units = 1, self.total, self.total
-            return self.rows == 1 or self.columns >= ROW
-        if self.flat and not any(kind == "column" for kind in self.kinds.values()):
-            self.columns = min(FLAT, self.total)
-            self.rows = -(-self.total // self.columns)
-            self.block = 1
-        else:
-            self.flat = False
-            if self.columns < ROW or (self.rows < 16 and self.total > 65536):
-                return False
-            if reduces and self.columns > 65536 and any(x.dtype.name == "float64" for x in self.group.inputs):
-                return False
-            self.block = BLOCK if self.partial else 1
-        self.units = self.blocks = -(-self.rows // self.block)
-        return True
-
-    def phases(self) -> None:
-        """In which pass over the row each value is known, what it costs, and what is kept from pass to pass."""
-        self.phase: dict[str, int] = {}
-        self.cost: dict[str, int] = {}
-        for step in self.group.steps:
-            name = step.outputs[0].name
-            inside = [x.name for x in step.inputs if hasattr(x, "name") and x.name in self.kinds]
-            at = max((self.phase[x] + (self.kinds[x] == "reduced") for x in inside), default=0)
-            self.phase[name] = at
-            own = scalars.COST.get(step.op.name, 1)
-            self.cost[name] = own + sum(self.cost[x] for x in inside if self.kinds[x] == "full")
-        last = dict(self.phase)  # the last pass that needs an element again
-        for step in self.group.steps:
-            name = step.outputs[0].name
-            for x in step.inputs:
-                if hasattr(x, "name") and x.name in self.kinds:
-                    last[x.name] = max(last[x.name], self.phase[name])
-        stored = {x.name for x in self.whole}
-        self.kept: dict[str, Any] = {}  # a value that is kept -> the result whose row holds it
-        taken: set[str] = set()
-        for step in self.group.steps:
-            out = step.outputs[0]
-            if self.kinds[out.name] != "full" or last[out.name] == self.phase[out.name]:
-                continue
-            if out.name in stored:
-                self.kept[out.name] = out
-            elif self.cost[out.name] >= DEAR + 2:
-                for x in self.whole:
-                    if (
-                        self.kinds[x.name] == "full"
-                        and x.name not in taken
-                        and named(x.dtype.name).itemsize == named(out.dtype.name).itemsize
-                        and self.phase[x.name] >= last[out.name]
-                    ):
-                        self.kept[out.name] = x
-                        taken.add(x.name)
-                        break
-        self.before = [self._places(x, taken) for x in self.whole]
-
-    def _places(self, out: Any, taken: set[str]) -> list[int]:
-        """The inputs, by number, that nothing reads after `out` has been written, and only at its own place."""
-        if self.kinds[out.name] != "full" or out.name in taken or out.dtype.name == "bool":
-            return []
-        found = []
-        for number, x in enumerate(self.group.inputs):
-            if (x.shape, x.dtype) != (out.shape, out.dtype) or (x.name, True) in self.outer:
-                continue
-            if all(self._reads(name) <= self.phase[out.name] for name in self._readers(x.name)):
-                found.append(number)
-        return found
-
-    def _readers(self, name: str) -> list[str]:
-        return [
-            s.outputs[0].name
-            for s in self.group.steps
-            if any(hasattr(x, "name") and x.name == name for x in s.inputs)
-        ]
-
-    def _reads(self, name: str) -> int:
-        """The last phase in which a value may be computed again, and its operands read with it."""
-        last = self.phase[name]
-        if name in self.kept or self.kinds[name] != "full":
-            return last
-        for reader in self._readers(name):
-            last = max(last, self._reads(reader))
-        return last
+        if self.pays:
+            self.write()
 
     # -- text --------------------------------------------------------------------------------------------------
 
@@ -242,8 +59,6 @@ class Kernel:
 
     def number(self, value: Any, dtype: str) -> str:
         """A Python number as an operand, rounded as the kernels of single steps round it."""
-        from .quiet import scalar
-
         bits = scalars.bits(scalar(value, named(dtype)), dtype)
         key = f"number {dtype} {bits}"
         if key not in self.numbers:
@@ -273,8 +88,9 @@ class Kernel:
             self._rows(columns)
         metadata = []
         for i in range(self.loops):
+            hints = "".join(f', !{{!"{name}", {value}}}' for name, value in self.hints(i))
             metadata.append(f"!{2 * i} = distinct !{{}}")
-            metadata.append(f"!{2 * i + 1} = distinct !{{!{2 * i + 1}, !{{!\"llvm.loop.parallel_accesses\", !{2 * i}}}{self._width()}}}")
+            metadata.append(f"!{2 * i + 1} = distinct !{{!{2 * i + 1}{hints}}}")
         lines: dict[str, None] = {}
         definitions = []
         for text in self.body.declared.values():
@@ -299,8 +115,12 @@ class Kernel:
             ]
         )
 
-    def _width(self) -> str:
-        return ""
+    def hints(self, i: int) -> list[tuple[str, str]]:
+        """What LLVM is told about a loop."""
+        found = [("llvm.loop.parallel_accesses", f"!{2 * i}")]
+        if i in self.widened:  # LLVM would take the widest type's lanes, and half of each vector of float32
+            found.append(("llvm.loop.vectorize.width", f"i32 {native.vector_bytes() // 4}"))
+        return found
 
     def _elements(self, columns: str) -> None:
         """Runs of elements of one row each."""
@@ -363,7 +183,9 @@ class Kernel:
         sums = [x for x in self.partial if self.kinds[x.name] == "total"]
         for x in sums:
             kind, neutral = self._accumulator(x)
-            b.line(f"%sum.{self.id[x.name]} = phi {IR[kind]} [ {neutral}, %before ], [ %sum1.{self.id[x.name]}, %rowend ]")
+            b.line(
+                f"%sum.{self.id[x.name]} = phi {IR[kind]} [ {neutral}, %before ], [ %sum1.{self.id[x.name]}, %rowend ]"
+            )
         if self.flat:
             b.line(f"%first = mul i64 %row, {columns}")
             b.line(f"%left = sub i64 {total}, %first")
@@ -379,13 +201,17 @@ class Kernel:
         b.line("br label %rowend")
         b.label("rowend")
         for x in sums:
-            b.line(f"%sum1.{self.id[x.name]} = {self._combined(x, f'%sum.{self.id[x.name]}', self.values[x.name])}")
+            b.line(
+                f"%sum1.{self.id[x.name]} = {self._combined(x, f'%sum.{self.id[x.name]}', self.values[x.name])}"
+            )
         b.line("%row1 = add i64 %row, 1")
         b.line("%again = icmp slt i64 %row1, %stop")
         b.line("br i1 %again, label %rowloop, label %unitend")
         b.label("unitend")
         for x in sums:
-            place = b.value(f"getelementptr {IR[self._accumulator(x)[0]]}, ptr {self.names[x.name]}, i64 %unit")
+            place = b.value(
+                f"getelementptr {IR[self._accumulator(x)[0]]}, ptr {self.names[x.name]}, i64 %unit"
+            )
             b.line(f"store {IR[self._accumulator(x)[0]]} %sum1.{self.id[x.name]}, ptr {place}")
         b.line("%unit1 = add i64 %unit, 1")
         b.line("br label %units")
@@ -416,7 +242,9 @@ class Kernel:
         self.loops += 1
         previous = "unitrun" if i == 0 else f"clear{i - 1}end"
         b.line(f"%block.{self.id[x.name]} = mul i64 %unit, {columns}")
-        b.line(f"%part.{self.id[x.name]} = getelementptr {IR[kind]}, ptr {self.names[x.name]}, i64 %block.{self.id[x.name]}")
+        b.line(
+            f"%part.{self.id[x.name]} = getelementptr {IR[kind]}, ptr {self.names[x.name]}, i64 %block.{self.id[x.name]}"
+        )
         b.line(f"br label %clear{i}")
         b.label(f"clear{i}")
         b.line(f"%c{i} = phi i64 [ 0, %{previous} ], [ %c{i}n, %clear{i} ]")
@@ -496,13 +324,20 @@ class Kernel:
         b.line(f"%i{i} = phi i64 [ 0, %{label}pre ], [ %i{i}n, %{label} ]")
         for s in folds:
             kind, neutral = self._accumulator(s.outputs[0])
-            b.line(f"%a{i}.{self.id[s.outputs[0].name]} = phi {IR[kind]} [ {neutral}, %{label}pre ], [ %b{i}.{self.id[s.outputs[0].name]}, %{label} ]")
+            b.line(
+                f"%a{i}.{self.id[s.outputs[0].name]} = phi {IR[kind]} [ {neutral}, %{label}pre ], [ %b{i}.{self.id[s.outputs[0].name]}, %{label} ]"
+            )
+        sources = {x.inputs[0].dtype.name for x in (*folds, *columns) if x.op.name == "sum"}
+        if sources == {"float32"} and self.vectors:
+            self.widened.add(i)
         self.index = f"%i{i}" if first == "0" else b.value(f"add i64 %i{i}, {first}")
         memo: dict[str, str] = {}
         stores = []
         for s in folds:
             x = s.outputs[0]
-            value = b.cast(self._element(s.inputs[0], phase, memo), s.inputs[0].dtype.name, self._accumulator(x)[0])
+            value = b.cast(
+                self._element(s.inputs[0], phase, memo), s.inputs[0].dtype.name, self._accumulator(x)[0]
+            )
             b.line(f"%b{i}.{self.id[x.name]} = {self._combined(x, f'%a{i}.{self.id[x.name]}', value)}")
         for s in columns:
             x = s.outputs[0]
@@ -569,8 +404,7 @@ class Kernel:
         if kind is None:
             if self.outer[x.name, False][0]:
                 place = b.value(
-                    f"getelementptr {stored(x.dtype.name)}, "
-                    f"ptr {self._at_row(x, False)}, i64 {self.index}"
+                    f"getelementptr {stored(x.dtype.name)}, ptr {self._at_row(x, False)}, i64 {self.index}"
                 )
                 found = self._load(x, place, self.group_number)
             else:
@@ -602,8 +436,6 @@ class Kernel:
 
 def accumulator(name: str, dtype: str) -> tuple[str, str]:
     """The dtype in which a reduction accumulates, and the number that it starts from."""
-    import numpy as np
-
     kind = named(dtype)
     if name == "sum":
         return ("float64", "0.0") if kind.kind == "f" else (dtype, "0")
@@ -612,16 +444,11 @@ def accumulator(name: str, dtype: str) -> tuple[str, str]:
         return dtype, bits
     limits = np.iinfo(kind)
     value = int(limits.min if name == "max" else limits.max)
-    return dtype, str(value - (1 << 8 * kind.itemsize) if value > np.iinfo(f"i{kind.itemsize}").max else value)
+    return dtype, str(
+        value - (1 << 8 * kind.itemsize) if value > np.iinfo(f"i{kind.itemsize}").max else value
+    )
 
 
 def stored(dtype: str) -> str:
     """The IR type of a dtype in memory."""
     return "i8" if dtype == "bool" else IR[dtype]
-
-
-def working(step: Any) -> str:
-    """The dtype that a step computes in."""
-    if step.op.name == "where":
-        return step.outputs[0].dtype.name
-    return next(x.dtype.name for x in step.inputs if hasattr(x, "name"))

@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from corelib.plugin_api import KernelSet, dtypes
 
-from . import emit, native, pool, scalars
+from . import emit, native, plan, pool, scalars
 from . import launch as team
 from .loops import PARALLEL
 from .movement import contiguous
@@ -29,7 +29,7 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
     """Whether a step can be part of a generated kernel: its kernel is ours, nobody wraps it, and its op has a form."""
     op, name = step.op, step.op.name
     arrays = [x for x in step.inputs if hasattr(x, "dtype")]
-    dtype = emit.working(step)
+    dtype = plan.working(step)
     if any(x is None for x in step.inputs) or step.kernel is not kernels.get(op, dtypes.as_dtype(dtype)):
         return False
     if op.kind == "reduce":
@@ -102,8 +102,14 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     for i, x in enumerate([*kernel.partial, *kernel.whole]):
         shown[x.name] = f"o{i}"
         if i < len(kernel.partial):
-            scope |= {f"reduce{i}": UFUNC[kernel.step[x.name].op.name].reduce, f"result{i}": named(x.dtype.name), f"final{i}": x.shape}
-            lines.append(f"    o{i} = quiet(reduce{i}, o{i}, 0).astype(result{i}, copy=False).reshape(final{i})")
+            scope |= {
+                f"reduce{i}": UFUNC[kernel.step[x.name].op.name].reduce,
+                f"result{i}": named(x.dtype.name),
+                f"final{i}": x.shape,
+            }
+            lines.append(
+                f"    o{i} = quiet(reduce{i}, o{i}, 0).astype(result{i}, copy=False).reshape(final{i})"
+            )
     results = [shown[x.name] for x in group.results]
     lines.append(f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}")
     exec(compile("\n".join(lines), "<corelib_cpu generated>", "exec"), scope)
@@ -111,5 +117,3 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     function.ir = kernel.text
     function.sparing = lambda spare: _function(kernel, address, spare)
     return function
-
-

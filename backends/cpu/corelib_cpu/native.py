@@ -250,9 +250,7 @@ def _translate(source: str, dtype: str, arguments: int) -> str:
     kind = getattr(types, dtype)
     compiled = cfunc(kind(*(kind,) * arguments), error_model="numpy")(namespace["function"])
     module = llvm.parse_assembly(compiled.inspect_llvm())
-    (inner,) = [
-        f for f in module.functions if not f.is_declaration and not f.name.startswith("cfunc.")
-    ]
+    (inner,) = [f for f in module.functions if not f.is_declaration and not f.name.startswith("cfunc.")]
     parts = [re.sub(r"(, !\w+ !\d+)|( #\d+)", "", str(inner)).replace(f"@{inner.name}", "@FUNCTION.inner")]
     parts[0] = re.sub(r"^define .*? i32 @", "define internal i32 @", parts[0], count=1, flags=re.MULTILINE)
     used = [f for f in module.functions if f.is_declaration and f"@{f.name}(" in parts[0]]

@@ -43,7 +43,16 @@ BOOLEAN = {
 }  # fmt: skip
 LARGER = {"maximum": "{s}max", "minimum": "{s}min"}  # of integers
 VMATH = {"exp", "log", "tanh", "erf", "sign", "floor_divide", "remainder"}
-COST = {"exp": 10, "log": 12, "tanh": 16, "erf": 16, "divide": 4, "sqrt": 4, "floor_divide": 24, "remainder": 24}
+COST = {
+    "exp": 10,
+    "log": 12,
+    "tanh": 16,
+    "erf": 16,
+    "divide": 4,
+    "sqrt": 4,
+    "floor_divide": 24,
+    "remainder": 24,
+}
 NO_VECTORS = {("erf", "float64"), ("floor_divide", "float32"), ("floor_divide", "float64"), ("remainder", "float32"),
               ("remainder", "float64")}  # fmt: skip
 
@@ -113,9 +122,7 @@ class Body:
         if template is not None:
             return self.value(template.format(**names))
         symbol, self.declared[f"@{name}_{dtype}"] = function(name, dtype, len(operands))
-        return self.value(
-            f"call {IR[dtype]} {symbol}({', '.join(f'{IR[dtype]} {x}' for x in operands)})"
-        )
+        return self.value(f"call {IR[dtype]} {symbol}({', '.join(f'{IR[dtype]} {x}' for x in operands)})")
 
     def cast(self, value: str, source: str, target: str) -> str:
         """A number of another dtype: truncated and saturated from floating to integer, rounded once otherwise."""

@@ -1,0 +1,207 @@
+"""How a group of steps is worked on: its domain as rows and columns, units of work, passes over a row.
+
+Without reductions the units are elements, in runs that stay in one row; with them they are blocks of rows. A row is
+gone through once per phase: a phase ends where a reduction over the row is complete, and what follows may read it. A
+value that a later phase needs again is read from its result where it is one, or kept in a row of a result that is
+written later, if it costs much; otherwise it is computed again. Sums over columns, or over everything, are made of one
+partial result per block of rows, and the blocks depend on the shape alone, never on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from . import scalars
+from .quiet import named
+
+ROW = 8  # shortest row that is worth a loop of its own
+BLOCK = 128  # rows of one partial result
+FLAT = 16384  # elements of a row where the rows are only made for partial results
+DEAR = 4  # cost from which a value is kept for the next phase
+
+
+class Layout(NamedTuple):
+    """A domain as rows and columns. ``outer``: for each input, by its name and by whether it is read once per row,
+    whether it varies along a row, and its strides along the axes of the rows, as (length, bytes).
+    """
+
+    rows: int
+    columns: int
+    outer: dict[tuple[str, bool], tuple[bool, tuple[tuple[int, int], ...]]]
+
+
+def steps_of(shape: tuple[int, ...], domain: tuple[int, ...], size: int) -> list[int]:
+    """Bytes from place to place along each axis of the domain, of a C-contiguous array that broadcasts to it."""
+    strides, step = [], size
+    for length in reversed(shape):
+        strides.append(0 if length == 1 else step)
+        step *= length
+    return [*[0] * (len(domain) - len(shape)), *reversed(strides)]
+
+
+def collapsed(domain: tuple[int, ...], strides: list[int]) -> tuple[tuple[int, int], ...]:
+    """Axes as few as possible; one that is walked in a single stride is one axis."""
+    found: list[tuple[int, int]] = []
+    for length, stride in zip(domain, strides, strict=True):
+        if length == 1:
+            continue
+        if found and found[-1][1] == length * stride:
+            found[-1] = (found[-1][0] * length, stride)
+        else:
+            found.append((length, stride))
+    return tuple(found) if any(stride for _, stride in found) else ()
+
+
+def layout(group: Any) -> Layout | None:
+    """The domain of a group in rows and columns; None where its inputs have no such form."""
+    domain, columns = group.shape, group.columns
+    full, row = set(), set()
+    for step in group.steps:
+        (row if group.kinds[step.outputs[0].name] == "row" else full).update(
+            x.name for x in step.inputs if hasattr(x, "name")
+        )
+    reads = [x for x in group.inputs if x.name in full]
+
+    def fits(x: Any, k: int) -> bool:
+        tail = (*(1,) * (len(domain) - len(x.shape)), *x.shape)[len(domain) - k :]
+        return tail == domain[len(domain) - k :] or math.prod(tail) == 1
+
+    if columns is None:
+        columns = len(domain)
+        while columns > 1 and not all(fits(x, columns) for x in reads):
+            columns -= 1
+    if columns and not all(fits(x, columns) for x in reads):
+        return None
+    outer_shape = domain[: len(domain) - columns]
+    rows, count = math.prod(outer_shape), math.prod(domain[len(domain) - columns :])
+    outer = {}
+    for x in reads:
+        strides = steps_of(x.shape, domain, named(x.dtype.name).itemsize)[: len(outer_shape)]
+        varies = math.prod(x.shape[len(x.shape) - columns :] if columns else ()) != 1
+        outer[x.name, False] = (varies and count > 1, collapsed(outer_shape, strides))
+    for x in group.inputs:
+        if x.name in row:
+            at = x.shape
+            if len(at) == len(domain):
+                at = at[: len(outer_shape)]
+            strides = steps_of(at, outer_shape, named(x.dtype.name).itemsize)
+            outer[x.name, True] = (False, collapsed(outer_shape, strides))
+    return Layout(rows, count, outer)
+
+
+class Plan:
+    """What a group's kernel does, before it is written. ``pays`` is False where none is made.
+
+    ``whole`` are the results that are stored as they are, ``partial`` those that come in parts: one for each of
+    ``blocks``. ``phase``, ``cost``: of each step's result, by its name; ``kept``: a value that is kept, and the result
+    whose row holds it. ``before``: for each whole result, the inputs, by number, whose place it may take.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self.group, self.kinds = group, group.kinds
+        self.step = {s.outputs[0].name: s for s in group.steps}
+        self.partial = [x for x in group.results if self.kinds[x.name] in ("column", "total")]
+        self.whole = [x for x in group.results if self.kinds[x.name] not in ("column", "total")]
+        self.plain = set(self.kinds.values()) == {"full"}
+        place = layout(group)
+        self.pays = place is not None and self._shaped(place)
+        if self.pays:
+            self._phases()
+
+    def _shaped(self, place: Layout) -> bool:
+        """Settle rows, columns and units; False where the form does not pay."""
+        self.outer, self.rows, self.columns = place.outer, place.rows, place.columns
+        self.total = self.rows * self.columns
+        reduces = any(kind == "reduced" for kind in self.kinds.values())
+        self.flat = self.rows == 1 and not reduces
+        if self.plain:
+            self.block, self.blocks, self.units = 1, self.total, self.total
+            return self.rows == 1 or self.columns >= ROW
+        if self.flat and not any(kind == "column" for kind in self.kinds.values()):
+            self.columns = min(FLAT, self.total)
+            self.rows = -(-self.total // self.columns)
+            self.block = 1
+        else:
+            self.flat = False
+            if self.columns < ROW or (self.rows < 16 and self.total > 65536):
+                return False
+            if reduces and self.columns > 65536 and any(x.dtype.name == "float64" for x in self.group.inputs):
+                return False
+            self.block = BLOCK if self.partial else 1
+        self.units = self.blocks = -(-self.rows // self.block)
+        return True
+
+    def _phases(self) -> None:
+        """In which pass over the row each value is known, what it costs, and what is kept from pass to pass."""
+        self.phase: dict[str, int] = {}
+        self.cost: dict[str, int] = {}
+        for step in self.group.steps:
+            name = step.outputs[0].name
+            inside = [x.name for x in step.inputs if hasattr(x, "name") and x.name in self.kinds]
+            at = max((self.phase[x] + (self.kinds[x] == "reduced") for x in inside), default=0)
+            self.phase[name] = at
+            own = scalars.COST.get(step.op.name, 1)
+            self.cost[name] = own + sum(self.cost[x] for x in inside if self.kinds[x] == "full")
+        last = dict(self.phase)  # the last pass that needs an element again
+        for step in self.group.steps:
+            name = step.outputs[0].name
+            for x in step.inputs:
+                if hasattr(x, "name") and x.name in self.kinds:
+                    last[x.name] = max(last[x.name], self.phase[name])
+        stored = {x.name for x in self.whole}
+        self.kept: dict[str, Any] = {}  # a value that is kept -> the result whose row holds it
+        taken: set[str] = set()
+        for step in self.group.steps:
+            out = step.outputs[0]
+            if self.kinds[out.name] != "full" or last[out.name] == self.phase[out.name]:
+                continue
+            if out.name in stored:
+                self.kept[out.name] = out
+            elif self.cost[out.name] >= DEAR + 2:
+                for x in self.whole:
+                    if (
+                        self.kinds[x.name] == "full"
+                        and x.name not in taken
+                        and named(x.dtype.name).itemsize == named(out.dtype.name).itemsize
+                        and self.phase[x.name] >= last[out.name]
+                    ):
+                        self.kept[out.name] = x
+                        taken.add(x.name)
+                        break
+        self.before = [self._places(x, taken) for x in self.whole]
+
+    def _places(self, out: Any, taken: set[str]) -> list[int]:
+        """The inputs, by number, that nothing reads after `out` has been written, and only at its own place."""
+        if self.kinds[out.name] != "full" or out.name in taken or out.dtype.name == "bool":
+            return []
+        found = []
+        for number, x in enumerate(self.group.inputs):
+            if (x.shape, x.dtype) != (out.shape, out.dtype) or (x.name, True) in self.outer:
+                continue
+            if all(self._reads(name) <= self.phase[out.name] for name in self._readers(x.name)):
+                found.append(number)
+        return found
+
+    def _readers(self, name: str) -> list[str]:
+        return [
+            s.outputs[0].name
+            for s in self.group.steps
+            if any(hasattr(x, "name") and x.name == name for x in s.inputs)
+        ]
+
+    def _reads(self, name: str) -> int:
+        """The last phase in which a value may be computed again, and its operands read with it."""
+        last = self.phase[name]
+        if name in self.kept or self.kinds[name] != "full":
+            return last
+        for reader in self._readers(name):
+            last = max(last, self._reads(reader))
+        return last
+
+
+def working(step: Any) -> str:
+    """The dtype that a step computes in."""
+    if step.op.name == "where":
+        return step.outputs[0].dtype.name
+    return next(x.dtype.name for x in step.inputs if hasattr(x, "name"))
