@@ -15,10 +15,7 @@ from .autograd import (
     custom_gradient,
     enable_grad,
     grad,
-    hessian,
     is_grad_enabled,
-    jacobian,
-    jvp,
     no_grad,
     value_and_grad,
     vjp,
@@ -67,6 +64,7 @@ from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
 from .printing import printoptions, set_printoptions
 from .registry import backends, get_backend, register, set_backend, unregister, use_backend
 from .tensor import VERSIONS, Tensor
+from .transforms import jvp, vmap
 
 if TYPE_CHECKING:
     from types import ModuleType

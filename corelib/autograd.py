@@ -1,5 +1,4 @@
-"""Derivatives: of a graph that was recorded (``backward``) and of functions (``grad``, ``vjp``, ``jvp``,
-``jacobian``, ``hessian``).
+"""Derivatives: of a graph that was recorded (``backward``) and of functions (``grad``, ``value_and_grad``, ``vjp``).
 
 All of them walk the tape (``tape.py``) with rules that are themselves ops, so that they nest to any order on
 any backend. A functional derivative records its own walk only if something outside can ask for a derivative
@@ -20,7 +19,7 @@ from .rules import Spec
 from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick
 from .tensor import Tensor, wrap
 from .tree import flatten, map_tensors
-from .walk import push, walk
+from .walk import walk
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -329,96 +328,6 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]
     return _released(result, observed), pullback
 
 
-def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """``fn(*primals)`` and its directional derivative along ``tangents`` (one per primal, of its structure).
-
-    Example: ``jvp(exp, (x,), (ones(x.shape),))`` is ``(exp(x), exp(x))``.
-    """
-    inside = _Variables(tuple(primals), range(len(primals)), "jvp")
-    given, _ = flatten(list(tangents))
-    if len(given) != len(inside.variables):
-        raise ShapeError(
-            f"jvp: {len(given)} tangents were given for {len(inside.variables)} tensors in the primals"
-        )
-    for v, t in zip(inside.variables, given, strict=True):
-        if t.shape != v.shape or t.dtype is not v.dtype:
-            raise ShapeError(
-                f"jvp: a tangent must be {v.dtype.name}{list(v.shape)} like its primal, got {t.dtype.name}{list(t.shape)}"
-            )
-    with enable_grad():
-        result = fn(*inside.args)
-    leaves, build = flatten(result)
-    nodes = [y._node for y in leaves if isinstance(y, Tensor) and y._node is not None]
-    observed = _observed(nodes, inside.nodes) or any(t._node is not None for t in given)
-    pushed = iter(push(list(zip(inside.nodes, given, strict=True)), nodes, record=observed))
-    out = []
-    for y in leaves:
-        t = next(pushed) if isinstance(y, Tensor) and y._node is not None else None
-        out.append(
-            full_like(Spec(y.shape, y.dtype), y._backend, 0)
-            if t is None and isinstance(y, Tensor)
-            else None
-            if t is None
-            else _own(t)
-        )
-    return _released(result, observed), build(out)
-
-
-def jacobian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of first derivatives of a tensor-valued ``fn``: shape ``result.shape
-    + x.shape``.
-
-    Example: ``jacobian(lambda x: x @ ones((3, 4)))(x)`` for x of shape (2, 3) has shape (2, 4, 2, 3).
-    """
-
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        argument = argnums % len(args)
-
-        def along(x: Any) -> Any:
-            return fn(*args[:argument], x, *args[argument + 1 :], **kwargs)
-
-        y, pullback = vjp(along, args[argument])
-        if not isinstance(y, Tensor):
-            raise GradientError(f"jacobian: {fn!r} must return one tensor, got {type(y).__name__}")
-        if any(isinstance(t, Tensor) and t.dtype.kind == "complex" for t in (y, *flatten(args[argument])[0])):
-            raise GradientError(
-                "jacobian of complex numbers: not every function has one; use vjp, jvp or grad"
-            )
-        rows = []
-        for i in range(y.size):
-            basis = calls.astype(calls.equal(calls.arange(y.size, device=y._backend), i), y.dtype)
-            (row,) = pullback(calls.reshape(basis, y.shape))
-            rows.append(row)
-        x = args[argument]
-        return map_rows(rows, x, y)
-
-    return call
-
-
-def map_rows(rows: list[Any], x: Any, y: Tensor) -> Any:
-    """Rows of a Jacobian (trees like x) stacked into tensors of shape ``y.shape + leaf.shape``."""
-    leaves, build = flatten(x)
-    if not rows:
-        return build([full_like(Spec(y.shape + t.shape, t.dtype), t._backend, 0) for t in leaves])
-    flat = [flatten(r)[0] for r in rows]
-    return build(
-        [
-            calls.reshape(calls.stack([r[k] for r in flat]), y.shape + leaf.shape)
-            for k, leaf in enumerate(leaves)
-        ]
-    )
-
-
-def hessian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
-    """A function that returns the matrix of second derivatives of a scalar-valued ``fn``: shape ``x.shape +
-    x.shape``.
-
-    Example: ``hessian(lambda x: (x * x).sum())(x)`` for x of shape (3,) is ``2 * eye(3)``.
-    """
-    return jacobian(grad(fn, argnums), argnums)
-
-
 # -- rules of one's own --------------------------------------------------------------------------------------
 
 
@@ -460,9 +369,13 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with no_grad():
-            result, rule = fn(*args, **kwargs)
         inputs = [a for a in flatten([list(args), kwargs])[0] if isinstance(a, Tensor)]
+        wrapper = max((a._backend for a in inputs), key=lambda b: b.level, default=None)
+        if wrapper is not None and hasattr(wrapper, "custom_gradient"):
+            result, rule = wrapper.custom_gradient(custom_gradient, fn, args, kwargs)
+        else:
+            with no_grad():
+                result, rule = fn(*args, **kwargs)
         parents = tuple(a._node for a in inputs)
         if not is_grad_enabled() or all(p is None for p in parents):
             return result
@@ -518,6 +431,11 @@ def checkpoint(fn: Callable[..., Any]) -> Callable[..., Any]:
             result = fn(*args, **kwargs)
         if not noted:
             return result
+        level = max((b.level for b in active_backends()), default=0)
+        if any(node.backend.level < level for node in noted):
+            # what a transformation wraps is recorded below it, which a node of this level cannot stand for
+            random.set_state(state)
+            return fn(*args, **kwargs)
         leaves, build = flatten(result)
         frozen = map_tensors(lambda t: wrap(t._data, t._backend, t._node), [list(args), kwargs])
         differentiable = [

@@ -169,6 +169,10 @@ class Backend:
         True  # plugins see its kernels; not those that compute nothing, such as a recorder's
     )
     info: BackendInfo | None = None
+    # of a wrapping backend: it follows no state, so that a generator's counter is advanced below it; and for how
+    # many examples a generator draws at once
+    pure: ClassVar[bool] = False
+    draws: int = 1
 
     def __init__(self, name: str, index: int = 0) -> None:
         self.name, self.index = name, index
@@ -247,6 +251,12 @@ class Backend:
         may write its results over the inputs at these positions.
         """
         return None
+
+    def counter(self, counter: Any, blocks: int) -> Any:
+        """For a wrapping backend: the counter of a generator, a tensor of a lower level, as its function sees it;
+        each example takes ``blocks`` blocks.
+        """
+        return self.lift(counter)
 
     def rebind(self, tensor: Any, value: Any) -> None:
         """Called just before ``tensor`` comes to stand for ``value``, a tensor of this backend: a tracer logs

@@ -407,6 +407,11 @@ def _one_backend(op: Op, operands: Sequence[Any]) -> tuple[Any, list[Any], bool]
     if mixed:
         for position, operand in enumerate(tensors):
             if isinstance(operand, Tensor) and operand._backend is not backend:
+                if backend.level == operand._backend.level > 0:
+                    raise BackendError(
+                        f"{op.name}: operands of two calls of {operand._backend.name}, one of which has ended: a function must "
+                        "not keep tensors beyond its return"
+                    )
                 if backend.level == operand._backend.level:
                     devices = list(dict.fromkeys(o._backend.device for o in tensors if isinstance(o, Tensor)))
                     raise BackendError(

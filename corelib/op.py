@@ -15,10 +15,13 @@ parameters, ``y`` for the result and ``g`` for its cotangent; a tape node keeps 
   ``vjp = g conj(p)``. All other rules conjugate by themselves (conj is the identity on real tensors).
 * ``linear=``: the transpose for each operand, ``linear=lambda g, x, axis: ...``, None for an operand that the
   op is not linear in. Operands with a rule are given as their :class:`~corelib.rules.Spec` (their values are
-  never kept), the others as tensors.
-* ``bilinear=``: a pair, each the transpose in one operand (given as its Spec) with the other one's values.
+  never kept), the others as tensors. Forward mode applies the op to the tangents; an op that adds a constant
+  (pad) says with ``jvp=`` what becomes of them.
+* ``bilinear=``: a pair, each the transpose in one operand (given as its Spec) with the other one's values; a
+  third operand is added to the product.
 * ``vjp=`` with ``jvp=``: ``vjp`` reads ``g`` and returns the operands' cotangents (a tuple, one per operand);
-  ``jvp`` reads tangents as ``dx`` for an operand ``x``. A composite may have ``vjp`` alone.
+  ``jvp`` reads tangents as ``dx`` for an operand ``x``. A composite may have ``vjp`` alone: forward mode then
+  transposes it.
 * ``nondiff="why"``: there is none; such an op never records.
 
 A variadic operand (``*indices`` or a sequence of tensors) is one operand: rules see it as a tuple and return
@@ -65,7 +68,8 @@ class Op:
     None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels),
     ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp`` and ``ulp_complex`` (the error budgets; of complex results the larger part counts), ``leading``
     (takes any leading axes unchanged, since its axes are counted from the end), ``data_dependent`` (the
-    result's shape depends on values), ``batch`` (optional batching rule), ``diagnose`` (called as
+    result's shape depends on values), ``batch`` (``batch(op, n, operands, mapped, params)``: the op on n examples at once, of which the
+    ``mapped`` operands have one each along a new first axis, and so have the results; or NotImplemented, which leaves it to the body), ``diagnose`` (called as
     ``diagnose(op, operands, params)`` after a kernel failed on specs that the rule accepts: raises the error
     that only values show, such as an index out of bounds), ``unchanged`` (``unchanged(x, **params)``: the
     result is x itself), ``donates`` (positions of the operands whose arrays may be written over when the
@@ -189,8 +193,8 @@ class Op:
             raise DeclarationError(
                 f"{self.name}: exactly one derivative kind is needed, got {', '.join(f'{kind}=' for kind in given)}"
             )
-        if jvp is not None and "vjp" not in given:
-            raise DeclarationError(f"{self.name}: jvp= comes with vjp=")
+        if jvp is not None and not given.keys() & {"vjp", "linear"}:
+            raise DeclarationError(f"{self.name}: jvp= comes with vjp= or linear=")
         if not given:
             if self.primitive:
                 raise DeclarationError(
@@ -283,10 +287,6 @@ class Derivative:
                 if self.kind == "vjp" or slot in active:
                     slots.update(position for _, how, position in reads if how == "value")
                     result = result or any(how == "y" for _, how, _ in reads)
-            if self.kind == "vjp" and self.jvp is not None:
-                names = inspect.signature(self.jvp).parameters
-                slots.update(p for p, name in enumerate(op.operands) if name in names)
-                result = result or "y" in names
             found = self._keep[tracked] = (tuple(min(p, last) in slots for p in range(len(tracked))), result)
         return found
 

@@ -66,8 +66,8 @@ class Generator:
     word, then high word. Without a seed the system's entropy gives one. Drawing is thread-safe: no two
     threads get the same block.
 
-    Inside a transformation the numbers are drawn at its level from the state as it is outside: under ``vmap``
-    all members of a batch get the same numbers.
+    Inside a transformation the numbers are drawn at its level from the state as it is outside: under ``vmap`` each
+    example draws its own, unless its ``randomness`` says otherwise.
 
     Example: ``random.normal((3,), generator=random.Generator(0))`` has shape (3,).
     """
@@ -101,16 +101,17 @@ class Generator:
                 self.key._rebind(calls.to(self.key, root))
                 self.counter._rebind(calls.to(self.counter, root))
             key, counter = same(self.key), same(self.counter)
-            state = counter
-            for wrapper in wrappers:
-                if counter._backend.level < wrapper.level:
-                    key, counter = wrapper.lift(key), wrapper.lift(counter)
-                    if (
-                        type(wrapper).rebind is not Backend.rebind
-                    ):  # it follows changes of state: the change is made at its level
-                        state = counter
-            if words:
-                self.counter._rebind(calls.add(state, -(-words // 4)))
+            state, blocks, steps = counter, -(-words // 4), []
+            wrappers = [w for w in wrappers if w.level > counter._backend.level]
+            for wrapper in reversed(wrappers):
+                steps.insert(0, blocks)
+                blocks *= wrapper.draws
+            for wrapper, step in zip(wrappers, steps, strict=True):
+                key, counter = wrapper.lift(key), wrapper.counter(counter, step)
+                if not wrapper.pure:  # it follows changes of state: the change is made at its level
+                    state = counter
+            if blocks:
+                self.counter._rebind(calls.add(state, blocks))
         return key, counter
 
     def bits(self, shape: Any = (), dtype: Any = uint32, *, device: str | Backend | None = None) -> Tensor:

@@ -68,14 +68,14 @@ class Node:
 class _Pseudo:
     """An op of the tape's own: it has a name and knows how to pull a cotangent back."""
 
-    __slots__ = ("name", "pullback", "pushforward")
+    __slots__ = ("name", "pullback")
 
-    def __init__(self, name: str, pullback: Any, pushforward: Any = None) -> None:
-        self.name, self.pullback, self.pushforward = name, pullback, pushforward
+    def __init__(self, name: str, pullback: Any) -> None:
+        self.name, self.pullback = name, pullback
 
 
 LEAF = _Pseudo("leaf", lambda node, g, record: ())
-ALIAS = _Pseudo("alias", lambda node, g, record: (g,), lambda node, tangents, record: tangents[0])
+ALIAS = _Pseudo("alias", lambda node, g, record: (g,))
 PICK = _Pseudo("pick", None)
 
 

@@ -1,7 +1,7 @@
-"""Walks over the tape: derivative rules applied node by node.
+"""The walk over the tape: derivative rules applied node by node, in reverse topological order.
 
-Backward is one walk in reverse topological order, forward mode one in topological order. A rule gets what it names from what the node has
-saved, as tensors: with ``record=True`` they carry their nodes, so that the walk is itself differentiable; without it they carry none.
+A rule gets what it names from what the node has saved, as tensors: with ``record=True`` they carry their nodes, so that the walk is itself
+differentiable; without it they carry none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .dtypes import as_dtype
 from .op import Op, calls
 from .replay import apply_rule, elementwise_program
 from .rules import Spec
-from .tape import FREED, LEAF, NOT_ARRAYS, PICK, Leaf, Node, alias, freed, full_like, pick
+from .tape import FREED, LEAF, NOT_ARRAYS, PICK, Leaf, Node, freed, full_like, pick
 from .tensor import Tensor, wrap
 
 # -- rules ---------------------------------------------------------------------------------------------------
@@ -106,6 +106,8 @@ def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
     rule = derivative.rules[slot]
     if record or op.primitive or op.variadic or node.backend.level or node.result.__class__ is tuple:
         return rule(*args)
+    if g._backend.level:  # a cotangent of a transformation, such as all rows of a Jacobian at once
+        return rule(*args)
     return apply_rule((op.index, slot), rule, args, node.backend)
 
 
@@ -121,7 +123,7 @@ def _spread(
     backend, data = g._backend, g._data
     native = data.dtype
     table = backend.tables[native]
-    direct = not record and not backend.level and table.floating
+    direct = not record and backend is node.backend and not backend.level and table.floating
     partials = node.op.derivative.partials or _compile_partials(node.op)
     for parent, partial in zip(node.parents, partials):  # noqa: B905 - of one length; strict= costs 80 ns
         if parent is None or partial is None:
@@ -231,89 +233,6 @@ def _flatten(op: Op, result: Sequence[Any], count: int) -> list[Any]:
     return [*result, *[None] * (count - len(result))]
 
 
-def pushforward(op: Op, node: Node, tangents: Sequence[Tensor | None], record: bool) -> Any:
-    """The tangent of the result of ``node``, given the tangents of its operands (None: zero)."""
-    derivative = op.derivative
-    if derivative.kind == "d":
-        total = None
-        for slot, tangent in enumerate(tangents):
-            rule = derivative.rules[slot]
-            if tangent is None or rule is None:
-                continue
-            partial = (
-                rule
-                if isinstance(rule, int | float)
-                else rule(*_arguments(op, node, derivative.reads[slot], None, record))
-            )
-            term = _times(tangent, partial)
-            total = term if total is None else calls.add(total, term)
-        if total is None:
-            return None
-        if as_dtype(node.dtype).kind != "complex":
-            total = calls.real(total)  # of abs, for instance
-        return calls.broadcast_to(total, tuple(node.shape))
-    if derivative.jvp is not None:
-        return _jvp_rule(op, node, tangents, record)
-    if derivative.kind == "bilinear" and len(tangents) == 2:
-        terms = []
-        for slot, tangent in enumerate(tangents):
-            if tangent is not None:
-                other = _operand(node, 1 - slot, "value", record)
-                terms.append(
-                    op.fn(tangent, other, **(node.params or {}))
-                    if slot == 0
-                    else op.fn(other, tangent, **(node.params or {}))
-                )
-        return terms[0] if len(terms) == 1 else calls.add(terms[0], terms[1])
-    return _transposed_twice(op, node, tangents)
-
-
-def _jvp_rule(op: Op, node: Node, tangents: Sequence[Any], record: bool) -> Any:
-    import inspect
-
-    args = []
-    for name in inspect.signature(op.derivative.jvp).parameters:  # type: ignore[arg-type]
-        if name.startswith("d") and name[1:] in op.operands:
-            slot = op.operands.index(name[1:])
-            tangent = tangents[slot]
-            args.append(_zeros(_spec(node, slot), node) if tangent is None else tangent)
-        else:
-            how = "param" if name in op.params else "y" if name == "y" else "value"
-            args += _arguments(
-                op, node, ((name, how, op.operands.index(name) if how == "value" else -1),), None, record
-            )
-    return op.derivative.jvp(*args)  # type: ignore[misc]
-
-
-def _spec(node: Node, slot: int) -> Spec:
-    """Shape and dtype of an operand, whether or not it is tracked and its values are kept."""
-    parent, saved = node.parents[slot], node.saved[slot]
-    return parent.spec() if parent is not None else Spec(tuple(saved.shape), as_dtype(saved.dtype))
-
-
-def _transposed_twice(op: Op, node: Node, tangents: Sequence[Tensor | None]) -> Any:
-    """The tangent through the reverse rule: the pullback is linear in g, and its transpose is the
-    pushforward.
-
-    Correct for every kind; linear rules need no more than this, since their operands' values are not kept.
-    """
-    specs = (
-        [node.spec()]
-        if node.shape == () or not isinstance(node.shape[0], tuple)
-        else [Spec(s, as_dtype(d)) for s, d in zip(node.shape, node.dtype, strict=True)]
-    )
-    variables = [alias(_zeros(s, node)) for s in specs]
-    grads = pull(node, variables[0] if len(variables) == 1 else tuple(variables), True)
-    roots = [
-        (g, t)
-        for g, t in zip(grads, tangents, strict=True)
-        if t is not None and g is not None and g._node is not None
-    ]
-    found = walk([(g._node, t) for g, t in roots], targets=[v._node for v in variables], record=True)
-    results = tuple(_zeros(s, node) if f is None else f for s, f in zip(specs, found, strict=True))
-    return results[0] if len(results) == 1 else results
-
-
 def _zeros(spec: Spec, node: Node) -> Tensor:
     return full_like(spec, node.backend, 0)
 
@@ -418,29 +337,3 @@ def _gather_pick(cotangents: dict[Node, Any], node: Node, g: Tensor) -> None:
     (parent,) = node.parents
     slots = cotangents.setdefault(parent, [None] * len(parent.shape))
     slots[node.params] = g if slots[node.params] is None else calls.add(slots[node.params], g)
-
-
-def push(
-    inputs: Sequence[tuple[Node, Tensor]], outputs: Sequence[Node], *, record: bool = False
-) -> list[Any]:
-    """Forward mode: carry the tangents of ``inputs`` to ``outputs`` and return theirs (None: independent of
-    the inputs).
-    """
-    tangents: dict[Node, Any] = dict(inputs)
-    for node in topological(outputs, [n for n, _ in inputs]):
-        if node in tangents:
-            continue
-        if node.saved is FREED:
-            raise freed(node)
-        given: list[Any] = [tangents.get(p) if p is not None else None for p in node.parents]
-        if all(t is None for t in given):
-            continue
-        if node.op is PICK:
-            tangents[node] = given[0][node.params]
-        elif isinstance(node.op, Op):
-            tangents[node] = pushforward(node.op, node, given, record)
-        elif node.op.pushforward is not None:
-            tangents[node] = node.op.pushforward(node, given, record)
-        else:
-            tangents[node] = _transposed_twice(node.op, node, given)
-    return [tangents.get(n) for n in outputs]

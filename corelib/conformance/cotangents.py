@@ -16,7 +16,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..autograd import jvp, vjp
+from ..autograd import vjp
+from ..transforms import jvp
 from ..dtypes import HALF, DType
 from ..samples import Sample, Values
 from .cases import LAYOUTS, Case

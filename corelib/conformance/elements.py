@@ -12,7 +12,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..autograd import jvp, vjp
+from ..autograd import vjp
+from ..transforms import jvp
 from ..dtypes import float64
 from ..samples import Maker, Values
 from .cases import Case

@@ -22,7 +22,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..autograd import jvp, vjp
+from ..autograd import vjp
+from ..transforms import jvp
 from ..samples import Maker, Values
 from .cases import Case
 from .distance import parts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..autograd import jvp, vjp
+from ..autograd import vjp
+from ..transforms import jvp
 from ..dtypes import HALF
 from .cases import Case
 from .check import Suite

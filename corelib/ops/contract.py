@@ -19,6 +19,7 @@ from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, shapes
 from ..walk import unbroadcast
+from . import batching
 from .arrange import diagonal
 from .elementwise import conj, multiply
 from .movement import permute_dims, reshape
@@ -101,7 +102,7 @@ def _right(g: Tensor, x1: Tensor, x2: Spec) -> Tensor:
 
 
 @primitive(
-    kind="contract", rule=_matmul_rule, ulp=SUM_BOUND, bilinear=(_left, _right),
+    kind="contract", rule=_matmul_rule, ulp=SUM_BOUND, bilinear=(_left, _right), batch=batching.matmul,
     samples=shapes(
         ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 3), (5, 3, 4)),
         ((2, 1, 2, 3), (5, 3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((2, 0), (0, 3)), ((0, 2), (2, 3)), ((0, 2, 3), (3, 4)),

@@ -22,6 +22,7 @@ from ..errors import ArgumentError, ShapeError
 from ..op import calls
 from ..rules import Rule, Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Maker, Sample
+from . import batching
 from . import linalg_checks as checks
 from . import linalg_derivatives as derivatives
 
@@ -174,7 +175,7 @@ def _systems(make: Maker, dtype: DType) -> Any:
 
 
 @primitive(
-    kind="opaque", group="linalg", rule=_solve_rule, ulp=STABLE, samples=_systems, residual=checks.solve_residual,
+    kind="opaque", group="linalg", rule=_solve_rule, ulp=STABLE, samples=_systems, residual=checks.solve_residual, batch=batching.solve,
     vjp=derivatives.solve_vjp, jvp=derivatives.solve_jvp, diagnose=checks.diagnose_singular,
     errors=checks.refusals(
         "solve",

@@ -21,6 +21,7 @@ from ..rules import Spec, broadcast_shapes, custom
 from ..samples import ErrorSample, Maker, Sample, Values, calls_
 from ..tape import full_like
 from ..tensor import Tensor
+from . import batching
 
 if TYPE_CHECKING:
     from ..params import Axis
@@ -252,7 +253,7 @@ def _scatter_errors(name: str) -> list[ErrorSample]:
 
 
 @primitive(
-    kind="index", rule=_gather_rule, bind=_bind_gather, ulp=0, samples=_gathers, errors=_GATHER_ERRORS, diagnose=_diagnosing(1),
+    kind="index", rule=_gather_rule, bind=_bind_gather, ulp=0, samples=_gathers, errors=_GATHER_ERRORS, diagnose=_diagnosing(1), batch=batching.gather,
     linear=(lambda g, x, indices, axis: _add_into_zeros(x, g, indices, axis), None),
 )  # fmt: skip
 def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
@@ -266,7 +267,7 @@ def gather(x: Tensor, /, *indices: Tensor, axis: Axis = 0) -> Tensor:
 
 @primitive(
     kind="index", rule=_scatter_rule, bind=_bind_scatter(_SCATTER), ulp=0, samples=_scatters, errors=_scatter_errors("scatter"),
-    diagnose=_diagnosing(2),
+    diagnose=_diagnosing(2), batch=batching.scatter,
     linear=(
         lambda g, x, values, indices, axis: scatter(g, _zeros(values, g), *indices, axis=axis),
         lambda g, x, values, indices, axis: _won(g, x.shape, indices, axis),
@@ -307,7 +308,7 @@ def _won(g: Tensor, shape: tuple[int, ...], indices: Sequence[Tensor], axis: int
 
 @primitive(
     kind="index", rule=_scatter_add_rule, bind=_bind_scatter(_SCATTER_ADD), ulp=SUM_BOUND, samples=_scatters,
-    errors=_scatter_errors("scatter_add"), diagnose=_diagnosing(2),
+    errors=_scatter_errors("scatter_add"), diagnose=_diagnosing(2), batch=batching.scatter,
     linear=(lambda g, x: g, lambda g, values, indices, axis: gather(g, *indices, axis=axis), None),
 )  # fmt: skip
 def scatter_add(
@@ -370,7 +371,7 @@ def _along(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Any:
 
 
 @primitive(
-    kind="index", rule=_along_rule, bind=_bind_along, ulp=0, diagnose=_diagnosing(1),
+    kind="index", rule=_along_rule, bind=_bind_along, ulp=0, diagnose=_diagnosing(1), leading=True,
     linear=(lambda g, x, indices, axis: _add_along(x, g, indices, axis), None),
     samples=calls_(
         _along((5,), (3,), 0), _along((5,), (0,), 0), _along((4, 3), (2, 3), 0), _along((4, 3), (4, 7), 1), _along((2, 3, 4), (2, 5, 4), -2),

@@ -313,11 +313,7 @@ def _cannot_share(name: str, x: Any, backend: Any) -> InterchangeError:
 
 # -- between devices and dtypes ------------------------------------------------------------------------------
 
-_TRANSFER = _Pseudo(
-    "to",
-    lambda node, g, record: (to(g, node.params),),
-    lambda node, tangents, record: to(tangents[0], node.backend),
-)
+_TRANSFER = _Pseudo("to", lambda node, g, record: (to(g, node.params),))
 
 
 def to(x: Tensor, target: Any) -> Tensor:
@@ -338,6 +334,8 @@ def to(x: Tensor, target: Any) -> Tensor:
     if source is backend:
         return same(x)
     if source.level:
+        if source.on_device(backend.device) is source:
+            return same(x)
         raise BackendError(
             f"x.to({backend.device!r}): x is inside a transformation ({source.name}); move it before"
         )

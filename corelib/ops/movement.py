@@ -19,6 +19,7 @@ from ..params import CANONICAL, Caller, normalize_axis, not_a_tensor, several
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Raw, Sample, calls_, shapes
 from ..walk import unbroadcast
+from . import batching
 
 if TYPE_CHECKING:
     from ..params import Axes, Axis, Copy, NewShape, Permutation, Scalar, Shape
@@ -70,7 +71,7 @@ def _must_copy(x: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 @primitive(
-    kind="movement", rule=_reshape_rule, ulp=0, bind=_bind_reshape,
+    kind="movement", rule=_reshape_rule, ulp=0, bind=_bind_reshape, batch=batching.reshape,
     linear=lambda g, x: reshape(g, x.shape),
     unchanged=lambda x, shape: x.shape == shape,
     samples=shapes(
@@ -107,7 +108,7 @@ def _inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @primitive(
-    kind="movement", rule=_permute_rule, ulp=0,
+    kind="movement", rule=_permute_rule, ulp=0, batch=batching.permute_dims,
     linear=lambda g, x, axes: permute_dims(g, _inverse(axes)),
     unchanged=lambda x, axes: axes == tuple(range(-len(axes), 0)),
     samples=shapes(
@@ -139,7 +140,7 @@ def _broadcast_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 @primitive(
-    kind="movement", rule=_broadcast_rule, ulp=0,
+    kind="movement", rule=_broadcast_rule, ulp=0, batch=batching.broadcast_to,
     linear=lambda g, x: unbroadcast(g, tuple(x.shape)),
     unchanged=lambda x, shape: x.shape == shape,
     samples=shapes(
@@ -351,8 +352,9 @@ def _pad_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 @primitive(
-    kind="movement", rule=_pad_rule, ulp=0, bind=_bind_pad, params=("pad_width", "constant_value"),
+    kind="movement", rule=_pad_rule, ulp=0, bind=_bind_pad, batch=batching.pad, params=("pad_width", "constant_value"),
     linear=lambda g, x, pad_width: strided_slice(g, start=tuple(w[0] for w in pad_width), size=tuple(x.shape), step=(1,) * x.ndim),
+    jvp=lambda dx, pad_width: pad(dx, pad_width),
     unchanged=lambda x, pad_width, constant_value: not any(w for pair in pad_width for w in pair),
     samples=shapes(
         ((2, 3), 1), ((2, 3), _S((0, 2))), ((2, 3), _S(((1, 0), (0, 2)))), ((5,), 2, {"constant_values": 1}), ((), 1), ((0, 3), 1),
@@ -421,7 +423,7 @@ _REGIONS = (
 
 
 @primitive(
-    kind="movement", rule=_slice_rule, ulp=0,
+    kind="movement", rule=_slice_rule, ulp=0, batch=batching.strided,
     linear=lambda g, x, start, size, step: _embed(g, tuple(x.shape), start, size, step),
     unchanged=lambda x, start, size, step: _full_slice(x.shape, start, size, step),
     samples=_slices(*_REGIONS),
@@ -455,7 +457,7 @@ def _cleared(g: Tensor, start: Any, size: Any, step: Any) -> Tensor:
 
 
 @primitive(
-    kind="movement", rule=_update_rule, ulp=0,
+    kind="movement", rule=_update_rule, ulp=0, batch=batching.strided,
     linear=(lambda g, x, start, size, step: _cleared(g, start, size, step),
             lambda g, value, start, size, step: strided_slice(g, start=start, size=size, step=step)),
     samples=_slices(*_REGIONS, value=True),

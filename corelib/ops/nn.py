@@ -17,6 +17,7 @@ from ..errors import ArgumentError, DTypeError, IndexOutOfBoundsError, ShapeErro
 from ..op import SUM_BOUND, calls
 from ..rules import Spec, common, custom, same_as
 from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
+from . import batching
 from .compare import greater_equal, less
 from .contract import matmul
 from .elementwise import (
@@ -162,6 +163,7 @@ def _layer_norm_vjp(g: Tensor, x: Tensor, weight: Any, bias: Any, axis: tuple[in
 @composite(
     kind="opaque",
     rule=_norm_rule,
+    batch=batching.first_alone,
     vjp=_layer_norm_vjp,
     samples=_norm_samples(2),
     errors=_norm_errors("layer_norm"),
@@ -204,6 +206,7 @@ def _rms_norm_vjp(g: Tensor, x: Tensor, weight: Any, axis: tuple[int, ...], eps:
 @composite(
     kind="opaque",
     rule=_norm_rule,
+    batch=batching.first_alone,
     vjp=_rms_norm_vjp,
     samples=_norm_samples(1),
     errors=_norm_errors("rms_norm"),
@@ -260,7 +263,7 @@ def _linear_samples(make: Maker, dtype: Any) -> Any:
 
 
 @composite(
-    kind="contract", rule=_linear_rule, samples=_linear_samples, ulp=SUM_BOUND,
+    kind="contract", rule=_linear_rule, samples=_linear_samples, ulp=SUM_BOUND, batch=batching.first_alone,
     bilinear=(
         lambda g, x, weight: matmul(g, weight),
         lambda g, x, weight: matmul(_transposed(_rows(g)), _rows(x)),
@@ -326,7 +329,7 @@ def _numbers(*values: int) -> Values:
 
 
 @composite(
-    kind="index", rule=_embedding_rule, linear=(None, _embedding_transpose), samples=_index_samples, ulp=0,
+    kind="index", rule=_embedding_rule, linear=(None, _embedding_transpose), samples=_index_samples, ulp=0, batch=batching.first_alone,
     diagnose=lambda op, operands, params: refuse_labels(op, "index", operands[0], operands[1].shape[0]),
     errors=[
         ErrorSample(IndexOutOfBoundsError, "embedding: index 3 is out of range for 3: valid are 0 to 2",
@@ -353,7 +356,7 @@ def _one_hot_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
 
 
 @composite(
-    kind="index", rule=_one_hot_rule, nondiff="one_hot is defined on integers", ulp=0,
+    kind="index", rule=_one_hot_rule, nondiff="one_hot is defined on integers", ulp=0, leading=True,
     diagnose=lambda op, operands, params: refuse_labels(op, "label", operands[0], params["num_classes"]),
     samples=calls_(*[lambda m, d, s=s: Sample((m.array(s, d, 0, 4), 5)) for s in ((3,), (), (2, 4), (0,))],
                    lambda m, d: Sample((m.array((7,), d, 0, 2), 3), {"dtype": float32})),

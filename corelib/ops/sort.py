@@ -15,6 +15,7 @@ from ..params import Caller, as_integer, checked, checked_axis
 from ..rules import Spec, custom, same_as
 from ..samples import ErrorSample, Maker, Sample, Values, along, calls_
 from ..tape import full_like
+from . import batching
 from .movement import narrow
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _ordered(make: Maker, n: int, dtype: Any) -> Values:
 
 
 @primitive(
-    kind="opaque", rule=_search_rule, ulp=0, nondiff="a position is an integer", bind=_bind_search, params=("side",),
+    kind="opaque", rule=_search_rule, ulp=0, nondiff="a position is an integer", bind=_bind_search, params=("side",), batch=batching.searchsorted,
     samples=calls_(
         lambda m, d: Sample((_ordered(m, 7, d), m.array((4,), d))),
         lambda m, d: Sample((_ordered(m, 7, d), m.array((2, 3), d)), {"side": "right"}),

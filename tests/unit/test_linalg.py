@@ -11,7 +11,7 @@ import pytest
 
 import corelib as cl
 from corelib import linalg, ops
-from corelib.autograd import grad, jvp, vjp
+from corelib import grad, jvp, vjp
 from corelib.errors import ArgumentError, DTypeError, GradientError, LinAlgError, ShapeError
 from corelib.ops import linalg_checks as checks
 from corelib.ops.linalg_derivatives import hermitian

@@ -9,7 +9,7 @@ import pytest
 
 import corelib
 from corelib import nn, ops
-from corelib.autograd import hessian, vjp
+from corelib import hessian, vjp
 from corelib.errors import ArgumentError, DTypeError, IndexOutOfBoundsError, ShapeError
 from corelib.nn import functional
 

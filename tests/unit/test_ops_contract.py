@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 import corelib
 from corelib import dtypes, ops
-from corelib.autograd import jvp, vjp
+from corelib import jvp, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 

@@ -10,7 +10,7 @@ import pytest
 
 import corelib
 from corelib import dtypes, ops
-from corelib.autograd import grad, jvp, vjp
+from corelib import grad, jvp, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 

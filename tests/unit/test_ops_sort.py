@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 import corelib
 from corelib import dtypes, ops
-from corelib.autograd import grad, jvp
+from corelib import grad, jvp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 
