@@ -381,9 +381,12 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
             return result
 
         def pullback(node: Node, g: Tensor, record: bool) -> Sequence[Any]:
-            with enable_grad() if record else no_grad():
+            # no_grad would make constants of what a transformation carries or records below this level
+            with enable_grad() if record or g._backend.level else no_grad():
                 cotangents = rule(g)
             cotangents = cotangents if isinstance(cotangents, tuple | list) else (cotangents,)
+            if not record:
+                cotangents = [c if c is None else wrap(c._data, c._backend) for c in cotangents]
             if len(cotangents) != len(inputs):
                 raise GradientError(
                     f"{_name(fn)}: vjp returned {len(cotangents)} cotangents for {len(inputs)} tensor arguments"

@@ -101,15 +101,16 @@ class Generator:
                 self.key._rebind(calls.to(self.key, root))
                 self.counter._rebind(calls.to(self.counter, root))
             key, counter = same(self.key), same(self.counter)
-            state, blocks, steps = counter, -(-words // 4), []
+            state, blocks = counter, -(-words // 4)
+            steps: list[int] = []
             wrappers = [w for w in wrappers if w.level > counter._backend.level]
             for wrapper in reversed(wrappers):
                 steps.insert(0, blocks)
                 blocks *= wrapper.draws
             for wrapper, step in zip(wrappers, steps, strict=True):
                 key, counter = wrapper.lift(key), wrapper.counter(counter, step)
-                if not wrapper.pure:  # it follows changes of state: the change is made at its level
-                    state = counter
+                if type(wrapper).rebind is not Backend.rebind and not wrapper.pure:
+                    state = counter  # it follows changes of state: the change is made at its level
             if blocks:
                 self.counter._rebind(calls.add(state, blocks))
         return key, counter

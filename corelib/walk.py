@@ -164,7 +164,7 @@ def _spread(
         before = cotangents.get(parent)
         if before is None:
             cotangents[parent] = grad
-        elif direct and before._data.dtype is grad._data.dtype is native:
+        elif direct and before._backend is backend and before._data.dtype is grad._data.dtype is native:
             cotangents[parent] = wrap(table[plus](before._data, grad._data), backend)
         else:
             cotangents[parent] = calls.add(before, grad)

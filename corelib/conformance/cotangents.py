@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..autograd import vjp
-from ..transforms import jvp
 from ..dtypes import HALF, DType
 from ..samples import Sample, Values
+from ..transforms import jvp
 from .cases import LAYOUTS, Case
 from .check import Suite
 from .compare import Disagreement, place

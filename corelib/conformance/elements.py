@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..autograd import vjp
-from ..transforms import jvp
 from ..dtypes import float64
 from ..samples import Maker, Values
+from ..transforms import jvp
 from .cases import Case
 from .check import Suite
 from .compare import Disagreement, place

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..autograd import vjp
-from ..transforms import jvp
 from ..samples import Maker, Values
+from ..transforms import jvp
 from .cases import Case
 from .distance import parts
 from .oracle import cotangents, variables, wide

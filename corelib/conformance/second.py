@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..autograd import vjp
-from ..transforms import jvp
 from ..dtypes import HALF
+from ..transforms import jvp
 from .cases import Case
 from .check import Suite
 from .compare import Disagreement

@@ -46,7 +46,9 @@ def _behind(x: Tensor, axis: int) -> Tensor:
     return calls.permute_dims(x, (*range(1, axis + 1), 0, *range(axis + 1, x.ndim)))
 
 
-def first_alone(op: Op, n: int, operands: Sequence[Any], mapped: Sequence[bool], params: dict[str, Any]) -> Any:
+def first_alone(
+    op: Op, n: int, operands: Sequence[Any], mapped: Sequence[bool], params: dict[str, Any]
+) -> Any:
     """An op whose first operand takes any leading axes, where the other ones are shared."""
     return NotImplemented if any(mapped[1:]) or not mapped[0] else op.fn(*operands, **params)
 

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from .batching import vmap
 from .forward import jvp
+from .jacobians import hessian, hvp, jacfwd, jacrev
 
-__all__ = ["jvp", "vmap"]
+__all__ = ["hessian", "hvp", "jacfwd", "jacrev", "jvp", "vmap"]

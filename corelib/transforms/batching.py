@@ -8,6 +8,7 @@ one runs its body. Each is public ops on the tensors below, which may be tensors
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,9 +52,9 @@ class Counters(Batched):
     def tensor(self) -> Tensor:  # type: ignore[override]
         """One counter for each example."""
         if self._tensor is None:
-            steps = calls.arange(0, self.n * self.step, self.step or 1, dtype=uint64, device=self.first._backend)
-            self._tensor = calls.add(self.first, steps)
-        return self._tensor
+            number = calls.arange(self.n, dtype=uint64, device=self.first._backend)
+            self._tensor = calls.add(self.first, calls.multiply(number, self.step))
+        return self._tensor  # type: ignore[return-value]
 
 
 class Batcher(Wrapper):
@@ -65,9 +66,11 @@ class Batcher(Wrapper):
         self.draws = size if randomness == "different" else 1
 
     def constant(self, tensor: Tensor) -> Batched:
+        """All examples share it."""
         return Batched(tensor)
 
     def below(self, array: Batched) -> Tensor | None:
+        """What all examples share."""
         return None if array.mapped else array.tensor
 
     def counter(self, counter: Tensor, blocks: int) -> Tensor:
@@ -95,8 +98,8 @@ class Batcher(Wrapper):
             whole = _leading
         else:
             whole = _missing
-        body = self.body(op, dtype)
-        if whole is _missing and body is not None:
+        body = self.body(op, dtype) or functools.partial(_missing, op)
+        if whole is _missing:
             return body
 
         def run(*operands: Any, **params: Any) -> Any:
@@ -116,11 +119,7 @@ class Batcher(Wrapper):
             if n < 0:
                 return _out(execute(op, tensors, given), False)
             result = whole(op, n, tensors, mapped, given)
-            if result is NotImplemented:
-                if body is None:
-                    _missing(op, n, tensors, mapped, params)
-                return body(*operands, **params)
-            return _out(result, True)
+            return body(*operands, **params) if result is NotImplemented else _out(result, True)
 
         return run
 
@@ -206,9 +205,7 @@ def _leading(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any])
     if len(operands) > 1:
         ndim = max(x.ndim - m for x, m in zip(operands, mapped, strict=True))
         operands = [
-            spread(
-                aligned(x, m, ndim) if m else calls.reshape(x, (*(1,) * (ndim - x.ndim), *x.shape)), n, m
-            )
+            spread(aligned(x, m, ndim) if m else calls.reshape(x, (*(1,) * (ndim - x.ndim), *x.shape)), n, m)
             for x, m in zip(operands, mapped, strict=True)
         ]
     return execute(op, operands, params)
@@ -240,7 +237,7 @@ def _refuse_shape(op: Op, *rest: Any) -> Any:
     )
 
 
-def _missing(op: Op, *rest: Any) -> Any:
+def _missing(op: Op, *operands: Any, **params: Any) -> Any:
     raise UnsupportedError(
         f"{op.name}: vmap has no rule for this {op.kind} op ({op.where}): declare it with leading=True if it takes any "
         "leading axes, with batch=, or as a composite"
@@ -266,10 +263,12 @@ def vmap(
     mapped axes of different sizes, AxisError for an axis that does not exist, UnsupportedError for ops whose result's
     shape depends on values.
 
-    Example: ``vmap(grad(loss), in_axes=(None, 0, 0))(w, xs, ys)`` is the gradient of the loss of each pair.
+    Example: ``vmap(grad(lambda x: (x * x).sum()))(x)`` is ``2 * x``: one gradient for each row.
     """
     if randomness not in RANDOMNESS:
-        raise ArgumentError(f"vmap: randomness must be one of {', '.join(map(repr, RANDOMNESS))}, got {randomness!r}")
+        raise ArgumentError(
+            f"vmap: randomness must be one of {', '.join(map(repr, RANDOMNESS))}, got {randomness!r}"
+        )
 
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, build = flatten(list(args))
@@ -283,7 +282,9 @@ def vmap(
             result = fn(*build(inside), **kwargs)
             results, rebuild = flatten(result)
             places = matched("vmap: out_axes", out_axes, result, "result")
-            outside = [_outside(level, y, axis, path) for y, (axis, path) in zip(results, places, strict=True)]
+            outside = [
+                _outside(level, y, axis, path) for y, (axis, path) in zip(results, places, strict=True)
+            ]
         level.leave(results)
         return rebuild(outside)
 
@@ -344,7 +345,9 @@ def _outside(level: Batcher, y: Any, axis: Any, path: str) -> Any:
     array = y._data
     if axis is None:
         if array.mapped:
-            raise ArgumentError(f"vmap: {path} is another one for each example: out_axes must not be None for it")
+            raise ArgumentError(
+                f"vmap: {path} is another one for each example: out_axes must not be None for it"
+            )
         return same(array.tensor)
     tensor = spread(array.tensor, level.size, array.mapped)
     place = _place(axis, tensor.ndim, "out_axes", path, f"of shape {array.shape} for each example")

@@ -39,16 +39,18 @@ class Forward(Wrapper):
     """The backend of one call of ``jvp``."""
 
     def constant(self, tensor: Tensor) -> Dual:
+        """Its tangent is zero."""
         return Dual(tensor)
 
     def below(self, array: Dual) -> Tensor:
+        """Its value."""
         return array.primal
 
     def kernel(self, op: Op, dtype: DType | None) -> Callable[..., Any]:
         """The op on values, and the rule of its kind on tangents; ``no_grad`` makes constants here as well."""
         kind = op.derivative.kind
-        body = self.body(op, dtype) if kind == "body" else None
-        rule = _through_jvp if op.derivative.jvp is not None else _RULES.get(kind)
+        body: Any = self.body(op, dtype) if kind == "body" else None
+        rule: Any = _through_jvp if op.derivative.jvp is not None else _RULES.get(kind)
 
         def run(*operands: Any, **params: Any) -> Any:
             primals, tangents, moving = [], [], False
@@ -144,9 +146,7 @@ def _by_partials(op: Op, operands: Any, params: Any, y: Tensor, tangents: Any) -
     for rule, reads, tangent in zip(op.derivative.rules, op.derivative.reads, tangents, strict=True):
         if tangent is None or rule is None:
             continue
-        partial = (
-            rule if isinstance(rule, int | float) else rule(*_arguments(op, reads, operands, params, y))
-        )
+        partial = rule if isinstance(rule, int | float) else rule(*_arguments(op, reads, operands, params, y))
         if isinstance(partial, Tensor) or partial not in (1, -1):
             tangent = calls.multiply(tangent, partial)
         elif partial == -1:
@@ -268,8 +268,21 @@ def jvp(
     Example: ``jvp(exp, (x,), (ones(x.shape),))`` is ``(exp(x), exp(x))``.
     """
     leaves, given, build = _pairs(primals, tangents)
+    values, pushed, aux = along(fn, build, leaves, given, has_aux=has_aux)
+    return (values, pushed, aux) if has_aux else (values, pushed)
+
+
+def along(
+    fn: Callable[..., Any],
+    build: Any,
+    leaves: list[Tensor],
+    given: Sequence[Tensor | None],
+    *,
+    has_aux: bool = False,
+) -> tuple[Any, Any, Any]:
+    """``fn(*build(leaves))``, its derivative along the tangents ``given`` (None for zero), and what came with it."""
     quiet = not is_grad_enabled()
-    level = Forward("jvp", [*leaves, *given])
+    level = Forward("jvp", [*leaves, *[t for t in given if t is not None]])
     with level.entered(), enable_grad():
         result = fn(*build([wrap(Dual(x, t), level) for x, t in zip(leaves, given, strict=True)]))
         result, aux = result if has_aux else (result, None)
@@ -289,5 +302,4 @@ def jvp(
     both = [parts(y) for y in results]
     aux = map_tensors(lambda t: parts(t)[0], aux)
     level.leave(results)
-    values, pushed = rebuild([b[0] for b in both]), rebuild([b[1] for b in both])
-    return (values, pushed, aux) if has_aux else (values, pushed)
+    return rebuild([b[0] for b in both]), rebuild([b[1] for b in both]), aux

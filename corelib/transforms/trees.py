@@ -24,7 +24,9 @@ def _matched(what: str, axes: Any, tree: Any, path: str, found: list[tuple[Any, 
             _matched(what, axes, value, f"{path}[{key!r}]", found)
         return
     if not branch or isinstance(axes, dict) != isinstance(tree, dict):
-        raise ArgumentError(f"{what} holds {axes!r} for {path}, which is {_kind(tree)}: they must have one structure")
+        raise ArgumentError(
+            f"{what} holds {axes!r} for {path}, which is {_kind(tree)}: they must have one structure"
+        )
     keys, others = [k for k, _ in _items(tree)], [k for k, _ in _items(axes)]
     if set(keys) != set(others):
         raise ArgumentError(

@@ -30,7 +30,8 @@ class Wrapper(Backend):
 
     hooked = False
     pure = True
-    array: type[Any]  # of its arrays, whose first argument is a tensor of a lower level
+    base: Backend
+    root: Backend
 
     def __init__(self, name: str, tensors: Sequence[Tensor]) -> None:
         below = [*active_backends(), *(t._backend for t in tensors)]

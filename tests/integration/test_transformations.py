@@ -1,6 +1,6 @@
 """The seventeen points that make corelib fit for transformations, each with a test that fails without it.
 
-The toys (``toy_transformations.py``) record, batch and differentiate a small model through the public plugin API. What a point asks of
+A toy (``toy_transformations.py``) records a small model through the public plugin API, and ``vmap`` batches it. What a point asks of
 each op (4 to 8, 13) is tested op by op in ``test_ops_under_transformations.py``.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from toy_transformations import Batched, Recorder, Traced, vmap
+from toy_transformations import Recorder, Traced
 
 import corelib as cl
 from corelib import ops
 from corelib.op import BY_NAME
 from corelib.plugin_api import Tensor, activate, registry
+from corelib.transforms.batching import Batched
 
 
 @pytest.fixture
@@ -60,14 +61,14 @@ class nested:
 
 def test_wrappers_hold_tensors_and_arrays_are_opaque(base):
     inside = []
-    vmap(lambda x: (inside.append(x), x * 2.0)[1])([t([[1.0], [2.0]])])
+    cl.vmap(lambda x: (inside.append(x), x * 2.0)[1])(t([[1.0], [2.0]]))
     assert isinstance(inside[0]._data, Batched) and isinstance(inside[0]._data.tensor, Tensor)
     assert inside[0].shape == (1,) and inside[0].dtype is cl.float64
 
 
 def test_the_highest_level_lifts_the_rest_and_level_zero_refuses(base):
     batched, shared = t([[1.0, 2.0], [3.0, 4.0]]), t([10.0, 20.0])
-    assert vmap(lambda x: x + shared)([batched]).tolist() == [[11.0, 22.0], [13.0, 24.0]]
+    assert cl.vmap(lambda x: x + shared)(batched).tolist() == [[11.0, 22.0], [13.0, 24.0]]
     other = cl.asarray([1.0, 2.0], dtype=cl.float64, device="cpu")
     with pytest.raises(cl.BackendError, match=r"operands on 'reference' and 'cpu': call x.to\('cpu'\)"):
         shared + other
@@ -80,12 +81,12 @@ def test_grad_of_vmap_and_vmap_of_grad(base):
     w1, w2 = map(t, WEIGHTS)
     xs = t(BATCH)
     each = [cl.grad(model, (1, 2))(xs[i], w1, w2) for i in range(3)]
-    mapped = vmap(lambda x, a, b: cl.grad(model, (1, 2))(x, a, b))([xs], w1, w2)
+    mapped = cl.vmap(cl.grad(model, (1, 2)), (0, None, None))(xs, w1, w2)
     for k in (0, 1):
         assert mapped[k].shape == (3, *each[0][k].shape)
         for i in range(3):
             assert mapped[k][i].tolist() == nested(each[i][k].tolist())
-    total = cl.grad(lambda a, b: vmap(lambda x: model(x, a, b))([xs]).sum(), (0, 1))(w1, w2)
+    total = cl.grad(lambda a, b: cl.vmap(lambda x: model(x, a, b))(xs).sum(), (0, 1))(w1, w2)
     for k in (0, 1):
         assert total[k].tolist() == nested((each[0][k] + each[1][k] + each[2][k]).tolist())
 
@@ -102,12 +103,12 @@ def test_the_grad_flag_belongs_to_a_level(base):
     def loss(x, target, a):
         return ops.mse_loss(ops.linear(ops.layer_norm(ops.matmul(x, a)), w2.mT), target)
 
-    through_a_walk = cl.grad(lambda a: vmap(lambda x: steepness(x, a))([xs]).sum())(w1)
+    through_a_walk = cl.grad(lambda a: cl.vmap(lambda x: steepness(x, a))(xs).sum())(w1)
     expected = sum(
         (cl.grad(lambda a, i=i: steepness(xs[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2)
     )
     assert through_a_walk.tolist() == nested(expected.tolist())
-    through_a_body = cl.grad(lambda a: vmap(lambda x, target: loss(x, target, a))([xs], [targets]).sum())(w1)
+    through_a_body = cl.grad(lambda a: cl.vmap(lambda x, target: loss(x, target, a))(xs, targets).sum())(w1)
     expected = sum(
         (cl.grad(lambda a, i=i: loss(xs[i], targets[i], a))(w1) for i in range(3)), start=t([[0.0] * 3] * 2)
     )
@@ -336,7 +337,7 @@ def test_compiling_a_vmap_of_a_gradient(base):
     def per_sample(x, a, b):
         return cl.grad(model, (1, 2))(x, a, b)
 
-    g1, _ = vmap(per_sample)([inside[0]], inside[1], inside[2])
-    want, _ = vmap(per_sample)([xs], w1, w2)
+    g1, _ = cl.vmap(per_sample, (0, None, None))(*inside)
+    want, _ = cl.vmap(per_sample, (0, None, None))(xs, w1, w2)
     replayed = Tensor(recorder.replay(g1._data, xs._data, w1._data, w2._data), base)
     assert replayed.tolist() == want.tolist()

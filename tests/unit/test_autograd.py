@@ -213,7 +213,7 @@ def test_forward_over_reverse_is_the_hessian_vector_product():
 
 def test_jacobian_and_hessian():
     x = t([1.0, 2.0])
-    j = cl.jacobian(lambda v: ops.concat([v * v, v.sum().reshape(1)]))(x)
+    j = cl.jacrev(lambda v: ops.concat([v * v, v.sum().reshape(1)]))(x)
     assert j.tolist() == [[2.0, 0.0], [0.0, 4.0], [1.0, 1.0]]
     h = cl.hessian(lambda v: v[0] * v[0] * v[1])(x)
     assert h.tolist() == [[4.0, 2.0], [2.0, 0.0]]

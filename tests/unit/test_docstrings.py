@@ -87,7 +87,7 @@ def test_an_example_runs(text, tmp_path, monkeypatch):
 # What is used most has an example. (The README and the guides show the rest at work; tests run those as well.)
 SHOWN = [
     corelib.asarray, corelib.backends, corelib.checkpoint, corelib.custom_gradient, corelib.einsum, corelib.grad, corelib.gradcheck,
-    corelib.hessian, corelib.jacobian, corelib.jvp, corelib.load, corelib.matmul, corelib.no_grad, corelib.random.Generator, corelib.save,
+    corelib.hessian, corelib.hvp, corelib.jacfwd, corelib.jacrev, corelib.vmap, corelib.jvp, corelib.load, corelib.matmul, corelib.no_grad, corelib.random.Generator, corelib.save,
     corelib.set_backend, corelib.use_backend, corelib.value_and_grad, corelib.vjp, corelib.where, nn.Linear, nn.Module, nn.Sequential,
     ops.cross_entropy, ops.layer_norm, ops.softmax, ops.take, ops.take_along_axis, optim.AdamW, optim.SGD, corelib.Tensor.backward,
 ]  # fmt: skip

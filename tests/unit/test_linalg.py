@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import corelib as cl
-from corelib import linalg, ops
-from corelib import grad, jvp, vjp
+from corelib import grad, jvp, linalg, ops, vjp
 from corelib.errors import ArgumentError, DTypeError, GradientError, LinAlgError, ShapeError
 from corelib.ops import linalg_checks as checks
 from corelib.ops.linalg_derivatives import hermitian

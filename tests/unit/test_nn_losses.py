@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import corelib
-from corelib import nn, ops
-from corelib import hessian, vjp
+from corelib import hessian, nn, ops, vjp
 from corelib.errors import ArgumentError, DTypeError, IndexOutOfBoundsError, ShapeError
 from corelib.nn import functional
 

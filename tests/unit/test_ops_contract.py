@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import corelib
-from corelib import dtypes, ops
-from corelib import jvp, vjp
+from corelib import dtypes, jvp, ops, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 

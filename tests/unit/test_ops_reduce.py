@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import corelib
-from corelib import dtypes, ops
-from corelib import grad, jvp, vjp
+from corelib import dtypes, grad, jvp, ops, vjp
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import corelib
-from corelib import dtypes, ops
-from corelib import grad, jvp
+from corelib import dtypes, grad, jvp, ops
 from corelib.errors import DTypeError, ShapeError
 from corelib.numerical import gradcheck, gradgradcheck
 

@@ -48,8 +48,8 @@ def _axis(x: ndarray, axis: int) -> int:
 def gather(x: ndarray, /, *indices: ndarray, axis: int) -> ndarray:
     first = _axis(x, axis)
     if len(indices) == 1 and x.size:  # of an array without elements, take() accepts any index
-        return x.take(indices[0], first)
-    return x[(slice(None),) * first + indices]
+        return np.asarray(x.take(indices[0], first))  # one element comes as a NumPy scalar
+    return np.asarray(x[(slice(None),) * first + indices])
 
 
 def _places(

@@ -54,7 +54,7 @@ def broadcast_to(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
 
 
 def flip(x: ndarray, /, *, axis: tuple[int, ...]) -> ndarray:
-    return np.flip(x, axis)
+    return np.asarray(np.flip(x, axis))  # of no axes: a NumPy scalar
 
 
 def concat(*xs: ndarray, axis: int) -> ndarray:
