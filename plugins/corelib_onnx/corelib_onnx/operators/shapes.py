@@ -8,7 +8,7 @@ from typing import Any
 import corelib as cl
 from corelib.errors import ArgumentError
 
-from ..table import Floats, Int, Ints, Number, operator
+from ..table import Int, Ints, Number, operator
 
 
 @operator("Reshape")
@@ -145,15 +145,3 @@ def space_to_depth(x, *, blocksize, mode="DCR"):
 @operator("Trilu")
 def triangle(x, k: Int = 0, *, upper=1):
     return (cl.triu if upper else cl.tril)(x, k=k or 0)
-
-
-@operator("Upsample")
-def upsample(x, scales: Floats = None, *, mode="nearest"):
-    """Each element repeated; only whole factors, and only the mode ``nearest``."""
-    if mode != "nearest" or any(s != int(s) for s in scales):
-        raise ArgumentError(
-            f"Upsample: only mode 'nearest' with whole factors is supported, got {mode!r} {scales}"
-        )
-    for axis, factor in enumerate(scales):
-        x = cl.repeat(x, int(factor), axis=axis) if factor != 1 else x
-    return x
