@@ -20,6 +20,7 @@ from .autograd import (
     value_and_grad,
     vjp,
 )
+from .compile import compile
 from .dtypes import (
     bfloat16,
     bool,
@@ -57,6 +58,7 @@ from .errors import (
     OutOfMemoryError,
     PluginError,
     ShapeError,
+    TraceError,
     UnsupportedError,
 )
 from .numerical import gradcheck, gradgradcheck
@@ -109,7 +111,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "ArgumentError", "AxisError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
-    "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "complex128", "complex64", "custom_gradient", "data", "e",
+    "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "TraceError", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "compile", "complex128", "complex64", "custom_gradient", "data", "e",
     "enable_grad", "fft", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "hvp", "iinfo", "inf", "int16",
     "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacfwd", "jacrev", "jvp", "linalg", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions",
     "random", "register", "result_type", "save", "set_backend", "set_printoptions", "train", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",

@@ -3,7 +3,7 @@ build the callables here.
 
 A call costs: the operands' backends compared by identity, their dtypes compared by identity,
 ``tables[dtype][op.index](a, b)``, one slotted Tensor, and one test whether an operand has a node. No hook,
-lock, context variable or keyword merging. Whatever does not fit the quick path (scalars of another kind,
+lock, context variable or keyword merging (``capturing`` is an empty list unless a program is being traced). Whatever does not fit the quick path (scalars of another kind,
 promotion, mixed levels, an exception) goes to :func:`execute`, which does it right, or says what is wrong.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from . import dtypes
+from .capture import captured, capturing
 from .dtypes import DType, as_dtype
 from .errors import (
     BackendError,
@@ -97,6 +98,8 @@ def _unary(op: Op) -> Callable[..., Any]:
     body = op.derivative.kind == "body"
 
     def call(x: Any, /) -> Any:
+        if capturing:
+            x = captured(x)
         try:
             backend, data, node = x._backend, x._data, x._node
             if body and node is not None:
@@ -132,6 +135,8 @@ def _with_params(op: Op) -> Callable[..., Any]:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         operands, params = bind(*args, **kwargs)
+        if capturing:
+            operands = (captured(operands[0]),)
         (x,) = operands
         try:
             backend, data, node = x._backend, x._data, x._node
@@ -166,6 +171,8 @@ def _binary(op: Op) -> Callable[..., Any]:
     )
 
     def call(x1: Any, x2: Any, /) -> Any:
+        if capturing:
+            x1, x2 = captured(x1), captured(x2)
         if x2.__class__ is not Tensor or x1.__class__ is not Tensor:
             return other(x1, x2)
         try:
@@ -277,6 +284,8 @@ def reissue(op: Op, operands: Sequence[Any], params: dict[str, Any], backend: An
 
 def execute(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
     """Run an op on operands of any kind: lift levels, promote dtypes, call the kernel, record."""
+    if capturing:
+        operands = [captured(x) for x in operands]
     tensors, backend, native, tracked = _uniform(op, operands)
     if backend is None:
         backend, tensors, tracked = _one_backend(op, operands)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from .capture import captured, capturing
 from .errors import ArgumentError, InterchangeError
 
 CPU, PINNED, MANAGED = 1, (3, 11), {13: 2}  # kDLCPU; host memory of CUDA and ROCm; CUDA's managed memory
@@ -118,6 +119,8 @@ def export(x: Any, stream: Any, max_version: Any, dl_device: Any, copy: bool | N
     """``x.__dlpack__`` of a tensor."""
     import numpy
 
+    if capturing:
+        x = captured(x)
     if x._node is not None:
         raise InterchangeError(
             "another library would take the values of this tensor and lose its gradient: call x.detach() where that is meant"

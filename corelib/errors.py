@@ -63,6 +63,10 @@ class DeclarationError(CorelibError, TypeError):
     """An op was declared incompletely or inconsistently; raised while its module is imported."""
 
 
+class TraceError(CorelibError, RuntimeError):
+    """A function that cannot be compiled as it is: it reads a value, or does what a recorded program cannot repeat."""
+
+
 class LinAlgError(CorelibError, ValueError):
     """A matrix without the decomposition or solution that was asked for: singular, not positive definite."""
 

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .backend import Backend
+from .capture import released
 from .dtypes import HALF, DType, as_dtype, float32, int64, uint32, uint64
 from .dtypes import bool as bool_
 from .errors import ArgumentError, DTypeError, ShapeError
@@ -98,8 +99,9 @@ class Generator:
         root, wrappers = _levels(registry.creation(device))
         with self._lock:
             if root is not None and self.key._backend.level == 0 and self.key._backend is not root:
-                self.key._rebind(calls.to(self.key, root))
-                self.counter._rebind(calls.to(self.counter, root))
+                with released():  # where the state is changes no value
+                    self.key._rebind(calls.to(self.key, root))
+                    self.counter._rebind(calls.to(self.counter, root))
             key, counter = same(self.key), same(self.counter)
             state, blocks = counter, -(-words // 4)
             steps: list[int] = []

@@ -492,6 +492,16 @@ def activate(backend: Backend) -> Iterator[Backend]:
         _active.reset(token)
 
 
+@contextmanager
+def deactivated() -> Iterator[None]:
+    """Create where tensors are created without any transformation, inside a ``with`` block."""
+    token = _active.set(())
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
 def active_backends() -> tuple[Backend, ...]:
     """The wrapping backends that are active here, outermost first."""
     return _active.get()

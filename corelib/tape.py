@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from .capture import captured, capturing
 from .dtypes import as_dtype
 from .errors import GradientError
 from .op import Op, calls
@@ -101,6 +102,8 @@ def alias(x: Tensor) -> Tensor:
 
 def same(x: Tensor) -> Tensor:
     """x's value as a tensor of its own, so that an assignment to either is not seen through the other."""
+    if capturing:
+        x = captured(x)
     if x._node is None:
         return wrap(x._data, x._backend, None)
     mode = paused.get()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import dtypes
+from .capture import captured, capturing
 from .dtypes import DType, as_dtype
 from .errors import (
     ArgumentError,
@@ -174,7 +175,8 @@ class Tensor:
 
     def _read(self, why: str) -> Any:
         """The elements in C order as a buffer: the only place where values are read."""
-        return self.dtype.buffer(self._backend.to_host(self._data))
+        x = captured(self) if capturing else self
+        return self.dtype.buffer(x._backend.to_host(x._data))
 
     def _flat(self, why: str) -> list[Any]:
         return self.dtype.unpack(self._read(why))
@@ -218,7 +220,8 @@ class Tensor:
         """
         import numpy
 
-        source = self._backend.dlpack(self._data)
+        x = captured(self) if capturing else self
+        source = x._backend.dlpack(x._data)
         sharing = isinstance(source, numpy.ndarray)
         if sharing:
             array = source.view()
@@ -361,7 +364,8 @@ class Tensor:
         )
 
     def __copy__(self) -> Tensor:
-        return wrap(self._data, self._backend, self._node)
+        x = captured(self) if capturing else self
+        return wrap(x._data, x._backend, x._node)
 
     def __deepcopy__(self, memo: Any) -> Tensor:
         if self._node is not None and not self.is_leaf:
@@ -385,6 +389,8 @@ class Tensor:
             raise GradientError(
                 "a leaf that requires a gradient cannot be changed in place by a recorded op: use no_grad() or detach()"
             )
+        if capturing:
+            value = captured(value)
         value._backend.rebind(self, value)
         self._data, self._backend = value._data, value._backend
         if not hasattr(self._node, "grad"):

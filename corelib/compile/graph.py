@@ -1,12 +1,14 @@
 """A recorded program: which kernels are called with what, in order. Values play no part in it.
 
 A graph is data. Whoever records makes one (``replay.py`` for a composite's body, ``trace.py`` for a user's program), and
-whoever runs it, a replay through the table or a backend's ``compile(graph)``, reads it.
+whoever runs it, a replay through the table or a backend's ``compile(graph)``, reads it. ``str(graph)`` is its text,
+one step a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..dtypes import DType
@@ -20,6 +22,11 @@ class Traced:
 
     def __init__(self, shape: tuple[int, ...], dtype: DType, name: str) -> None:
         self.shape, self.dtype, self.name = tuple(shape), dtype, name
+
+    @property
+    def nbytes(self) -> int:
+        """The number of elements times the bytes of each."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __repr__(self) -> str:
         return f"{self.name}: {self.dtype.name}[{', '.join(map(str, self.shape))}]"
@@ -48,15 +55,31 @@ class Step:
             several,
         )
 
+    @property
+    def arrays(self) -> list[Traced]:
+        """The inputs that are arrays."""
+        return [x for x in self.inputs if isinstance(x, Traced)]
+
+    def __str__(self) -> str:
+        given = [x.name if isinstance(x, Traced) else repr(x) for x in self.inputs]
+        given += [f"{k}={_shown(v)}" for k, v in self.params.items()]
+        return f"{', '.join(map(repr, self.outputs))} = {self.op.name}({', '.join(given)})"
+
+
+def _shown(value: Any) -> str:
+    return value.name if isinstance(value, DType) else repr(value)
+
 
 class Graph:
     """Steps in an order in which they can run.
 
     ``inputs``: what the program is called with. ``results``: what it returns, None where it returns None; a tuple if
-    ``several``. ``donated``: inputs whose memory may be written over.
+    ``several``. ``donated``: inputs whose memory may be written over. ``constants``: by name, the arrays of the device
+    that some of the inputs always are; a backend may read them while it compiles. ``labels``: by name, what an input
+    is called in the user's program. ``name``: that of the program.
     """
 
-    __slots__ = ("donated", "inputs", "results", "several", "steps")
+    __slots__ = ("constants", "donated", "inputs", "labels", "name", "results", "several", "steps")
 
     def __init__(
         self,
@@ -66,6 +89,55 @@ class Graph:
         *,
         several: bool = False,
         donated: Sequence[Traced] = (),
+        constants: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        name: str = "program",
     ) -> None:
         self.inputs, self.steps, self.results = list(inputs), list(steps), list(results)
-        self.several, self.donated = several, list(donated)
+        self.several, self.donated, self.name = several, list(donated), name
+        self.constants, self.labels = dict(constants or {}), dict(labels or {})
+
+    def __str__(self) -> str:
+        donated = {x.name for x in self.donated}
+        lines = [f"program {self.name}("]
+        for x in self.inputs:
+            says = [
+                self.labels.get(x.name, ""),
+                "a constant" * (x.name in self.constants),
+                "is written over" * (x.name in donated),
+            ]
+            note = ", ".join(s for s in says if s)
+            lines.append(f"    {x!r}," + (f"  # {note}" if note else ""))
+        lines.append("):")
+        lines += [f"    {step}" for step in self.steps]
+        lines.append(f"    return {', '.join('None' if r is None else r.name for r in self.results)}")
+        return "\n".join(lines)
+
+    def edges(self) -> Iterator[tuple[str, str]]:
+        """Pairs of node names, from where an array comes to where it is read: inputs and ``return`` are nodes, and a step
+        is named by its first output.
+        """
+        made = {y.name: step.outputs[0].name for step in self.steps for y in step.outputs}
+        for step in self.steps:
+            for x in dict.fromkeys(step.arrays):
+                yield made.get(x.name, x.name), step.outputs[0].name
+        for r in dict.fromkeys(self.results):
+            if r is not None:
+                yield made.get(r.name, r.name), "return"
+
+    def dot(self) -> str:
+        """The graph in the DOT language, for Graphviz."""
+        lines = [f'digraph "{self.name}" {{', '  node [shape=box, fontname="monospace"];']
+        for x in self.inputs:
+            label = _quoted(f"{self.labels.get(x.name, '')}\n{x!r}".strip())
+            lines.append(f'  "{x.name}" [label="{label}", style="rounded,filled", fillcolor="#dcebfb"];')
+        for step in self.steps:
+            label = _quoted(step.op.name + "".join(f"\n{y!r}" for y in step.outputs))
+            lines.append(f'  "{step.outputs[0].name}" [label="{label}"];')
+        lines.append('  "return" [style=filled, fillcolor="#fff3d6"];')
+        lines += [f'  "{a}" -> "{b}";' for a, b in self.edges()]
+        return "\n".join([*lines, "}\n"])
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
+from ..capture import captured, capturing
 from ..dtypes import DType, as_dtype
 from ..errors import BackendError, DTypeError, InterchangeError, ShapeError
 from ..op import calls
@@ -330,9 +331,13 @@ def to(x: Tensor, target: Any) -> Tensor:
         raise
     if backend is None:
         return calls.astype(x, target)
+    if capturing:
+        x = captured(x)
     source = x._backend
-    if source is backend:
+    if source is backend or source.level and source.device == backend.device:
         return same(x)
+    if backend.level > source.level:
+        return backend.lift(x)
     if source.level:
         if source.on_device(backend.device) is source:
             return same(x)
