@@ -85,7 +85,9 @@ class Slot:
 class Tracer(Backend):
     """Records the steps of one function on one device, ``base``."""
 
-    level = 1 << 30
+    level = (
+        1 << 20
+    )  # above what is active outside, below bodies of transformations inside (BODY in transforms/wrapper.py)
     hooked = False
 
     def __init__(self, base: Backend, name: str, arguments: Sequence[Tensor] = ()) -> None:
@@ -241,7 +243,7 @@ class Tracer(Backend):
         """Creation inside happens in the program."""
         if registry.get(device) is not self.base:
             raise TraceError(
-                f"{place()}: {self.function} runs on {self.base.device!r} and creates a tensor on {device!r}"
+                f"{place()}: {self.function} runs on {self.base.device!r} and is to make a tensor on {device!r}: do so outside"
             )
         return self
 

@@ -334,7 +334,7 @@ def to(x: Tensor, target: Any) -> Tensor:
     if capturing:
         x = captured(x)
     source = x._backend
-    if source is backend or source.level and source.device == backend.device:
+    if source is backend:
         return same(x)
     if backend.level > source.level:
         return backend.lift(x)
