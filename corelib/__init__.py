@@ -71,7 +71,7 @@ from .transforms import hessian, hvp, jacfwd, jacrev, jvp, vmap
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from . import data, fft, linalg, nn, optim, random, train
+    from . import data, fft, linalg, nn, optim, quantization, random, train
     from .serialize import load, save
 
 __version__ = "0.1.0"
@@ -94,7 +94,18 @@ def __array_namespace_info__() -> ModuleType:  # noqa: N807 - the standard's nam
     return info
 
 
-_LAZY_MODULES = ("conformance", "data", "fft", "linalg", "nn", "notebook", "optim", "random", "train")
+_LAZY_MODULES = (
+    "conformance",
+    "data",
+    "fft",
+    "linalg",
+    "nn",
+    "notebook",
+    "optim",
+    "quantization",
+    "random",
+    "train",
+)
 _LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing", "watch": "watching"}
 
 
@@ -113,7 +124,7 @@ __all__ = [
     "ArgumentError", "AxisError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
     "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "TraceError", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "compile", "complex128", "complex64", "custom_gradient", "data", "e",
     "enable_grad", "fft", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "hvp", "iinfo", "inf", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacfwd", "jacrev", "jvp", "linalg", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions",
+    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacfwd", "jacrev", "jvp", "linalg", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions", "quantization",
     "random", "register", "result_type", "save", "set_backend", "set_printoptions", "train", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
     "value_and_grad", "vjp", "vmap",
     *ops.__all__,

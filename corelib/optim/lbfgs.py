@@ -14,7 +14,7 @@ from ..autograd import enable_grad, no_grad
 from ..dtypes import float64
 from ..errors import ArgumentError, CheckpointError
 from ..op import calls
-from ..ops.creation import full
+from ..ops.creation import full, zeros_like
 from ..ops.interchange import asarray
 from ..tensor import Tensor
 from .optimizer import Group, Optimizer
@@ -188,7 +188,7 @@ class LBFGS(Optimizer):
     def _gradient(self) -> Tensor:
         """All gradients as one vector."""
         parts = [
-            calls.reshape(p.grad if p.grad is not None else calls.zeros_like(p), (-1,))
+            calls.reshape(p.grad if p.grad is not None else zeros_like(p), (-1,))
             for p in self.param_groups[0]["params"]
         ]
         return calls.concat(parts).detach()

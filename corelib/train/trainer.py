@@ -303,7 +303,7 @@ class Trainer:
         """Take over a checkpoint, whichever backend wrote it; CheckpointError if it is not one of such a run:
         another model, optimizer or data set. ``loader`` is what :meth:`fit` will be given.
 
-        Example: ``trainer.fit(loader, 10, resume="last.safetensors")`` calls it.
+        ``trainer.fit(loader, 10, resume="last.safetensors")`` calls it.
         """
         found = load(path)
         state = found["metadata"].get("trainer")

@@ -42,7 +42,7 @@ FLOORS: list[set[str]] = [
         "scaffold",
     },
     {"nn"},
-    {"optim", "data", "serialize", "transforms", "numerical", "matrix"},
+    {"optim", "data", "quantization", "serialize", "transforms", "numerical", "matrix"},
     {"compile"},
     {"conformance", "train"},
     {"__init__"},

@@ -17,7 +17,7 @@ import textwrap
 import pytest
 
 import corelib
-from corelib import data, nn, ops, optim, train
+from corelib import data, nn, ops, optim, quantization, train
 
 SHAPE = r"\([\d, ]*\)"
 
@@ -45,7 +45,7 @@ def scope():
     labels = corelib.asarray([0, 1])
     names = {name: getattr(corelib, name) for name in corelib.__all__}
     return {
-        **names, "corelib": corelib, "data": data, "nn": nn, "optim": optim, "train": train, "ops": ops, "f": lambda x: (x * x * x).sum(), "x": x, "y": x, "x1": x, "x2": x.T,
+        **names, "corelib": corelib, "data": data, "nn": nn, "optim": optim, "quantization": quantization, "train": train, "ops": ops, "f": lambda x: (x * x * x).sum(), "x": x, "y": x, "x1": x, "x2": x.T,
         "labels": labels, "model": model, "optimizer": optim.AdamW(model.parameters()), "loss": ops.cross_entropy(model(x), labels),
     }  # fmt: skip
 

@@ -239,6 +239,17 @@ def test_a_saved_lbfgs_goes_on_bit_for_bit(tmp_path):
     for _ in range(3):
         assert optimizer.step(closure).item() == other.step(again).item()
     assert [p.tolist() for p in params] == [p.tolist() for p in twins]
+    resting = nn.Parameter(corelib.ones(2, dtype="float64"))  # has no gradient: as if it were zeros
+    with_it = optim.LBFGS([params[0], params[1], resting], max_iter=2)
+
+    def once():
+        with_it.zero_grad()
+        loss = tool.loss(*params)
+        loss.backward()
+        return loss
+
+    with_it.step(once)
+    assert resting.tolist() == [1.0, 1.0]
     small = optim.LBFGS([nn.Parameter(corelib.zeros(2, dtype="float64"))])
     with pytest.raises(CheckpointError, match=r"groups of \[1\] parameters, the state has groups of \[2\]"):
         small.load_state_dict(optimizer.state_dict())

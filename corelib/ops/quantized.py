@@ -1,0 +1,139 @@
+"""Products of 8-bit integers, summed in 32 bits: exact, and so equal to the last bit on every backend.
+
+The bodies compute with float32 products of at most 1024 terms: each is an integer of magnitude at most 2**14,
+every partial sum one of at most 2**24, and float32 holds these exactly, in whatever order they are added. So a
+backend without a kernel for int8 runs at the speed of its float32 product.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..dispatch import composite
+from ..dtypes import float32, float64, int8, int32
+from ..errors import DTypeError, ShapeError
+from ..rules import Spec, custom
+from ..samples import ErrorSample, Sample
+from .contract import _matmul_rule, matmul
+from .conv import PerAxis, _canonical, conv, conv_counts
+from .elementwise import add, astype
+from .movement import narrow
+
+if TYPE_CHECKING:
+    from ..tensor import Tensor
+
+TERMS = 1024  # 2**14 * 1024 = 2**24
+
+
+@custom((int8,))
+def _product_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(_matmul_rule.fn(op, specs, params).shape, int32)
+
+
+def _product_samples(make: Any, dtype: Any) -> Any:
+    for a, b in (
+        ((3,), (3,)), ((2, 3), (3, 4)), ((5, 2, 3), (3, 4)), ((5, 2, 3), (5, 3, 4)), ((2, 0), (0, 3)), ((0, 2), (2, 3)), ((9, 33), (33, 5)),
+    ):  # fmt: skip
+        yield Sample((make.array(a, dtype, -128, 127), make.array(b, dtype, -128, 127)))
+    yield Sample(
+        (make.full((1, 2050), dtype, -128), make.full((2050, 1), dtype, -128))
+    )  # the largest sums there are
+
+
+@composite(
+    kind="contract", rule=_product_rule, samples=_product_samples, ulp=0, nondiff="integers have no derivative",
+    errors=[
+        ErrorSample(ShapeError, r"int8_matmul: shapes \(2, 3\) and \(4, 5\) do not fit",
+                    lambda m: Sample((m.array((2, 3), int8), m.array((4, 5), int8)))),
+        ErrorSample(DTypeError, "int8_matmul does not accept float32, it needs one of int8",
+                    lambda m: Sample((m.array((2, 3), float32), m.array((3, 2), float32)))),
+    ],
+)  # fmt: skip
+def int8_matmul(x1: Tensor, x2: Tensor, /) -> Tensor:
+    """The product of int8 matrices as int32, exactly (up to 131,071 terms, from where on int32 may wrap); shapes as
+    in :func:`matmul`.
+
+    Example: ``int8_matmul(asarray([[100, 100]], dtype=int8), asarray([[100], [-50]], dtype=int8)).tolist()`` is
+    ``[[5000]]``.
+    """
+    axis = -2 if x2.ndim > 1 else -1
+    terms = x1.shape[-1]
+
+    def part(first: int) -> Tensor:
+        count = min(TERMS, terms - first)
+        a, b = (x1, x2) if count == terms else (narrow(x1, -1, first, count), narrow(x2, axis, first, count))
+        return astype(matmul(astype(a, float32), astype(b, float32)), int32)
+
+    total = part(0)
+    for first in range(TERMS, terms, TERMS):
+        total = add(total, part(first))
+    return total
+
+
+def _bind(
+    x: Any, weight: Any, /, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    params = _canonical("int8_conv", x, groups, stride=stride, padding=padding, dilation=dilation)
+    return (x, weight), params
+
+
+@custom((int8,))
+def _conv_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    x, weight = specs
+    counts = conv_counts(x, weight, None, **params)
+    return Spec((specs[0].shape[0], specs[1].shape[0], *counts), int32)
+
+
+def _conv_samples(make: Any, dtype: Any) -> Any:
+    for x, weight, params in (
+        ((2, 3, 5), (4, 3, 3), {"padding": 1}),
+        ((2, 2, 5, 4), (3, 2, 3, 2), {"stride": (2, 1), "padding": (1, 0)}),
+        ((1, 4, 7, 6), (6, 2, 3, 2), {"stride": (2, 3), "padding": 1, "dilation": (2, 1), "groups": 2}),
+        ((0, 2, 4, 4), (3, 2, 3, 3), {}),
+    ):
+        yield Sample((make.array(x, dtype, -128, 127), make.array(weight, dtype, -128, 127)), params)
+    yield Sample((make.full((1, 130, 3, 3), dtype, -128), make.full((1, 130, 3, 3), dtype, -128)))
+    yield Sample((make.full((1, 1040, 1), dtype, 127), make.full((2, 520, 1), dtype, -127)), {"groups": 2})
+    yield Sample((make.full((1, 2100, 1), dtype, 127), make.full((2, 1050, 1), dtype, -127)), {"groups": 2})
+
+
+@composite(
+    kind="contract", rule=_conv_rule, samples=_conv_samples, ulp=0, bind=_bind, nondiff="integers have no derivative",
+    errors=[
+        ErrorSample(ShapeError, "conv: x of shape .* has 3 channels on axis 1, weight of shape .* needs 2",
+                    lambda m: Sample((m.array((2, 3, 5), int8), m.array((4, 2, 3), int8)))),
+    ],
+)  # fmt: skip
+def int8_conv(
+    x: Tensor, weight: Tensor, /, *, stride: PerAxis = 1, padding: PerAxis = 0, dilation: PerAxis = 1, groups: int = 1
+) -> Tensor:  # fmt: skip
+    """The correlation of int8 tensors as int32, exactly; shapes and parameters as in :func:`conv`, without a
+    bias.
+
+    Example: ``int8_conv(ones((1, 2, 4, 4), dtype=int8), ones((3, 2, 3, 3), dtype=int8))`` has shape (1, 3, 2, 2).
+    """
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    conv_counts(x, weight, None, **options)
+    window, channels = math.prod(weight.shape[2:]), weight.shape[1]
+    if channels * window <= TERMS:
+        step, dtype = channels, float32
+    elif groups == 1 and window <= TERMS:
+        step, dtype = TERMS // window, float32
+    else:
+        step, dtype = channels, float64  # whose sums are exact up to 2**39 terms
+
+    def part(first: int) -> Tensor:
+        count = min(step, channels - first)
+        a, b = x, weight
+        if count < channels:
+            a, b = (narrow(t, 1 - t.ndim, first, count) for t in (x, weight))
+        return astype(conv(astype(a, dtype), astype(b, dtype), **options), int32)
+
+    total = part(0)
+    for first in range(step, channels, step):
+        total = add(total, part(first))
+    return total
+
+
+__all__ = ["int8_conv", "int8_matmul"]

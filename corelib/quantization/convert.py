@@ -1,0 +1,164 @@
+"""From a model in float to one in integers, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ..autograd import no_grad
+from ..errors import ArgumentError, nearest
+from ..nn import Identity, Linear, Module, ReLU, Sequential
+from ..tensor import Tensor
+from .layers import FakeQuantize, Prepared, QuantizedConv2d, QuantizedLinear, WeightOnlyLinear, is_conv
+from .observers import OBSERVERS, MinMaxObserver
+
+
+class Config(NamedTuple):
+    """What :func:`prepare` does: bits of weights and of inputs, a scale for each unit or one for the whole
+    weight, symmetric inputs or not, and the observers, "minmax", "percentile" or "mse".
+    """
+
+    weight_bits: int = 8
+    input_bits: int = 8
+    per_channel: bool = True
+    symmetric_inputs: bool = False
+    weight_observer: str = "minmax"
+    input_observer: str = "minmax"
+
+    def observer(self, name: str, **options: Any) -> MinMaxObserver:
+        """A new observer by name."""
+        if name not in OBSERVERS:
+            raise ArgumentError(f"Config: there is no observer {name!r}{nearest(name, OBSERVERS)}")
+        return OBSERVERS[name](**options)
+
+
+def prepare(model: Module, config: Config | None = None, skip: Iterable[str] = ()) -> Module:
+    """A copy of the model whose Linear and Conv2d layers are :class:`Prepared`, and with a relu that follows one
+    in a Sequential taken into it. ``skip``: paths of layers to leave as they are.
+
+    Calibrate it, or train it on (quantization-aware training): its parameters are the copy's own.
+    """
+    config = config or Config()
+    for name in (config.input_observer, config.weight_observer):
+        config.observer(name)
+    chosen = copy.deepcopy(model)
+    left = set(skip)
+    names = [name for name, _ in model.named_modules()]
+    for name in left.difference(names):
+        raise ArgumentError(f"prepare: there is no layer {name!r}{nearest(name, names)}")
+    fused = _relus(chosen, left)
+
+    def one(path: str, module: Module) -> Module:
+        if path in left or not (isinstance(module, Linear) or is_conv(module)):
+            return Identity() if id(module) in fused else module
+        inputs = config.observer(
+            config.input_observer, bits=config.input_bits, symmetric=config.symmetric_inputs
+        )
+        weights = functools.partial(
+            config.observer,
+            config.weight_observer,
+            bits=config.weight_bits,
+            axis=0 if config.per_channel else None,
+        )
+        return Prepared(module, FakeQuantize(inputs), weights, path in fused.values())
+
+    return _replaced(chosen, one)
+
+
+def _relus(model: Module, skip: set[str]) -> dict[int, str]:
+    """The relus that follow a layer in a Sequential, by id, with that layer's path."""
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Sequential):
+            children = list(module.named_children())
+            for (name, layer), (_, after) in itertools.pairwise(children):
+                layer_path = f"{path}.{name}" if path else name
+                if isinstance(after, ReLU) and (isinstance(layer, Linear) or is_conv(layer)) and layer_path not in skip:  # fmt: skip
+                    found[id(after)] = layer_path
+    return found
+
+
+def _replaced(module: Module, one: Callable[[str, Module], Module], path: str = "") -> Module:
+    """The module with every layer below it (and itself) put through ``one``."""
+    new = one(path, module)
+    if new is not module:
+        return new
+
+    def inside(value: Any, at: str) -> Any:
+        if isinstance(value, Module):
+            return _replaced(value, one, at)
+        if isinstance(value, list | tuple):
+            return type(value)(inside(v, f"{at}.{i}") for i, v in enumerate(value))
+        if isinstance(value, dict):
+            return {k: inside(v, f"{at}.{k}") for k, v in value.items()}
+        return value
+
+    for name, value in list(vars(module).items()):
+        if isinstance(value, Module | list | tuple | dict) and not name.startswith("_"):
+            object.__setattr__(module, name, inside(value, f"{path}.{name}" if path else name))
+    return module
+
+
+@no_grad()
+def calibrate(model: Module, batches: Iterable[Any]) -> Module:
+    """Show batches to the observers of a prepared model, which computes in float meanwhile; returns it.
+
+    ``batches``: tensors, or tuples of which all but the last are the model's arguments.
+    """
+    fakes = [m for m in model.modules() if isinstance(m, FakeQuantize)]
+    if not fakes:
+        raise ArgumentError("calibrate: the model is not prepared: call prepare() first")
+    was = model.training
+    model.eval()
+    for fake in fakes:
+        fake.observing, fake.enabled = True, False
+    seen = 0
+    try:
+        for batch in batches:
+            arguments = (batch,) if isinstance(batch, Tensor) else tuple(batch)[:-1] or tuple(batch)
+            model(*arguments)
+            seen += 1
+    finally:
+        for fake in fakes:
+            fake.observing, fake.enabled = False, True
+        model.train(was)
+    if not seen:
+        raise ArgumentError("calibrate: there was no batch")
+    return model
+
+
+@no_grad()
+def convert(model: Module) -> Module:
+    """A copy of a prepared and calibrated (or trained) model with layers that compute in integers."""
+
+    def one(path: str, module: Module) -> Module:
+        if not isinstance(module, Prepared):
+            return module
+        return QuantizedConv2d(module) if is_conv(module.inner) else QuantizedLinear(module)
+
+    if not any(isinstance(m, Prepared) for m in model.modules()):
+        raise ArgumentError("convert: the model is not prepared: call prepare() and calibrate() first")
+    return _replaced(copy.deepcopy(model), one).eval()
+
+
+@no_grad()
+def weight_only(model: Module, bits: int = 8, group: int | None = None, skip: Iterable[str] = ()) -> Module:
+    """A copy of the model whose Linear layers keep their weights in ``bits`` bits: 8, 4 or 2.
+
+    ``group``: inputs that share a scale, such as 32; None: all of a unit's. A layer whose inputs it does not
+    divide gets one scale for each unit.
+
+    Example: ``quantization.weight_only(model, bits=4)(x)`` has shape (2, 2).
+    """
+    left = set(skip)
+
+    def one(path: str, module: Module) -> Module:
+        if not isinstance(module, Linear) or path in left:
+            return module
+        fits = group is not None and module.weight.shape[1] % group == 0
+        return WeightOnlyLinear(module, bits, group if fits else None)
+
+    return _replaced(copy.deepcopy(model), one)
