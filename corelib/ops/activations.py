@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from ..tensor import Tensor
 
 
-@composite(rule=unary(FLOATING), vjp=lambda g, y: where(less_equal(y, 0), 0, g), samples=reals(-3, 3), ulp=0)
+@composite(
+    rule=unary(FLOATING),
+    vjp=lambda g, y: where(less_equal(y, 0), 0, g),
+    jvp=lambda dx, y: where(less_equal(y, 0), 0, dx),
+    samples=reals(-3, 3),
+    ulp=0,
+)
 def relu(x: Tensor, /) -> Tensor:
     """max(x, 0). The derivative at 0 is 0, and NaN stays NaN."""
     return maximum(x, 0)
@@ -45,6 +51,7 @@ def relu(x: Tensor, /) -> Tensor:
 @composite(
     rule=unary(FLOATING),
     vjp=lambda g, x, negative_slope: where(greater(x, 0), g, multiply(g, negative_slope)),
+    jvp=lambda dx, x, negative_slope: where(greater(x, 0), dx, multiply(dx, negative_slope)),
     samples=reals(-3, 3, kwargs=({}, {"negative_slope": 0.2}, {"negative_slope": 1.5})),
     ulp=1,
 )

@@ -16,6 +16,7 @@ from ..params import Caller
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample, Values
 from ..walk import unbroadcast
+from . import batching
 from .compare import equal, less_equal, logical_and
 from .contract import matmul
 from .elementwise import add, divide, exp, multiply, subtract, where
@@ -146,7 +147,8 @@ _ERRORS = [
 
 
 @composite(
-    kind="opaque", rule=_attention_rule, vjp=_attention_vjp, samples=_attention_samples, errors=_ERRORS, ulp=32
+    kind="opaque", rule=_attention_rule, vjp=_attention_vjp, samples=_attention_samples, errors=_ERRORS, ulp=32,
+    batch=batching.attention,
 )  # fmt: skip
 def scaled_dot_product_attention(
     q: Tensor,
@@ -199,7 +201,7 @@ def _gradient_samples(make: Any, dtype: Any) -> Any:
 
 
 @composite(
-    kind="opaque", rule=_gradient_rule, samples=_gradient_samples, ulp=64,
+    kind="opaque", rule=_gradient_rule, samples=_gradient_samples, ulp=64, batch=batching.attention_gradient,
     errors=[_refused(ShapeError, r"attention_gradient: cotangent must have the result's shape \(3, 3\), got \(3, 4\)", (3, 4), (3, 2), (4, 2), (4, 3)),
             _refused(ShapeError, "attention_gradient: q and k must have as many features", (3, 4), (3, 1), (4, 2), (4, 3))],
 )  # fmt: skip

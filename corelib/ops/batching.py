@@ -191,3 +191,64 @@ def searchsorted(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, A
 def _places(x: Tensor) -> Tensor:
     """Where a stable sort along the last axis puts each element."""
     return calls.argsort(calls.argsort(x))
+
+
+# -- layers --------------------------------------------------------------------------------------------------
+
+
+def attention(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
+    """The leading axes of the operands broadcast; a mask broadcasts to what the others have."""
+    q, *others = operands
+    operands, mapped = [spread(q, n, mapped[0]), *others], [True, *mapped[1:]]
+    ndim = max(x.ndim - m for x, m in zip(operands, mapped, strict=True) if x is not None)
+    given = [x if x is None else aligned(x, m, ndim) for x, m in zip(operands, mapped, strict=True)]
+    return op.fn(*given, **params)
+
+
+def attention_gradient(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
+    """Each example has a gradient of its own, also of what all share; the results have the operands' shapes."""
+    *others, mask = [x if x is None else spread(x, n, m) for x, m in zip(operands, mapped, strict=True)]
+    ndim = others[0].ndim
+    if any(x.ndim != ndim for x in others):
+        return NotImplemented
+    if mask is not None and mask.ndim != ndim:
+        if mask.dtype.kind != "bool":  # it has a gradient
+            return NotImplemented
+        mask = aligned(mask, True, ndim - 1)
+    return op.fn(*others, mask, **params)
+
+
+def _channels(x: Tensor) -> Tensor:
+    """(n, N, C, ...) as (N, n C, ...)."""
+    x = front(x, 1)
+    return calls.reshape(x, (x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:]))
+
+
+def _merged(x: Tensor) -> Tensor:
+    """The first two axes as one."""
+    return calls.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+def conv(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
+    """Examples that share the weight are more of its examples; those that do not are more groups of channels. As well
+    for the transpose.
+    """
+    (x, weight, bias), (own, given, biased) = operands, mapped
+    if not n or biased and not given:
+        return NotImplemented
+    if not given:
+        y = op.fn(_merged(x), weight, bias, **params)
+        return calls.reshape(y, (n, y.shape[0] // n, *y.shape[1:]))
+    bias = None if bias is None else _merged(spread(bias, n, biased))
+    groups = {**params, "groups": n * params["groups"]}
+    y = op.fn(_channels(spread(x, n, own)), _merged(weight), bias, **groups)
+    return front(calls.reshape(y, (y.shape[0], n, y.shape[1] // n, *y.shape[2:])), 1)
+
+
+def conv_weight_gradient(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
+    """Examples are more groups of channels."""
+    if not n:
+        return NotImplemented
+    x, cotangent = [_channels(spread(x, n, m)) for x, m in zip(operands, mapped, strict=True)]
+    y = op.fn(x, cotangent, **{**params, "groups": n * params["groups"]})
+    return calls.reshape(y, (n, y.shape[0] // n, *y.shape[1:]))

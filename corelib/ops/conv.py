@@ -17,6 +17,7 @@ from ..op import SUM_BOUND
 from ..params import Caller, as_integer, checked
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Sample
+from . import batching
 from .contract import matmul
 from .elementwise import add
 from .movement import narrow, permute_dims, reshape
@@ -175,7 +176,7 @@ def _refused(error: type[Exception], words: str, x: Sizes, weight: Sizes, *bias:
 
 
 @composite(
-    kind="contract", rule=_conv_rule, samples=_conv_samples, ulp=SUM_BOUND, bind=_bind_conv,
+    kind="contract", rule=_conv_rule, samples=_conv_samples, ulp=SUM_BOUND, bind=_bind_conv, batch=batching.conv,
     bilinear=(_conv_x, _conv_weight, lambda g, bias: _bias_gradient(g)),
     errors=[
         _refused(ShapeError, r"conv: x of shape \(2, 3, 5\) has 3 channels on axis 1, weight of shape \(4, 2, 3\) with groups=1 needs 2",
@@ -292,7 +293,7 @@ def _transpose_samples(make: Any, dtype: Any) -> Any:
 
 
 @composite(
-    kind="contract", rule=_transpose_rule, samples=_transpose_samples, ulp=SUM_BOUND, bind=_bind_transpose,
+    kind="contract", rule=_transpose_rule, samples=_transpose_samples, ulp=SUM_BOUND, bind=_bind_transpose, batch=batching.conv,
     bilinear=(_transpose_x, _transpose_weight, lambda g, bias: _bias_gradient(g)),
     errors=[
         _refused(ShapeError, r"conv_transpose: x of shape \(2, 3, 5\) has 3 channels on axis 1, weight of shape \(4, 2, 3\) with groups=1 needs 4",
@@ -406,7 +407,7 @@ def _gradient_samples(make: Any, dtype: Any) -> Any:
 
 
 @composite(
-    kind="contract", rule=_gradient_rule, samples=_gradient_samples, ulp=SUM_BOUND, bind=_bind_gradient,
+    kind="contract", rule=_gradient_rule, samples=_gradient_samples, ulp=SUM_BOUND, bind=_bind_gradient, batch=batching.conv_weight_gradient,
     bilinear=(_gradient_x, _gradient_cotangent),
     errors=[
         _refused(ShapeError, r"conv_weight_gradient: cotangent must have shape \(2, O, \*\(3,\)\) for x of shape \(2, 3, 5\), .*, got \(2, 4, 4\)",

@@ -51,6 +51,7 @@ def _softmax_vjp(g: Tensor, y: Tensor, axis: int) -> Tensor:
     leading=True,
     rule=same_as(0, FLOATING),
     vjp=_softmax_vjp,
+    jvp=lambda dx, y, axis: _softmax_vjp(dx, y, axis),  # its matrix is symmetric
     samples=along(kwargs=({},)),
     ulp=8,
 )
@@ -70,8 +71,9 @@ def _log_softmax_vjp(g: Tensor, y: Tensor, axis: int) -> Tensor:
 
 
 @composite(
-    kind="opaque", leading=True, rule=same_as(0, FLOATING), vjp=_log_softmax_vjp, samples=along(), ulp=8
-)
+    kind="opaque", leading=True, rule=same_as(0, FLOATING), vjp=_log_softmax_vjp, samples=along(), ulp=8,
+    jvp=lambda dx, y, axis: subtract(dx, sum(multiply(exp(y), dx), axis=axis, keepdims=True)),
+)  # fmt: skip
 def log_softmax(x: Tensor, /, *, axis: Axis = -1) -> Tensor:
     """log(softmax(x)) along ``axis``, computed without softmax's underflow: x - max(x) - log(sum(exp(x -
     max(x)))).
