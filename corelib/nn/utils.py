@@ -1,15 +1,17 @@
-"""Clipping of gradients, under PyTorch's names."""
+"""Clipping of gradients, and modules as functions of their parameters, under PyTorch's names."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..autograd import no_grad
-from ..errors import ArgumentError, GradientError
+from ..errors import ArgumentError, GradientError, ShapeError, nearest
 from ..op import calls
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
+from ..tree import map_tensors
+from .module import Module
 
 
 def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -74,3 +76,41 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """Clip each element of the gradients to [-clip_value, clip_value]."""
     for p in _with_gradients(parameters):
         p.grad = calls.maximum(calls.minimum(_grad(p), float(clip_value)), -float(clip_value))
+
+
+def functional_call(
+    module: Module,
+    parameters: Mapping[str, Tensor],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """``module(*args, **kwargs)`` with other tensors in place of the parameters and buffers named in ``parameters``, as
+    by ``named_parameters`` and ``named_buffers``.
+
+    What makes a module a function of its parameters, for ``grad``, ``vmap`` and ``jvp``. Afterwards the module has its
+    own values again, buffers that the call changed as well. One thread at a time. Raises ArgumentError for a name
+    that is not there, ShapeError for a tensor of another shape or dtype.
+
+    Example: ``nn.utils.functional_call(model, dict(model.named_parameters()), (x,))`` is ``model(x)``.
+    """
+    named: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    before = [(t, t._data, t._backend, t._node) for t in named.values()]
+    for name, value in parameters.items():
+        own = named.get(name)
+        if own is None:
+            raise ArgumentError(
+                f"functional_call: {type(module).__name__} has no {name!r}{nearest(name, named)}"
+            )
+        if value.shape != own.shape or value.dtype is not own.dtype:
+            raise ShapeError(
+                f"functional_call: {name} must be {own.dtype.name}{list(own.shape)}, got {value.dtype.name}{list(value.shape)}"
+            )
+    try:
+        for name, value in parameters.items():
+            own = named[name]
+            own._data, own._backend, own._node = value._data, value._backend, value._node
+        result = module(*args, **(kwargs or {}))
+        return map_tensors(lambda t: wrap(t._data, t._backend, t._node), result)
+    finally:
+        for t, data, backend, node in before:
+            t._data, t._backend, t._node = data, backend, node

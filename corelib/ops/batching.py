@@ -207,7 +207,8 @@ def attention(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]
 
 def attention_gradient(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
     """Each example has a gradient of its own, also of what all share; the results have the operands' shapes."""
-    *others, mask = [x if x is None else spread(x, n, m) for x, m in zip(operands, mapped, strict=True)]
+    given: list[Any] = [x if x is None else spread(x, n, m) for x, m in zip(operands, mapped, strict=True)]
+    *others, mask = given
     ndim = others[0].ndim
     if any(x.ndim != ndim for x in others):
         return NotImplemented

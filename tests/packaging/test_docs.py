@@ -80,6 +80,12 @@ def test_examples_run(block):
     assert any(hasattr(value, "corelib_impl") for value in vars(module).values())
 
 
+def test_the_page_on_transformations_runs():
+    """Its blocks are one program, from top to bottom."""
+    program = "\n".join(blocks("transforms.md", "python"))
+    exec(compile(program, "docs/transforms.md", "exec"), {"__name__": "transforms"})
+
+
 def test_the_kernel_page_lists_every_primitive_under_its_signature(root):
     """docs/kernels.md: each primitive once, with the operands and parameters that its kernels get."""
     from corelib.op import OPS

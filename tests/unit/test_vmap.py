@@ -162,6 +162,35 @@ def test_a_module_is_a_function():
     assert ops.max(ops.abs(cl.vmap(net)(x) - net(x))).item() < 1e-6
 
 
+def test_functional_call_makes_a_module_a_function_of_its_parameters():
+    class Counting(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(2, 3)
+            self.register_buffer("calls", cl.zeros((), dtype=cl.float32))
+
+        def forward(self, v):
+            self.calls += 1
+            return self.inner(v) + self.calls
+
+    random.seed(0)
+    net, x = Counting(), t(X, cl.float32)
+    own = {name: p.detach() for name, p in net.named_parameters()}
+    f = lambda p, v: nn.utils.functional_call(net, p, (v,)).sum()
+    each = cl.vmap(cl.grad(f), (None, 0))(own, x)
+    assert each["inner.weight"].tolist() == [[row] * 3 for row in x.tolist()]
+    assert net.calls.item() == 0 and net.inner.weight.is_leaf and net.inner.weight.device == x.device
+    stacked = {name: ops.stack([p, p * 2]) for name, p in own.items()}
+    ensemble = cl.vmap(lambda p: nn.utils.functional_call(net, p, (x,)) - 1)(stacked)
+    near = ops.abs(ensemble[1] - 2 * ensemble[0])
+    assert ensemble.shape == (2, 3, 3) and ops.max(near).item() < 1e-5
+    with pytest.raises(
+        err.ArgumentError, match=r"Counting has no 'inner.wight'; did you mean 'inner.weight'"
+    ):
+        nn.utils.functional_call(net, {"inner.wight": own["inner.bias"]}, (x,))
+    with pytest.raises(err.ShapeError, match=r"inner.bias must be float32\[3\], got float32\[3, 2\]"):
+        nn.utils.functional_call(net, {"inner.bias": own["inner.weight"]}, (x,))
+
+
 def test_attributes_of_a_mapped_tensor_are_those_of_one_example(device):
     seen = []
     cl.vmap(
