@@ -12,11 +12,12 @@ import numpy as np
 from numpy import ndarray
 
 from corelib import dlpack
-from corelib.plugin_api import Backend, KernelSet, dtypes, ops
+from corelib.plugin_api import Backend, KernelSet, decomposed, dtypes, ops
 
 from . import (
     casts,
     contract,
+    conv,
     creation,
     elementwise,
     fft,
@@ -72,6 +73,12 @@ for _name in ("fft", "ifft", "rfft", "irfft"):
     kernels.add(getattr(ops.fft, _name), getattr(fft, _name))
 kernels.add(ops.any, reduce.any_)
 kernels.add(ops.all, reduce.all_)
+# Kernels of composites that leave some of their cases to the bodies.
+PARTIAL = {
+    "conv": conv.make_conv,
+    "conv_transpose": conv.make_conv_transpose,
+    "conv_weight_gradient": conv.make_conv_weight_gradient,
+}
 
 
 class CpuBackend(Backend):
@@ -93,6 +100,12 @@ class CpuBackend(Backend):
         """Threads and instruction set, such as "2 threads, AVX-512"."""
         threads = get_num_threads()
         return f"{threads} thread{'s' if threads > 1 else ''}, {native.instruction_set()}"
+
+    def find(self, op: Any, dtype: dtypes.DType | None) -> Callable[..., Any] | None:
+        """The kernel of an op; those of some composites run the op's body where they do not do a case."""
+        if op.name in PARTIAL and dtype in (dtypes.float32, dtypes.float64):
+            return PARTIAL[op.name](dtype.name, decomposed(op, self))
+        return super().find(op, dtype)
 
     def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: dtypes.DType) -> ndarray:
         """An array with the elements of a C-contiguous buffer in native byte order, copied."""

@@ -105,13 +105,16 @@ class Emitter:
         return self.builder.select(self.builder.icmp_signed("<", x, y), x, y)
 
 
-def matrix_tile(element: str, rows: int, vectors: int, lanes: int, packed: bool, edge: bool) -> Any:
+def matrix_tile(
+    element: str, rows: int, vectors: int, lanes: int, packed: bool, edge: bool, scattered: bool = False
+) -> Any:
     """The inner loop of a product of matrices: a tile of C, or of C + A B, stays in registers over all k.
 
     ``tile(a, a_row, a_column, b, b_row, depth, c, c_row, add, height, width)``: a row of B has `vectors` * `lanes`
     elements side by side; the tile replaces C, or is added to it where `add` is not zero. With `packed`, A's `rows`
     elements for one k are side by side and the steps of A are not used. With `edge`, only `height` rows and `width`
-    columns exist: no memory outside them is touched.
+    columns exist: no memory outside them is touched. With `scattered`, `b_row` is the address of a table: the row for k
+    is that many bytes behind b.
     """
 
     def emit(context, builder, signature, arguments):
@@ -135,11 +138,12 @@ def matrix_tile(element: str, rows: int, vectors: int, lanes: int, packed: bool,
         for phi, start in (
             (k, code.word(0)),
             (at_a, a),
-            (at_b, b),
+            (at_b, b_row if scattered else b),
             *((t, code.zero) for t in totals.values()),
         ):
             phi.add_incoming(start, before)
-        line = [code.load(code.place(at_b, v * lanes * size), mask[v]) for v in range(vectors)]
+        row = builder.add(b, builder.load(code.pointer(at_b, _WORD))) if scattered else at_b
+        line = [code.load(code.place(row, v * lanes * size), mask[v]) for v in range(vectors)]
         sums = {}
         for i in range(rows):
             x = builder.load(code.pointer(builder.add(at_a, row_steps[i]), code.scalar), align=size)
@@ -148,7 +152,7 @@ def matrix_tile(element: str, rows: int, vectors: int, lanes: int, packed: bool,
                 sums[i, v] = code.multiply_add(x, line[v], totals[i, v])
         following = builder.add(k, code.word(1))
         for phi, value in (
-            (k, following), (at_a, builder.add(at_a, a_step)), (at_b, builder.add(at_b, b_row)),
+            (k, following), (at_a, builder.add(at_a, a_step)), (at_b, builder.add(at_b, code.word(8) if scattered else b_row)),
             *((totals[place], sums[place]) for place in places),
         ):  # fmt: skip
             phi.add_incoming(value, loop)
