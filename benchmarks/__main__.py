@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--only",
-        choices=("startup", "dispatch", "training", "standard", "cpu"),
+        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu"),
         help="one group of workloads",
     )
     parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
@@ -61,6 +61,8 @@ def main() -> int:
 
     if options.only == "standard":
         return standard_functions(write=not options.no_write)
+    if options.only == "transforms":
+        return transformations(write=not options.no_write, rounds=options.rounds)
     if options.only == "cpu":
         return cpu_kernels(
             write=not options.no_write and not options.match, match=options.match, rounds=options.rounds
@@ -112,7 +114,48 @@ def main() -> int:
     print(text)
     if not options.no_write and options.only is None:
         written("foundation", text, {"machine": facts, "rows": rows, "memory": memory})
-        return standard_functions(write=True) or cpu_kernels(write=True, match="", rounds=options.rounds)
+        return (
+            standard_functions(write=True)
+            or transformations(write=True, rounds=options.rounds)
+            or cpu_kernels(write=True, match="", rounds=options.rounds)
+        )
+    return 0
+
+
+def transformations(*, write: bool, rounds: int) -> int:
+    """The table of vmap, forward mode and what is made of them, beside torch.func."""
+    from . import transforms
+    from .timing import interleaved
+
+    rows, lines = [], []
+    for name, contestants in transforms.workloads().items():
+        times = interleaved(contestants, rounds=rounds)
+        rows.append({"workload": name, "times": times})
+        ours = times["corelib"]
+        for peer, theirs in times.items():
+            if peer != "corelib":
+                ratio = theirs["min"] / ours["min"]
+                lines.append(
+                    f"| {name} | {scaled(ours['min'])} | {peer} | {scaled(theirs['min'])} | {ratio:.2f} |"
+                )
+        print(f"  {name}", file=sys.stderr)
+    facts = machine()
+    text = "\n".join([
+        "# Transformations beside torch.func",
+        "",
+        "Minima of interleaved rounds; ratios above 1: corelib is faster. Written by `make bench`, or alone by",
+        "`python -m benchmarks --only transforms`.",
+        "",
+        ", ".join(f"{k} {v}" for k, v in facts.items()),
+        "",
+        "| workload | corelib | peer | peer's time | ratio |",
+        "|---|---|---|---|---|",
+        *lines,
+        "",
+    ])  # fmt: skip
+    print(text)
+    if write:
+        written("transforms", text, {"machine": facts, "rows": rows})
     return 0
 
 
