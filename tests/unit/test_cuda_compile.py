@@ -102,7 +102,8 @@ def test_every_kernel_compiles_without_warnings_or_spills(file, capability):
 
 
 def test_there_is_a_test_for_every_source():
-    assert set(FILES) == {path.name for path in launch.FOLDER.glob("*.cu")}
+    elsewhere = {"group.cu"}  # test_cuda_generated.py
+    assert set(FILES) | elsewhere == {path.name for path in launch.FOLDER.glob("*.cu")}
 
 
 def test_dense_kernels_move_sixteen_bytes_at_a_time():

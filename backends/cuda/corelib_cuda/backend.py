@@ -17,6 +17,7 @@ from . import (
     contract,
     elementwise,
     fft,
+    generated,
     half,
     indexing,
     launch,
@@ -108,6 +109,15 @@ class CudaBackend(Backend):
 
     def find(self, op: Any, dtype: Any) -> Callable[..., Any] | None:
         kernel = self.kernels.get(op, dtype)
+        return None if kernel is None else self._here(kernel)
+
+    def fuses(self, step: Any) -> bool:
+        """Element-wise steps and reductions whose kernels are this backend's own."""
+        return generated.fuses(step)
+
+    def emit(self, group: Any) -> Callable[..., Any] | None:
+        """One generated kernel for a group of steps."""
+        kernel = generated.make(group)
         return None if kernel is None else self._here(kernel)
 
     def describe(self) -> str:

@@ -80,17 +80,17 @@ def cache_folder() -> Path:
     return Path(base) / "corelib" / "cuda"
 
 
-def build(code: str, capability: int) -> str:
+def build(code: str, capability: int, flags: tuple[str, ...] = ()) -> str:
     """Path of the compiled image of ``code`` for a compute capability; compiled if it is not on disk yet."""
     compiler = nvrtc.compiler(cuda_major())
-    identity = repr((code, nvrtc.FLAGS, compiler.target(capability), compiler.version))
+    identity = repr((code, (*nvrtc.FLAGS, *flags), compiler.target(capability), compiler.version))
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     folder = cache_folder()
     path = folder / f"{name}.{compiler.target(capability)[1].lower()}"
     if path.exists():
         return str(path)
     start = time.perf_counter()
-    image, _ = compiler.compile(code, capability)
+    image, _ = compiler.compile(code, capability, flags=flags)
     log.debug(
         "compiled for compute capability %d in %.0f ms", capability, 1e3 * (time.perf_counter() - start)
     )
@@ -141,10 +141,10 @@ def current_device() -> int:
 class Kernel:
     """One entry point. Calling it launches it; the loaded function is held for each device."""
 
-    __slots__ = ("_functions", "_held", "entry", "file", "name")
+    __slots__ = ("_functions", "_held", "entry", "file", "flags", "name")
 
-    def __init__(self, file: str, name: str, entry: str = "") -> None:
-        self.file, self.name, self.entry = file, name, entry
+    def __init__(self, file: str, name: str, entry: str = "", flags: tuple[str, ...] = ()) -> None:
+        self.file, self.name, self.entry, self.flags = file, name, entry, flags
         self._functions: dict[int, Callable[..., None]] = {}
         self._held: list[Any] = []  # the modules: unloading one would take its functions along
 
@@ -156,7 +156,8 @@ class Kernel:
         function(grid, block, arguments)
 
     def _load(self, device: int) -> Callable[..., None]:
-        module = cupy().RawModule(path=build(source(self.file, [self.entry]), capability(device)))
+        path = build(source(self.file, [self.entry]), capability(device), self.flags)
+        module = cupy().RawModule(path=path)
         function = module.get_function(
             self.name
         ).kernel  # the driver's function: RawKernel looks it up at every call
@@ -181,4 +182,5 @@ def on_device(index: int, function: Callable[..., Any]) -> Callable[..., Any]:
         with device:
             return function(*operands, **parameters)
 
+    bound.one_device = function  # type: ignore[attr-defined]
     return bound
