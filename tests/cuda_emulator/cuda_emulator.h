@@ -156,6 +156,16 @@ template <class T> T shuffle_xor_sync(unsigned mask, T value, int lane_mask, int
     return value;
 }
 
+template <class T> T shuffle_up_sync(unsigned mask, T value, unsigned distance, int line = __builtin_LINE()) {
+    static_assert(sizeof(T) <= 8, "a shuffle moves at most eight bytes");
+    uint64_t word = 0;
+    memcpy(&word, &value, sizeof value);
+    const uint64_t* words = exchange(mask, word, line);
+    const unsigned lane = current->number % 32;
+    memcpy(&value, &words[lane >= distance ? lane - distance : lane], sizeof value);
+    return value;
+}
+
 // -------------------------------------------------------------------------------------------------------- scheduling
 
 inline void enter() {
@@ -327,6 +337,7 @@ EMULATOR_REPORT(float_cast_overflow, "conversion out of range")
 #define gridDim emulator::grid
 #define __syncthreads() emulator::barrier(__LINE__)
 #define __shfl_xor_sync emulator::shuffle_xor_sync
+#define __shfl_up_sync emulator::shuffle_up_sync
 
 inline float __int_as_float(int bits) {
     float x;

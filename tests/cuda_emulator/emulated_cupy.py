@@ -348,8 +348,6 @@ def _modules() -> dict[str, Any]:
         "nonzero",
         "matmul",
         "take_along_axis",
-        "cumsum",
-        "cumprod",
         "full",
         "zeros",
         "diagonal",

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from corelib import dtypes
-from corelib_cuda import contract, elementwise, indexing, launch, linalg, nvrtc, reduce, softmax
+from corelib_cuda import contract, elementwise, indexing, launch, linalg, nvrtc, reduce, scan, softmax
 
 MISSING = nvrtc.find_library() is None
 REASON = "NVRTC, the CUDA compiler, is not installed: `pip install corelib[cuda-dev]`"
@@ -59,6 +59,15 @@ def reduce_entries():
             yield reduction.entry(walk, "_end")
 
 
+def scan_entries():
+    for one in scan.every_scan(NAMES):
+        for walk in ("rows", "columns"):
+            yield one.entry("scan", walk)
+    for one in scan.every_scan(["float32", "int64", "complex128"]):  # totals are states: of three types
+        for walk in ("rows", "columns"):
+            yield one.entry("totals", walk)
+
+
 def softmax_entries():
     for name in ("float32", "float64"):
         kernel = softmax.softmax(name)
@@ -74,6 +83,7 @@ FILES = {
         *(kernel.entry(forms, "dense", 32) for kernel, forms in linalg.every_kernel(NAMES)),
     ],
     "reduce.cu": lambda: list(reduce_entries()),
+    "scan.cu": lambda: list(scan_entries()),
     "softmax.cu": lambda: list(softmax_entries()),
     "random.cu": lambda: [("random_words", "")],
     "index.cu": lambda: [(k.name, k.entry) for k in indexing.every_move(NAMES)],
@@ -159,7 +169,7 @@ def test_compiled_kernels_are_kept_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "cuda_major", lambda: 13)
     code = launch.source("random.cu", [])
     first = launch.build(code, 90)
-    monkeypatch.setattr(nvrtc.Compiler, "compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(nvrtc.Compiler, "compile", lambda *_, **__: pytest.fail("compiled again"))
     assert launch.build(code, 90) == first
     assert first.endswith(".cubin")
     with pytest.raises(pytest.fail.Exception, match="compiled again"):

@@ -16,7 +16,7 @@ from harness import FLOATING, KIND, NAMES, run, same, to_device, values, wrapped
 
 from corelib import dtypes
 from corelib_cuda import backend as cuda_backend
-from corelib_cuda import contract, indexing, ordering, reduce, softmax
+from corelib_cuda import contract, indexing, ordering, reduce, scan, softmax
 
 REASON = emulated_cupy.unusable()
 pytestmark = [
@@ -34,6 +34,10 @@ def prepare():
         emulated_cupy.prepare(
             "reduce.cu", [r.entry(*w) for r in reduce.every_reduction([dtype]) for w in walks]
         )
+    emulated_cupy.prepare(
+        "scan.cu", [s.entry(*v) for s in scan.every_scan(["float32", "int64"]) for v in s.variants()]
+    )
+    emulated_cupy.prepare("scan.cu", [s.entry("scan", "rows") for s in scan.every_scan(NUMERIC)])
     fused = [softmax.softmax(dtype) for dtype in FLOATING]
     emulated_cupy.prepare("softmax.cu", [k.entry(*variant) for k in fused for variant in k.variants()])
     emulated_cupy.prepare("index.cu", [(k.name, k.entry) for k in indexing.every_move(NAMES) if k.entry])
@@ -418,12 +422,48 @@ def test_searchsorted_takes_nan_as_largest(device, side):
     same(np.zeros((2, 3), np.int64), run(device, "searchsorted", x[:0], wanted, side=side))
 
 
-def test_scans(device):
-    x = numbers("float32", (3, 50))
-    expected = np.cumsum(x.astype("f8"), -1).astype("f4")
-    same(expected, run(device, "cumulative_sum", x, axis=-1, dtype=dtypes.float32))
-    x = numbers("int8", (3, 50))
-    same(np.cumprod(x, -2, dtype="i8"), run(device, "cumulative_prod", x, axis=-2, dtype=dtypes.int64))
+# Each way through scan.cu: a row in one tile, in several, in chunks; columns whole and in chunks; nothing.
+SCANS = {
+    "a short row": ((3, 50), -1),
+    "a row of several tiles": ((2, 2500), -1),
+    "a row in chunks": ((1, 40001), -1),
+    "columns": ((5, 7), -2),
+    "columns in chunks": ((2, 1100, 3), -2),
+    "one element": ((1, 1), -1),
+    "nothing": ((0, 3), -1),
+    "no length": ((3, 0), -1),
+}
+
+
+@pytest.mark.parametrize("way", SCANS)
+def test_scans_along_every_way_through_memory(device, order, way):
+    shape, axis = SCANS[way]
+    x = numbers("float32", shape)
+    expected = np.cumsum(x.astype("f8"), axis).astype("f4")
+    actual = run(device, "cumulative_sum", x, axis=axis, dtype=dtypes.float32)
+    np.testing.assert_array_max_ulp(actual, expected, 1)  # both from float64, in different orders
+    x = numbers("int32", shape)
+    same(np.cumsum(x, axis, dtype="i8"), run(device, "cumulative_sum", x, axis=axis, dtype=dtypes.int64))
+    same(np.cumprod(x, axis, dtype="i8"), run(device, "cumulative_prod", x, axis=axis, dtype=dtypes.int64))
+
+
+@pytest.mark.parametrize("dtype", NUMERIC)
+def test_scans_of_every_dtype(device, dtype):
+    x = numbers(dtype, (3, 50))
+    wanted = dtypes.as_dtype(dtype)
+    with np.errstate(over="ignore"):
+        if wanted.kind == "float":
+            expected = np.cumsum(x.astype("f8"), -1).astype(dtype)
+            actual = run(device, "cumulative_sum", x, axis=-1, dtype=wanted)
+            np.testing.assert_allclose(
+                actual, expected, rtol=0, atol=50 * 2.0**-52 * 50 if dtype == "float64" else 1e-5
+            )
+        else:
+            same(np.cumsum(x, -1, dtype=dtype), run(device, "cumulative_sum", x, axis=-1, dtype=wanted))
+            same(np.cumprod(x, -1, dtype=dtype), run(device, "cumulative_prod", x, axis=-1, dtype=wanted))
+    for axis in (0, -3):
+        with pytest.raises(IndexError):
+            run(device, "cumulative_sum", x, axis=axis, dtype=wanted)
 
 
 # ------------------------------------------------------------------------------------------------------------ products

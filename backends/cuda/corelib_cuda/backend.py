@@ -27,13 +27,27 @@ from . import (
     ordering,
     random,
     reduce,
+    scan,
     softmax,
 )
 from .kernels import kernels
 from .launch import cupy
 
 # Importing a family registers its kernels.
-FAMILIES = (contract, elementwise, fft, half, indexing, linalg, movement, ordering, random, reduce, softmax)
+FAMILIES = (
+    contract,
+    elementwise,
+    fft,
+    half,
+    indexing,
+    linalg,
+    movement,
+    ordering,
+    random,
+    reduce,
+    scan,
+    softmax,
+)
 
 INSTALL = "`pip install corelib[cuda12]` or `pip install corelib[cuda13]`, whichever fits the driver"
 OLDEST_CAPABILITY = (

@@ -124,8 +124,8 @@ template <class T, int N> struct alignas(sizeof(T) * N) Packet {
     T at[N];
 };
 
-// Any trivially copyable value from the lane `lane ^ mask`, word by word.
-template <class T> INLINE T shuffle_xor(T value, int mask) {
+// Any trivially copyable value from another lane, word by word.
+template <class T, class Exchange> INLINE T exchanged(T value, Exchange exchange) {
     constexpr int words = (sizeof(T) + 3) / 4;
     union Words {
         uint32 word[words];
@@ -135,8 +135,16 @@ template <class T> INLINE T shuffle_xor(T value, int mask) {
     u.word[words - 1] = 0; // a value of less than four bytes leaves the rest of its word unset
     u.value = value;
 #pragma unroll
-    for (int i = 0; i < words; i++) u.word[i] = __shfl_xor_sync(0xffffffffu, u.word[i], mask);
+    for (int i = 0; i < words; i++) u.word[i] = exchange(u.word[i]);
     return u.value;
+}
+// From the lane `lane ^ mask`.
+template <class T> INLINE T shuffle_xor(T value, int mask) {
+    return exchanged(value, [mask](uint32 word) { return __shfl_xor_sync(0xffffffffu, word, mask); });
+}
+// From the lane `lane - distance`; of the first `distance` lanes their own.
+template <class T> INLINE T shuffle_up(T value, int distance) {
+    return exchanged(value, [distance](uint32 word) { return __shfl_up_sync(0xffffffffu, word, distance); });
 }
 
 // Combine over the threads of one row of the block (threadIdx.y): blockDim.x is a power of two, 32 at least. Every

@@ -1,4 +1,4 @@
-"""Sorting and scans. Every order is taken from unsigned keys (`sort_key` in elementwise.cu), which settle
+"""Sorting. Every order is taken from unsigned keys (`sort_key` in elementwise.cu), which settle
 NaN, the zeros and the direction, so that one stable ascending sort, CuPy's, serves all.
 """
 
@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from corelib.plugin_api import dtypes, ops
+from corelib.plugin_api import ops
 
 from .elementwise import sort_key_kernel
 from .kernels import kernels
 from .launch import cupy
-from .movement import cast, fill
+from .movement import fill
 
 keys_for = functools.cache(sort_key_kernel)
-WIDE = {"float": "float64", "complex": "complex128"}  # kind: in which dtype a scan accumulates
 
 
 def keys(x: Any, *, descending: bool) -> Any:
@@ -48,27 +47,3 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str) -> Any:
     wanted = keys(x2, descending=False).reshape(-1)
     found = cp.searchsorted(keys(x1, descending=False), wanted, side=side)
     return found.astype(np.int64, copy=False).reshape(x2.shape)
-
-
-def _scan(x: Any, axis: int, dtype: Any, name: str) -> Any:
-    """float32 is accumulated in float64, as the sums are, and complex64 in complex128."""
-    dtype = dtypes.as_dtype(dtype)
-    if dtype in dtypes.HALF:
-        return cast(_scan(x, axis, dtypes.float32, name), dtype.name)
-    if x.size == 0:
-        return cupy().ndarray(x.shape, dtype.numpy)
-    if not -x.ndim <= axis < 0:
-        raise IndexError(f"axis {axis} of an array with {x.ndim} dimensions")
-    x = cast(x, dtype.name)
-    wide = WIDE.get(dtype.kind, dtype.name)
-    return cast(getattr(cupy(), name)(cast(x, wide), axis=axis, dtype=wide), dtype.name)
-
-
-@kernels.implements(ops.cumulative_sum)
-def cumulative_sum(x: Any, /, *, axis: int, dtype: Any) -> Any:
-    return _scan(x, axis, dtype, "cumsum")
-
-
-@kernels.implements(ops.cumulative_prod)
-def cumulative_prod(x: Any, /, *, axis: int, dtype: Any) -> Any:
-    return _scan(x, axis, dtype, "cumprod")
