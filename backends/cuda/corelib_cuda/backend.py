@@ -125,6 +125,9 @@ class CudaBackend(Backend):
         kernel = self.kernels.get(op, dtype)
         return None if kernel is None else self._here(kernel)
 
+    # compiling a kernel takes a tenth of a second, once: small arrays do not pay it back
+    fuse_from = 4096
+
     def fuses(self, step: Any) -> bool:
         """Element-wise steps and reductions whose kernels are this backend's own."""
         return generated.fuses(step)
