@@ -14,6 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .compile.graph import Graph as Recorded
+from .compile.graph import Traced
 from .dtypes import as_dtype
 from .errors import ArgumentError, GradientError
 from .layout import LINE, MARGIN, Box, Graph, layout
@@ -104,6 +106,23 @@ def watched_graph(
                 edges.append((number, box))
     read = {a for a, _ in edges} | {b for _, b in edges}
     return Graph([box for box in boxes.values() if box in read or len(boxes) == 1], edges)
+
+
+def recorded_graph(program: Recorded) -> Graph:
+    """The steps of a recorded program; arrays have shapes and no values."""
+    results = set(program.results)
+    boxes: dict[Traced, Box] = {}
+    edges = []
+    for x in program.inputs:
+        kind = CONSTANT if x.name in program.constants else INPUT
+        boxes[x] = Box(program.labels.get(x.name) or x.name, kind, [(repr(x), INK)])
+    for step in program.steps:
+        lines = [(text, FAINT) for text in [_parameters(step.params)] if text]
+        lines += [(repr(y), INK) for y in step.outputs]
+        box = Box(step.op.name, RESULT if results & set(step.outputs) else OP, lines)
+        boxes |= dict.fromkeys(step.outputs, box)
+        edges += [(boxes[x], box) for x in dict.fromkeys(step.arrays)]
+    return Graph(list(dict.fromkeys(boxes.values())), edges)
 
 
 def _time(seconds: float) -> str:
@@ -277,7 +296,7 @@ def _quoted(text: str) -> str:
 
 
 def draw(
-    y: Tensor | Watched,
+    y: Tensor | Watched | Recorded,
     path: str | Path | None = None,
     *,
     names: Any = None,
@@ -286,8 +305,8 @@ def draw(
     seconds: bool = False,
     bytes: bool = False,
 ) -> str:
-    """Draw the graph that ``y`` was computed by, before ``backward`` frees it, or the run that :func:`corelib.watch` has
-    seen; returns the text and writes it to ``path`` if given.
+    """Draw the graph that ``y`` was computed by, before ``backward`` frees it, the run that :func:`corelib.watch` has
+    seen, or a program of a compiled function; returns the text and writes it to ``path`` if given.
 
     A path that ends in ``.dot`` or ``.gv`` gets DOT, ``.svg`` SVG; without a path it is SVG. ``names`` gives tensors
     names: a Module, or a mapping of names to tensors. ``gradients``: how large the gradient of the sum of ``y`` is at
@@ -307,6 +326,10 @@ def draw(
             raise ArgumentError("draw: a watched run has its names already: give them to watch")
         flags = {"values": values, "gradients": gradients, "seconds": seconds, "bytes": bytes}
         drawn, title = watched_graph(y, **flags), " and ".join(event.name for event in y.results)
+    elif isinstance(y, Recorded):
+        if names is not None or values or gradients or seconds or bytes:
+            raise ArgumentError("draw: a recorded program has names and shapes, and neither values nor times")
+        drawn, title = recorded_graph(y), y.name
     elif isinstance(y, Tensor):
         if values or seconds or bytes:
             raise ArgumentError(
@@ -315,7 +338,9 @@ def draw(
         drawn = graph(y, names, gradients=gradients)
         title = y._node.op.name
     else:
-        raise ArgumentError(f"draw: needs a Tensor, or what corelib.watch returns, got {type(y).__name__}")
+        raise ArgumentError(
+            f"draw: needs a Tensor, what corelib.watch returns, or a program of a compiled function, got {type(y).__name__}"
+        )
     text = svg(drawn, title) if suffix == ".svg" else dot(drawn)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")

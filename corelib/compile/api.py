@@ -142,6 +142,8 @@ class Compiled:
         for x in flatten([args, kwargs])[0]:
             if isinstance(x, Tensor):
                 return x._backend
+            if isinstance(x, Backend):
+                return x
             parameters = getattr(x, "parameters", None)
             if callable(parameters):
                 first = next(iter(parameters()), None)

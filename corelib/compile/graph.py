@@ -8,7 +8,7 @@ one step a line.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..dtypes import DType
@@ -112,32 +112,3 @@ class Graph:
         lines += [f"    {step}" for step in self.steps]
         lines.append(f"    return {', '.join('None' if r is None else r.name for r in self.results)}")
         return "\n".join(lines)
-
-    def edges(self) -> Iterator[tuple[str, str]]:
-        """Pairs of node names, from where an array comes to where it is read: inputs and ``return`` are nodes, and a step
-        is named by its first output.
-        """
-        made = {y.name: step.outputs[0].name for step in self.steps for y in step.outputs}
-        for step in self.steps:
-            for x in dict.fromkeys(step.arrays):
-                yield made.get(x.name, x.name), step.outputs[0].name
-        for r in dict.fromkeys(self.results):
-            if r is not None:
-                yield made.get(r.name, r.name), "return"
-
-    def dot(self) -> str:
-        """The graph in the DOT language, for Graphviz."""
-        lines = [f'digraph "{self.name}" {{', '  node [shape=box, fontname="monospace"];']
-        for x in self.inputs:
-            label = _quoted(f"{self.labels.get(x.name, '')}\n{x!r}".strip())
-            lines.append(f'  "{x.name}" [label="{label}", style="rounded,filled", fillcolor="#dcebfb"];')
-        for step in self.steps:
-            label = _quoted(step.op.name + "".join(f"\n{y!r}" for y in step.outputs))
-            lines.append(f'  "{step.outputs[0].name}" [label="{label}"];')
-        lines.append('  "return" [style=filled, fillcolor="#fff3d6"];')
-        lines += [f'  "{a}" -> "{b}";' for a, b in self.edges()]
-        return "\n".join([*lines, "}\n"])
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -449,7 +449,8 @@ class Program:
         if kind == "tracked":
             return f"wrap({array(part[1])}, backend{f', n[{part[2]}]' if self.link else ''})"
         if kind == "constant":
-            return f"wrap({self._object(part[1])}._data, backend)"
+            q = self._object(part[1])
+            return f"wrap({q}._data, {q}._backend)"
         if kind == "argument":
             return self.signature.tensors[part[1]].name
         if kind in ("list", "tuple"):

@@ -26,6 +26,7 @@ from ..replay import own
 from ..rules import Spec
 from ..tape import FREED, Leaf, Node, _Pseudo
 from ..tensor import Tensor, wrap
+from ..walk import topological
 from .graph import Step, Traced
 
 LIMIT = 50_000  # steps of one program
@@ -290,9 +291,10 @@ class Tracer(Backend):
 
 
 def live(node: Any) -> bool:
-    """Whether a derivative can still be asked for through a node."""
-    return (
-        node is not None
-        and node.saved is not FREED
-        and (bool(node.parents) or isinstance(node, Leaf) or node.op is ARGUMENT)
+    """Whether a derivative can still be asked for through a node: nothing behind it was freed by a walk back."""
+    if node is None:
+        return False
+    behind = topological([node])
+    return all(n.saved is not FREED for n in behind) and any(
+        isinstance(n, Leaf) or n.op is ARGUMENT for n in behind
     )

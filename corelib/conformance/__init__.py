@@ -16,6 +16,7 @@ from __future__ import annotations
 
 # Each of these modules registers families of cases.
 from . import behaviour as behaviour
+from . import compiled as compiled
 from . import concurrency as concurrency
 from . import cotangents as cotangents
 from . import declared as declared

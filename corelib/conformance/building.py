@@ -7,7 +7,7 @@ of each tensor and a bound of its numbers, and leaves out a step that does not f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,8 +95,8 @@ class Builder:
         return self.choose((*range(n), n - 1, n - 1))
 
 
-def program(choose: Choose) -> Program:
-    """A program made of choices."""
+def program(choose: Choose, lengths: Sequence[int] = range(3, 13)) -> Program:
+    """A program made of choices; ``lengths``: how many steps are tried, one of them."""
     exact = choose((True, False))
     dtype = choose(
         (float32, float64, float32, float64, dtypes.int64, dtypes.int32) if exact else (float32, float64)
@@ -116,7 +116,7 @@ def program(choose: Choose) -> Program:
         b.shapes.append(shape)
         b.bounds.append(3.0 if exact else 2.0)
     menu = [*_COMMON, *(_EXACT if exact else _SMOOTH)]
-    for _ in range(choose(range(3, 13))):
+    for _ in range(choose(lengths)):
         choose(menu)(b)
     if not b.steps:
         b.add(Step("negative", (0,)), b.shapes[0], b.bounds[0])

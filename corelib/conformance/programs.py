@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import dtypes
@@ -64,8 +64,12 @@ def generate(plan: Plan) -> Iterator[Case]:
 # -- running -------------------------------------------------------------------------------------------------
 
 
-def run(drawn: Program, backend: Backend, dtype: DType | None = None) -> list[Result]:
-    """The results of a program, then the gradients of its inputs where they have any; in another dtype if given."""
+def run(
+    drawn: Program, backend: Backend, dtype: DType | None = None, through: Callable[..., Any] | None = None
+) -> list[Result]:
+    """The results of a program, then the gradients of its inputs where they have any; in another dtype if given.
+    ``through``: what is done to the function of the inputs before it is called.
+    """
     given = [
         laid(v if dtype is None else Values(v.shape, dtype, v.data), backend, name)
         for v, name in zip(drawn.inputs, drawn.layouts, strict=True)
@@ -77,14 +81,17 @@ def run(drawn: Program, backend: Backend, dtype: DType | None = None) -> list[Re
             found.append(_run(s, [found[i] for i in s.args], backend))
         return [found[i] for i in drawn.ends]
 
-    if not inexact(given[0].dtype):
-        return results(ends(*given))
-    found, pullback = vjp(ends, *given)
-    weights = [
-        Values(tuple(y.shape), y.dtype, tuple(float((i + k) % 5 - 2) for i in range(y.size)))
-        for k, y in enumerate(found)
-    ]
-    return results([*found, *pullback([tensor(w, backend) for w in weights])])
+    def all_of_it(*inputs: Tensor) -> list[Tensor]:
+        if not inexact(inputs[0].dtype):
+            return ends(*inputs)
+        found, pullback = vjp(ends, *inputs)
+        weights = [
+            Values(tuple(y.shape), y.dtype, tuple(float((i + k) % 5 - 2) for i in range(y.size)))
+            for k, y in enumerate(found)
+        ]
+        return [*found, *pullback([tensor(w, backend) for w in weights])]
+
+    return results((all_of_it if through is None else through(all_of_it))(*given))
 
 
 def _run(s: Step, operands: list[Tensor], backend: Backend) -> Tensor:
@@ -105,6 +112,11 @@ def _run(s: Step, operands: list[Tensor], backend: Backend) -> Tensor:
 @family("program", level=2, generate=generate, by_op=False)
 def check(suite: Suite, case: Case) -> None:
     """Results and gradients are the reference's, within what the kind of program allows."""
+    judge(suite, case, run(case.data, suite.backend))
+
+
+def judge(suite: Suite, case: Case, found: list[Result]) -> None:
+    """Disagreement unless what a program of a case gave is the reference's, within what its kind allows."""
     drawn: Program = case.data
     reference = suite.oracle.backend
     if drawn.exact:
@@ -113,7 +125,6 @@ def check(suite: Suite, case: Case) -> None:
     else:
         wanted = run(drawn, reference, float64)
         allowed = _deviations(drawn, wanted, reference)
-    found = run(drawn, suite.backend)
     for n, (w, g, far) in enumerate(zip(wanted, found, allowed, strict=True)):
         k = n - len(drawn.ends)
         name = f"t{drawn.ends[n]}" if k < 0 else f"the gradient of t{k}"

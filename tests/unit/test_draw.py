@@ -170,7 +170,7 @@ def test_the_gradient_of_every_value_is_shown_on_request():
         (
             lambda y, x, path: corelib.draw([y]),
             ArgumentError,
-            "needs a Tensor, or what corelib.watch returns, got list",
+            "needs a Tensor, what corelib.watch returns, or a program of a compiled function, got list",
         ),
         (
             lambda y, x, path: corelib.draw(y, values=True),
