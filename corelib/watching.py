@@ -31,7 +31,7 @@ INPUT, PARAMETER, CONSTANT, OP = "input", "parameter", "constant", "op"
 class Event:
     """One op of a run, or a tensor that came into it.
 
-    ``operands``: the events (or Python numbers) that it read. ``results``: its tensors. ``seconds``: for the op, with
+    ``operands``: the events (or Python numbers) that it read; ``arguments``: the tensors. ``results``: its tensors. ``seconds``: for the op, with
     the wait for its device. ``modules``: the paths of the modules around it, outermost first.
     """
 
@@ -39,6 +39,7 @@ class Event:
     name: str
     results: tuple[Tensor, ...]
     operands: tuple[Any, ...] = ()
+    arguments: tuple[Any, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     modules: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class Watched:
     events: list[Event]
     result: Any
     results: list[Event]  # the events that the result consists of
+    read: list[Event]  # those whose values the function read
 
     def gradients(self) -> dict[Node, Tensor]:
         """The gradient of the sum of the result with respect to every value that has one, by its node."""
@@ -119,7 +121,7 @@ def watch(fn: Callable[..., Any], *args: Any, names: Any = None, **kwargs: Any) 
     result = map_tensors(lowered, result)
     if not ends:
         raise ArgumentError("watch: no tensor came out of the function")
-    return Watched(watcher.events, result, ends)
+    return Watched(watcher.events, result, ends, watcher.read)
 
 
 class _Seen:
@@ -141,6 +143,7 @@ class _Watcher(Backend):
         super().__init__("watch")
         self.names = names
         self.events: list[Event] = []
+        self.read: list[Event] = []
         self.path: tuple[str, ...] = ()  # of the modules that are being called
         self.counts: dict[str, int] = {}  # how often each was
         self.known: dict[
@@ -178,14 +181,15 @@ class _Watcher(Backend):
             below = [o.tensor if isinstance(o, _Seen) else o for o in operands]
             backends = {t._backend for t in below if isinstance(t, Tensor)}
             start = time.perf_counter()
-            given = {k: v for k, v in params.items() if k != "overwrite"}  # others may see the operands
-            result = reissue(op, below, given, self.below)
+            if params.get("overwrite"):
+                params = {**params, "overwrite": False}  # the operands stay, to be looked at
+            result = reissue(op, below, params, self.below)
             for backend in backends:
                 backend.synchronize()
             seconds = time.perf_counter() - start
             results = result if isinstance(result, tuple) else (result,)
             sources = tuple(o.event if isinstance(o, _Seen) else o for o in operands)
-            event = Event(OP, op.name, tuple(results), sources, params, seconds, self.path)
+            event = Event(OP, op.name, tuple(results), sources, tuple(below), params, seconds, self.path)
             self.events.append(event)
             seen = tuple(_Seen(t, event) for t in results)
             return seen if isinstance(result, tuple) else seen[0]
@@ -199,6 +203,7 @@ class _Watcher(Backend):
 
     def to_host(self, array: _Seen) -> Any:
         """The values, which are known here."""
+        self.read.append(array.event)
         return array.tensor._backend.to_host(array.tensor._data)
 
     def rebind(self, tensor: Tensor, value: Tensor) -> None:

@@ -345,10 +345,11 @@ def test_the_pages_example_prints_what_it_shows(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "onnx.md").read_text(encoding="utf-8")
     shown = re.findall(r"<!-- runs -->\n```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
     assert shown
+    scope = {}
     for code, output in shown:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, "docs/onnx.md", "exec"), {})
+            exec(compile(code, "docs/onnx.md", "exec"), scope)
         assert printed.getvalue() == output
 
 
