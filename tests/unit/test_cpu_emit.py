@@ -226,6 +226,31 @@ def test_a_kernel_serves_every_size_of_its_kind(monkeypatch):
     assert len(addresses) <= 1
 
 
+def test_inputs_whose_rows_are_runs_are_read_where_they_are_and_others_are_copied(monkeypatch):
+    rng = np.random.default_rng(1)
+    wide, deep = rng.standard_normal((90, 64)).astype("f"), rng.standard_normal((3, 30, 4, 16)).astype("f")
+    function = lambda ts: (ops.multiply(ops.add(ts[0], ts[1]), 2.0), ops.max(ts[0], axis=-1, keepdims=True))
+    copies = []
+    monkeypatch.setattr(generated, "contiguous", lambda a: copies.append(a) or np.ascontiguousarray(a))
+    for a, b, copied in (
+        (wide[:, 16:32], wide[:, :16], 0),
+        (wide[::2, :16], wide[45:, 16:32], 0),
+        (deep.transpose(0, 2, 1, 3), deep.transpose(0, 2, 1, 3), 0),
+        (wide[:, ::4], wide[:, 1:17], 2),
+        (wide[:16].T, wide[:16].T, 2),
+    ):
+        copies.clear()
+        plain = [np.ascontiguousarray(a), np.ascontiguousarray(b)]
+        monkeypatch.setattr(type(BACKEND), "fuse_from", 0)
+        program = Replayed(function, BACKEND).record(plain, (), ())
+        for x, y in ((a, b), (a, b), plain):
+            for got, want in zip(
+                program(x, y), ((plain[0] + plain[1]) * 2, plain[0].max(-1, keepdims=True)), strict=True
+            ):
+                np.testing.assert_array_equal(got, want)
+        assert len(copies) == 2 * copied
+
+
 def test_donated_arrays_are_written_over_and_others_never():
     rng = np.random.default_rng(3)
     p, g, m, v = (rng.uniform(0.5, 1, (200, 300)).astype("f") for _ in range(4))

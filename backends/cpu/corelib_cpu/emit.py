@@ -25,8 +25,8 @@ WORDS = 480  # what a call can carry
 class Kernel(Plan):
     """The text of a group's kernel, and the words that it is called with after the addresses of ``pointers``."""
 
-    def __init__(self, group: Any) -> None:
-        super().__init__(group)
+    def __init__(self, group: Any, strides: dict[str, tuple[int, ...]]) -> None:
+        super().__init__(group, strides)
         self.body, self.entry, self.text = Body(), list[str](), ""
         self.words: list[int] = []
         self.names: dict[str, str] = {}  # a word's key -> its IR name

@@ -48,28 +48,56 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
 
 def make(group: Any) -> Callable[..., Any] | None:
     """The function of a group: its inputs' arrays -> its results' arrays; None where none is made."""
-    kernel = emit.Kernel(group)
+    kernel = _kernel(group, {})
+    return kernel and _function(*kernel, ())
+
+
+def _kernel(group: Any, strides: dict[str, tuple[int, ...]]) -> tuple[emit.Kernel, int] | None:
+    """A group's kernel for inputs of these strides, and the address of its code."""
+    kernel = emit.Kernel(group, strides)
     if not kernel.text or len(kernel.names) > emit.WORDS:
         return None
     try:
-        address = native.address_of_ir(kernel.text)
+        return kernel, native.address_of_ir(kernel.text)
     except Exception as error:
         native.log.warning("corelib: cpu: no kernel could be generated for %s: %s", group, error)
         return None
-    return _function(kernel, address, ())
+
+
+def _strided(group: Any, plain: Callable[..., Any], spare: Sequence[int]) -> Callable[..., Any]:
+    """The function for inputs some of which are not C-contiguous: a kernel for their strides, if a row is a run of
+    elements, or the plain one on copies.
+    """
+    known: dict[Any, Any] = {}
+
+    def strided(*arrays: ndarray) -> Any:
+        key = tuple([a.strides for a in arrays])
+        found = known.get(key)
+        if found is None:
+            others = {
+                x.name: a.strides
+                for x, a in zip(group.inputs, arrays, strict=True)
+                if not a.flags.c_contiguous and a.flags.aligned
+            }
+            kernel = _kernel(group, others) if others else None
+            found = known[key] = _function(*kernel, spare) if kernel else plain
+        if found is plain or not all(a.flags.aligned for a in arrays):
+            return plain(*[contiguous(a) for a in arrays])
+        return found(*arrays)
+
+    return strided
 
 
 def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callable[..., Any]:
     """The source of a call is written out: there is no loop over operands left in it."""
     group = kernel.group
     names = [f"a{i}" for i in range(len(group.inputs))]
-    scope: dict[str, Any] = {
-        "contiguous": contiguous, "empty": pool.empty, "team": team, "quiet": quiet, "address": address, "ndarray": ndarray,
-    }  # fmt: skip
+    scope: dict[str, Any] = {"empty": pool.empty, "team": team, "quiet": quiet, "address": address}
     lines = [f"def kernel({', '.join(names)}):"]
-    for name in names:
-        lines.append(f"    if not ({name}.flags.c_contiguous and {name}.flags.aligned):")
-        lines.append(f"        {name} = contiguous({name})")
+    if not kernel.strides:
+        for name in names:
+            lines.append(f"    if not ({name}.flags.c_contiguous and {name}.flags.aligned):")
+            lines.append(f"        return strided({', '.join(names)})")
     outs = []
     free = list(spare)
     for i, x in enumerate([*kernel.partial, *kernel.whole]):
@@ -114,6 +142,8 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     lines.append(f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}")
     exec(compile("\n".join(lines), "<corelib_cpu generated>", "exec"), scope)
     function = scope["kernel"]
+    if not kernel.strides:
+        scope["strided"] = _strided(group, function, spare)
     function.ir = kernel.text
     function.sparing = lambda spare: _function(kernel, address, spare)
     return function

@@ -31,13 +31,18 @@ class Layout(NamedTuple):
     outer: dict[tuple[str, bool], tuple[bool, tuple[tuple[int, int], ...]]]
 
 
-def steps_of(shape: tuple[int, ...], domain: tuple[int, ...], size: int) -> list[int]:
-    """Bytes from place to place along each axis of the domain, of a C-contiguous array that broadcasts to it."""
-    strides, step = [], size
-    for length in reversed(shape):
-        strides.append(0 if length == 1 else step)
-        step *= length
-    return [*[0] * (len(domain) - len(shape)), *reversed(strides)]
+def steps_of(x: Any, strides: tuple[int, ...] | None, rank: int) -> list[int]:
+    """Bytes from place to place along each of `rank` axes, of an array that broadcasts to them; C-contiguous unless its
+    strides are given.
+    """
+    if strides is None:
+        found, step = [], named(x.dtype.name).itemsize
+        for length in reversed(x.shape):
+            found.append(step)
+            step *= length
+        strides = tuple(reversed(found))
+    steps = [0 if length == 1 else stride for length, stride in zip(x.shape, strides, strict=True)]
+    return [*[0] * (rank - len(steps)), *steps][-rank:] if rank else []
 
 
 def collapsed(domain: tuple[int, ...], strides: list[int]) -> tuple[tuple[int, int], ...]:
@@ -53,58 +58,63 @@ def collapsed(domain: tuple[int, ...], strides: list[int]) -> tuple[tuple[int, i
     return tuple(found) if any(stride for _, stride in found) else ()
 
 
-def layout(group: Any) -> Layout | None:
-    """The domain of a group in rows and columns; None where its inputs have no such form."""
+def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
+    """The domain of a group in rows and columns, for inputs of these strides, or C-contiguous ones; None where the
+    inputs have no such form.
+    """
     domain, columns = group.shape, group.columns
+    rank = len(domain)
     full, row = set(), set()
     for step in group.steps:
         (row if group.kinds[step.outputs[0].name] == "row" else full).update(
             x.name for x in step.inputs if hasattr(x, "name")
         )
-    reads = [x for x in group.inputs if x.name in full]
+    reads = {x.name: x for x in group.inputs if x.name in full}
+    steps = {name: steps_of(x, strides.get(name), rank) for name, x in reads.items()}
 
-    def fits(x: Any, k: int) -> bool:
-        tail = (*(1,) * (len(domain) - len(x.shape)), *x.shape)[len(domain) - k :]
-        return tail == domain[len(domain) - k :] or math.prod(tail) == 1
+    def varies(name: str, k: int) -> bool | None:
+        """Whether an input is a run of elements along the last k axes; None if it is neither that nor one element."""
+        expected, same, along = named(reads[name].dtype.name).itemsize, True, False
+        for length, step in zip(reversed(domain[rank - k :]), reversed(steps[name][rank - k :]), strict=True):
+            if length > 1:
+                same, along = same and step == expected, along or step != 0
+                expected *= length
+        return (same or None) if along else False
 
     if columns is None:
-        columns = len(domain)
-        while columns > 1 and not all(fits(x, columns) for x in reads):
+        columns = rank
+        while columns > 1 and any(varies(name, columns) is None for name in reads):
             columns -= 1
-    if columns and not all(fits(x, columns) for x in reads):
+    if any(varies(name, columns) is None for name in reads):
         return None
-    outer_shape = domain[: len(domain) - columns]
-    rows, count = math.prod(outer_shape), math.prod(domain[len(domain) - columns :])
-    outer = {}
-    for x in reads:
-        strides = steps_of(x.shape, domain, named(x.dtype.name).itemsize)[: len(outer_shape)]
-        varies = math.prod(x.shape[len(x.shape) - columns :] if columns else ()) != 1
-        outer[x.name, False] = (varies and count > 1, collapsed(outer_shape, strides))
+    before = domain[: rank - columns]
+    outer = {
+        (name, False): (bool(varies(name, columns)), collapsed(before, steps[name][: rank - columns]))
+        for name in reads
+    }
     for x in group.inputs:
         if x.name in row:
-            at = x.shape
-            if len(at) == len(domain):
-                at = at[: len(outer_shape)]
-            strides = steps_of(at, outer_shape, named(x.dtype.name).itemsize)
-            outer[x.name, True] = (False, collapsed(outer_shape, strides))
-    return Layout(rows, count, outer)
+            of_rows = steps_of(x, strides.get(x.name), rank if len(x.shape) == rank else len(before))
+            outer[x.name, True] = (False, collapsed(before, of_rows[: len(before)]))
+    return Layout(math.prod(before), math.prod(domain[rank - columns :]), outer)
 
 
 class Plan:
-    """What a group's kernel does, before it is written. ``pays`` is False where none is made.
+    """What a group's kernel does, before it is written. ``pays`` is False where none is made. ``strides``: of inputs that
+    are not C-contiguous, by name.
 
     ``whole`` are the results that are stored as they are, ``partial`` those that come in parts: one for each of
     ``blocks``. ``phase``, ``cost``: of each step's result, by its name; ``kept``: a value that is kept, and the result
     whose row holds it. ``before``: for each whole result, the inputs, by number, whose place it may take.
     """
 
-    def __init__(self, group: Any) -> None:
-        self.group, self.kinds = group, group.kinds
+    def __init__(self, group: Any, strides: dict[str, tuple[int, ...]]) -> None:
+        self.group, self.kinds, self.strides = group, group.kinds, strides
         self.step = {s.outputs[0].name: s for s in group.steps}
         self.partial = [x for x in group.results if self.kinds[x.name] in ("column", "total")]
         self.whole = [x for x in group.results if self.kinds[x.name] not in ("column", "total")]
         self.plain = set(self.kinds.values()) == {"full"}
-        place = layout(group)
+        place = layout(group, strides)
         self.pays = place is not None and self._shaped(place)
         if self.pays:
             self._phases()
@@ -178,6 +188,8 @@ class Plan:
         found = []
         for number, x in enumerate(self.group.inputs):
             if (x.shape, x.dtype) != (out.shape, out.dtype) or (x.name, True) in self.outer:
+                continue
+            if x.name in self.strides:
                 continue
             if all(self._reads(name) <= self.phase[out.name] for name in self._readers(x.name)):
                 found.append(number)
