@@ -232,6 +232,19 @@ class Backend:
     def compile(self, graph: Any) -> Callable[..., Any] | None:
         """Optional: a callable for a whole recorded program (a :class:`corelib.compile.graph.Graph`), from input arrays
         to result arrays; None means that it is replayed through the tables.
+
+        Unless it is overridden, a backend with an emitter has the program's steps grouped, each group emitted, and what
+        has come of it linked.
+        """
+        if self.__class__.emit is Backend.emit:
+            return None
+        from .replay import linked
+
+        return linked(graph, self)
+
+    def link(self, graph: Any, replay: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any] | None:
+        """Optional: a callable for a program whose groups are single steps with emitted kernels; ``replay(graph)`` makes
+        one that calls kernel after kernel, which is also what None means.
         """
         return None
 

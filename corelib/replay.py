@@ -100,10 +100,17 @@ def program(graph: Graph, target: Backend, least: int = 0) -> Callable[..., Any]
     least ``least`` elements are generated kernels, as far as it has them.
     """
     try:
-        return target.compile(graph) or replayer(fused(graph, target, least))
+        whole = None if target.__class__.compile is Backend.compile else target.compile(graph)
+        return whole or replayer(fused(graph, target, least))
     except Exception as error:
         log.warning("%s: a program of %d steps is run step by step: %s", target, len(graph.steps), error)
         return replayer(graph)
+
+
+def linked(graph: Graph, target: Backend) -> Callable[..., Any]:
+    """A whole program for a backend with an emitter: every step that it can emit is emitted, and the result linked."""
+    grouped = fused(graph, target, alone=True)
+    return target.link(grouped, replayer) or replayer(grouped)
 
 
 def replayer(graph: Graph) -> Callable[..., Any]:

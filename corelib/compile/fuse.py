@@ -62,15 +62,18 @@ class Fused:
         self.name = "fused(" + ", ".join(s.op.name for s in group.steps) + ")"
 
 
-def fused(graph: Graph, backend: Any, least: int = 0) -> Graph:
-    """The graph with groups of steps as single steps, for groups whose domain has at least ``least`` elements."""
+def fused(graph: Graph, backend: Any, least: int = 0, *, alone: bool = False) -> Graph:
+    """The graph with groups of steps as single steps, for groups whose domain has at least ``least`` elements; with
+    ``alone`` also for a step that is in no group with others.
+    """
     graph = Graph(graph.inputs, _needed(graph), graph.results, several=graph.several, donated=graph.donated)
     plan = _Grouping(graph, backend, least)
-    if not any(len(g.steps) > 1 for g in plan.groups):
+    fewest = 1 if alone else 2
+    if not any(len(g.steps) >= fewest for g in plan.groups):
         return graph
     steps: list[Step] = []
     for node in plan.ordered():
-        if isinstance(node, Group) and len(node.steps) > 1:
+        if isinstance(node, Group) and len(node.steps) >= fewest:
             plan.connect(node)
             kernel = backend.emit(node)
             if kernel is not None:

@@ -27,6 +27,7 @@ from . import (
     movement,
     native,
     pool,
+    program,
     random,
     reduce,
     sort,
@@ -152,6 +153,10 @@ class CpuBackend(Backend):
     def emit(self, group: Any) -> Callable[..., Any] | None:
         """One generated kernel for a group of steps."""
         return generated.make(group)
+
+    def link(self, graph: Any, replay: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+        """A program in which runs of kernels are one native call each."""
+        return program.link(kernels, graph, replay)
 
     @contextmanager
     def threads(self, count: int) -> Iterator[None]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
-import numpy as np
 from numpy import ndarray
 
 from corelib.plugin_api import KernelSet, dtypes
@@ -19,9 +19,32 @@ from . import emit, native, plan, pool, scalars
 from . import launch as team
 from .loops import PARALLEL
 from .movement import contiguous
-from .quiet import named, quiet
+from .quiet import named
 
-UFUNC = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+COMBINE = {"sum": "s + x", "max": "s if s > x else x", "min": "s if s < x else x"}  # of integers
+# Words: result, partial results, blocks, columns. A unit is a column; a tile of them is added up on the stack.
+_FINISH = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    blocks = words[2]
+    columns = words[3]
+    out = at_{dtype}(words[0])
+    total = at_{wide}(stack_words(0))
+    while lo < hi:
+        width = min(hi - lo, 256)
+        part = at_{wide}(words[1] + lo * {size})
+        for i in range(width):
+            total[i] = part[i]
+        for block in range(1, blocks):
+            part = at_{wide}(words[1] + (block * columns + lo) * {size})
+            for i in range(width):
+                s = total[i]
+                x = part[i]
+                total[i] = {combine}
+        for i in range(width):
+            out[lo + i] = {dtype}(total[i])
+        lo += width
+"""
 REDUCED = ("float32", "float64", "int32", "int64")
 
 
@@ -64,6 +87,16 @@ def _kernel(group: Any, strides: dict[str, tuple[int, ...]]) -> tuple[emit.Kerne
         return None
 
 
+@cache
+def finish(name: str, dtype: str) -> int:
+    """The kernel that makes one result of partial ones."""
+    wide = emit.accumulator(name, dtype)[0]
+    combine = COMBINE[name]
+    if named(dtype).kind == "f" and name != "sum":
+        combine = {"max": "maximum(s, x)", "min": "minimum(s, x)"}[name]
+    return native.address(_FINISH.format(dtype=dtype, wide=wide, size=named(wide).itemsize, combine=combine))
+
+
 def _strided(group: Any, plain: Callable[..., Any], spare: Sequence[int]) -> Callable[..., Any]:
     """The function for inputs some of which are not C-contiguous: a kernel for their strides, if a row is a run of
     elements, or the plain one on copies.
@@ -92,7 +125,7 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     """The source of a call is written out: there is no loop over operands left in it."""
     group = kernel.group
     names = [f"a{i}" for i in range(len(group.inputs))]
-    scope: dict[str, Any] = {"empty": pool.empty, "team": team, "quiet": quiet, "address": address}
+    scope: dict[str, Any] = {"empty": pool.empty, "team": team, "address": address}
     lines = [f"def kernel({', '.join(names)}):"]
     if not kernel.strides:
         for name in names:
@@ -130,14 +163,18 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     for i, x in enumerate([*kernel.partial, *kernel.whole]):
         shown[x.name] = f"o{i}"
         if i < len(kernel.partial):
+            dtype, columns = named(x.dtype.name), math.prod(x.shape)
             scope |= {
-                f"reduce{i}": UFUNC[kernel.step[x.name].op.name].reduce,
-                f"result{i}": named(x.dtype.name),
-                f"final{i}": x.shape,
+                f"finish{i}": finish(kernel.step[x.name].op.name, dtype.name),
+                f"total{i}": x.shape,
+                f"kind{i}": dtype,
             }
+            lines.append(f"    r{i} = empty(total{i}, kind{i}, {columns * dtype.itemsize})")
+            chunk = columns if columns * kernel.blocks < PARALLEL else max(columns // 16, 64)
             lines.append(
-                f"    o{i} = quiet(reduce{i}, o{i}, 0).astype(result{i}, copy=False).reshape(final{i})"
+                f"    team.launch(finish{i}, {columns}, {chunk}, r{i}, o{i}, {kernel.blocks}, {columns})"
             )
+            shown[x.name] = f"r{i}"
     results = [shown[x.name] for x in group.results]
     lines.append(f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}")
     exec(compile("\n".join(lines), "<corelib_cpu generated>", "exec"), scope)

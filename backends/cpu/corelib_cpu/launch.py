@@ -141,6 +141,8 @@ _THREADS, _ARRAY, _MUTEX, _CONDITION = 36, 37, 320, 384
 POSIX = sys.platform != "win32"
 SPINS = 2000  # waiting steps of a worker before it sleeps: about 20 us, the Python between two kernels
 
+SOURCE = f"SPINS, POSIX = {SPINS}, {POSIX}\n{_SOURCE}"
+
 
 class _Method(ctypes.Structure):
     """CPython's PyMethodDef."""
@@ -157,14 +159,13 @@ class Team:
     """The control block, the workers and the launcher of one process."""
 
     def __init__(self, threads: int) -> None:
-        source = f"SPINS, POSIX = {SPINS}, {POSIX}\n{_SOURCE}"
         words = np.zeros(512 // 8 + 8, np.int64)
         start = -words.ctypes.data % 64 // 8
         self.control = words[start : start + 64]
         self.control[_ARRAY] = id(np.ndarray)
-        self.worker = native.address(source, "worker", 1, returns=True) if POSIX else 0
+        self.worker = native.address(SOURCE, "worker", 1, returns=True) if POSIX else 0
         self.method = _Method(
-            b"launch", native.address(source, "entry", 3, returns=True), 0x80, None
+            b"launch", native.address(SOURCE, "entry", 3, returns=True), 0x80, None
         )  # METH_FASTCALL
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
@@ -198,14 +199,19 @@ class Team:
 _team: Team | None = None
 
 
-def _first_launch(*arguments: Any) -> Any:
-    """Stands for `launch` until the team exists."""
+def started() -> Team:
+    """The team, which exists from the first call on."""
     global _team, launch
     with _lock:
         if _team is None:
             _team = Team(get_num_threads())
             launch = _team.launch
-    return launch(*arguments)
+        return _team
+
+
+def _first_launch(*arguments: Any) -> Any:
+    """Stands for `launch` until the team exists."""
+    return started().launch(*arguments)
 
 
 launch = _first_launch

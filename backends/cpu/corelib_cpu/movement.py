@@ -41,7 +41,39 @@ def kernel(lo, hi, args):
 """
 
 
+# Words: out, input, axes before the last, elements of a row, bytes from one to the next, then length and stride of each of
+# these axes, from the last. A unit is a row.
+_COPY = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    columns = words[3]
+    step = words[4]
+    for row in range(lo, hi):
+        rest = row
+        place = words[1]
+        for k in range(words[2]):
+            above = rest // words[5 + 2 * k]
+            place += (rest - above * words[5 + 2 * k]) * words[6 + 2 * k]
+            rest = above
+        out = at_{word}(words[0] + row * columns * {size})
+        if step == {size}:
+            source = at_{word}(place)
+            for i in range(columns):
+                out[i] = source[i]
+        else:
+            for i in range(columns):
+                out[i] = at_{word}(place + i * step)[0]
+"""
+
+
 def reshape(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
+    if pool.arena is not None and not x.flags.c_contiguous:
+        view = x.view()
+        try:
+            view.shape = shape
+        except AttributeError:  # it would be a copy, and NumPy's own is not captured
+            return copy(x).reshape(shape)
+        return view
     return x.reshape(shape)
 
 
@@ -111,8 +143,14 @@ def copy(x: ndarray) -> ndarray:
         or x.strides[-1] < 16
         or not x.flags.aligned
     ):
-        np.copyto(out, x)
-        return out
+        if not x.ndim or not x.size or (x.size < LARGE and pool.arena is None) or not x.flags.aligned:
+            np.copyto(out, x)
+            return out
+        kernel = native.address(_COPY.format(word=_WORDS[size], size=size))
+        axes = [n for pair in zip(x.shape[-2::-1], x.strides[-2::-1], strict=True) for n in pair]
+        units = x.size // x.shape[-1]
+        chunk = units if x.size < LARGE else max(units // (4 * team.get_num_threads()), 1)
+        return team.launch(kernel, units, chunk, out, x, x.ndim - 1, x.shape[-1], x.strides[-1], *axes)
     rows, columns = x.shape[-2:]
     tiles = -(-rows // _TILE)
     units, outer = (tiles, 0) if x.ndim == 2 else (tiles * x.shape[0], x.strides[0])

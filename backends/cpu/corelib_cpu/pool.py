@@ -26,6 +26,7 @@ _classes: dict[int, list[ndarray]] = {}  # bytes -> raw arrays
 _offsets: dict[int, int] = {}  # id of a raw array -> its first aligned byte
 _held = 0
 _limit: int | None = None
+arena: Any = None  # of a program that is being captured, see program.py
 
 
 def _references(raws: list[ndarray]) -> int:
@@ -57,6 +58,8 @@ def empty(shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
     No lock is needed here: whoever looks at a raw array holds a reference to it, so two who look at the same
     one both see that it is taken.
     """
+    if arena is not None and arena.thread == threading.get_ident():
+        return arena.empty(shape, dtype, size)
     if size < SMALLEST:
         return np.empty(shape, dtype)
     step = 1 << (size.bit_length() - 4)  # an eighth of the power of two: similar sizes share buffers

@@ -1,0 +1,374 @@
+"""A straight line of kernels as one native call.
+
+Every compiled kernel is started by ``launch(kernel, units, chunk, out, *words)``, and takes its buffers from the pool. So
+a program is captured by running it once: its launches are noted, and its buffers come from an arena of its own, where
+they are used again as soon as nothing refers to them, as in any run. From then on one native loop starts the same
+kernels on the same words, in which only the addresses of inputs and results change: 10 ns per kernel instead of 1.5 us.
+
+What NumPy computes would be missing from such a capture. Steps are taken into one only if their kernels launch
+compiled code and nothing else, and the first native run is compared with a run step by step, bit by bit, on memory that
+was filled with garbage: a program that fails this is never run natively.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from corelib.compile.graph import Graph, Step, Traced
+from corelib.plugin_api import KernelSet
+
+from . import launch as team
+from . import native, pool
+
+VIEWS = ("reshape", "permute_dims", "broadcast_to", "strided_slice")
+SHORTEST = 2  # kernels that are worth a program
+LARGEST = 400  # inputs and results of one
+GARBAGE = 0xFF  # NaN in every floating dtype
+_lock = threading.RLock()  # of captures: there is one at a time
+
+# Words: words of all kernels, the team's control block, kernels, places of addresses among the words, then the inputs'
+# and results' addresses.
+_DRIVER = """
+def kernel(lo, hi, args):
+    given = at_int64(args)
+    words = at_int64(given[0])
+    table = at_int64(given[2])
+    places = at_int64(given[3])
+    for i in range(places[0]):
+        words[places[1 + 3 * i]] = given[4 + places[2 + 3 * i]] + places[3 + 3 * i]
+    held = release_interpreter()
+    for i in range(table[0]):
+        run(given[1], table[1 + 4 * i], table[2 + 4 * i], table[3 + 4 * i], given[0] + 8 * table[4 + 4 * i])
+    acquire_interpreter(held)
+"""
+
+
+class UncapturableError(Exception):
+    """What a program does cannot be repeated by starting kernels alone."""
+
+
+def _count(raws: list[ndarray]) -> int:
+    """References to the last array of a list, counted the way an arena counts them."""
+    count = 0
+    for raw in raws:
+        count = getrefcount(raw)
+    return count
+
+
+_FREE = _count([np.empty(0, np.uint8)])
+
+
+class Capture:
+    """Notes launches and serves buffers, for the thread that made it, while it is entered."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.raws: dict[int, list[ndarray]] = {}
+        self.launches: list[tuple[int, int, int, list[int]]] = []
+        self.kept: list[Any] = []  # arrays from elsewhere that kernels read
+
+    def __enter__(self) -> Capture:
+        self.real, team.launch, pool.arena = team.launch, self.launch, self
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        team.launch, pool.arena = self.real, None
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, size: int) -> ndarray:
+        """An array on a buffer that nothing refers to."""
+        step = 1 << max(size.bit_length() - 4, 6)
+        key = -(-max(size, 1) // step) * step
+        raws = self.raws.setdefault(key, [])
+        for raw in raws:
+            if getrefcount(raw) == _FREE:
+                break
+        else:
+            raw = np.empty(key + pool.ALIGNMENT, np.uint8)
+            raws.append(raw)
+        return ndarray(shape, dtype, raw, -raw.ctypes.data % pool.ALIGNMENT)
+
+    def launch(self, kernel: int, units: int, chunk: int, out: ndarray, *words: Any) -> Any:
+        """Start a kernel, and note it if it is this thread's."""
+        if threading.get_ident() == self.thread:
+            arrays = {id(w): w for w in (out, *words) if w.__class__ is ndarray}
+            self.launches.append((kernel, units, chunk, [self._word(w, arrays) for w in (out, *words)]))
+        return self.real(kernel, units, chunk, out, *words)
+
+    def _word(self, word: Any, arrays: dict[int, ndarray]) -> int:
+        if word.__class__ is ndarray:
+            if not self._owns(word):
+                self.kept.append(word)
+            return word.ctypes.data
+        if word in arrays:  # an array object, of which the kernel reads shape and strides: one that stays
+            x = arrays[word]
+            shape = np.lib.stride_tricks.as_strided(np.empty(1, x.dtype), x.shape, x.strides)
+            self.kept.append(shape)
+            return id(shape)
+        return int(word)
+
+    def _owns(self, array: ndarray) -> bool:
+        address = array.ctypes.data
+        return any(start <= address < stop for start, stop in map(_extent, self.all()))
+
+    def all(self) -> list[ndarray]:
+        """All buffers."""
+        return [raw for raws in self.raws.values() for raw in raws]
+
+
+def _extent(array: ndarray) -> tuple[int, int]:
+    """The first byte of an array's memory, and the one behind the last."""
+    return np.lib.array_utils.byte_bounds(array)
+
+
+class Program:
+    """``run(*arrays)``, a function that replays steps, made native from the third call on."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self.run = run
+        self.lock = threading.Lock()
+        self.state = "new"  # then "captured", "native" or "replayed"
+        self.reason = ""
+
+    def __call__(self, *arrays: ndarray) -> Any:
+        if not self.lock.acquire(False):  # the memory is another thread's
+            return self.run(*arrays)
+        try:
+            if self.state == "native" and self.team is team._team and self.threads == team.get_num_threads():
+                for a, strides in zip(arrays, self.strides, strict=True):
+                    if a.strides != strides or not a.flags.aligned:
+                        return self.run(*arrays)
+                return self.native(arrays)
+            if self.state == "replayed":
+                return self.run(*arrays)
+            return self._prepared(arrays)
+        finally:
+            self.lock.release()
+
+    def explain(self) -> str:
+        """How it runs."""
+        if self.state != "native":
+            return {"new": "not run yet", "captured": "run once"}.get(
+                self.state, f"step by step, since {self.reason}"
+            )
+        size = sum(raw.size for raw in self.private)
+        return f"{self.table[0]} kernels started by one native call, {size} bytes of memory of its own"
+
+    def _prepared(self, arrays: Sequence[ndarray]) -> Any:
+        """One of the first calls: capture, then compare."""
+        if self.state == "captured" and self.strides == [a.strides for a in arrays]:
+            return self._compared(arrays)
+        with _lock:
+            try:
+                return self._captured(arrays)
+            except UncapturableError as error:
+                self.state, self.reason = "replayed", str(error)
+        return self.run(*arrays)
+
+    def _captured(self, arrays: Sequence[ndarray]) -> Any:
+        """Run, and note how; the results are copies, because their places are the program's."""
+        extents = [_extent(a) for a in arrays]
+        order = sorted(e for e in extents if e[0] != e[1])
+        if any(before[1] > after[0] for before, after in itertools.pairwise(order)):
+            return self.run(*arrays)  # inputs that share memory do not tell apart what belongs to which
+        if not all(a.flags.aligned for a in arrays):
+            return self.run(*arrays)
+        team.started()
+        with Capture() as capture:
+            several = self.run(*arrays)
+        results = several if isinstance(several, tuple) else (several,)
+        self.several = isinstance(several, tuple)
+        self.made = [self._origin(r, arrays, extents, capture) for r in results]
+        self._write(arrays, extents, capture)
+        self.strides = [a.strides for a in arrays]
+        self.team, self.threads, self.state = team._team, team.get_num_threads(), "captured"
+        given = [
+            r if how[0] == "input" else np.array(r, order="K")
+            for r, how in zip(results, self.made, strict=True)
+        ]
+        return tuple(given) if self.several else given[0]
+
+    def _origin(self, r: Any, arrays: Sequence[ndarray], extents: Any, capture: Capture) -> tuple[Any, ...]:
+        """What a result is: one of the inputs, or an array on one of the capture's buffers."""
+        for i, a in enumerate(arrays):
+            if r is a:
+                return ("input", i)
+        if r.size and any(start <= r.ctypes.data < stop for start, stop in extents):
+            raise UncapturableError("a result is a view of an input")
+        for raw in capture.all():
+            start, stop = _extent(raw)
+            if start <= r.ctypes.data < stop:
+                low, high = _extent(r)
+                return (
+                    "new",
+                    id(raw),
+                    low - start,
+                    r.ctypes.data - low,
+                    high - low,
+                    r.shape,
+                    r.dtype,
+                    r.strides,
+                )
+        raise UncapturableError("a result is on memory that the program does not own")
+
+    def _write(self, arrays: Sequence[ndarray], extents: Any, capture: Capture) -> None:
+        """The table of kernels, their words, and which of them are addresses of inputs or results."""
+        if len(capture.launches) < SHORTEST:
+            raise UncapturableError(f"only {len(capture.launches)} of its steps start a kernel")
+        new: dict[int, int] = {}  # a buffer of results -> its number behind the inputs
+        for how in self.made:
+            if how[0] == "new":
+                new.setdefault(how[1], len(arrays) + len(new))
+        if len(arrays) + len(new) > LARGEST:
+            raise UncapturableError(
+                f"{len(arrays)} inputs and {len(new)} results are more than one call takes"
+            )
+        # bytes from .. to, number, and what the number's address is: an array's is that of its first element
+        regions = [(*e, i, a.ctypes.data) for i, (e, a) in enumerate(zip(extents, arrays, strict=True))]
+        self.buffers = []
+        for raw in capture.all():
+            if id(raw) in new:
+                regions.append((*_extent(raw), new[id(raw)], raw.ctypes.data))
+                self.buffers.append((new[id(raw)], raw.size))
+        self.buffers.sort()
+        self.new = new
+        table, words, places = [len(capture.launches)], list[int](), list[int]()
+        for kernel, units, chunk, own in capture.launches:
+            table += [kernel, units, chunk, len(words)]
+            for word in own:
+                for start, stop, number, first in regions:
+                    if start <= word < stop:
+                        places += [len(words), number, word - first]
+                words.append(word)
+        self.table = np.array(table, np.int64)
+        self.words = np.array(words, np.int64)
+        self.places = np.array([len(places) // 3, *places], np.int64)
+        self.driver = native.address(team.SOURCE + _DRIVER)
+        self.capture = capture
+        self.private = [raw for raw in capture.all() if id(raw) not in new]
+
+    def native(self, arrays: Sequence[ndarray]) -> Any:
+        """Start all kernels."""
+        buffers = [pool.empty((size,), np.uint8, size) for _, size in self.buffers]
+        team.launch(
+            self.driver, 1, 1, self.words, self.team.control, self.table, self.places, *arrays, *buffers
+        )
+        results = []
+        for how in self.made:
+            if how[0] == "input":
+                results.append(arrays[how[1]])
+            else:
+                _, raw, low, first, _, shape, dtype, strides = how
+                buffer = buffers[self.new[raw] - len(arrays)]
+                results.append(ndarray(shape, dtype, buffer, low + first, strides))
+        return tuple(results) if self.several else results[0]
+
+    def _compared(self, arrays: Sequence[ndarray]) -> Any:
+        """The first native run, on copies and on garbage, beside a run step by step."""
+        copies = [_copied(a) for a in arrays]
+        for raw in self.private:
+            raw.fill(GARBAGE)
+        got = self.native(copies)
+        expected = self.run(*arrays)
+        pairs = zip(*[r if self.several else (r,) for r in (got, expected)], strict=True)
+        same = all(g.shape == e.shape and g.tobytes() == e.tobytes() for g, e in pairs)
+        same = same and all(c.tobytes() == a.tobytes() for c, a in zip(copies, arrays, strict=True))
+        self.state = "native" if same else "replayed"
+        if not same:
+            self.reason = "the native run differed from the one step by step"
+            native.log.warning("corelib: cpu: a program is run step by step: %s", self.reason)
+            del self.capture, self.private
+        return expected
+
+
+def _copied(a: ndarray) -> ndarray:
+    """A copy in memory of its own, of the same strides."""
+    low, high = _extent(a)
+    memory = pool.empty((high - low,), np.uint8, high - low)
+    copy = ndarray(a.shape, a.dtype, memory, a.ctypes.data - low, a.strides)
+    copy[...] = a
+    return copy
+
+
+def link(
+    kernels: KernelSet, graph: Graph, replay: Callable[[Graph], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A program for a graph whose groups are steps: runs of steps that can be captured become one step each."""
+    parts: list[list[Step]] = []
+    kinds = []
+    for step in graph.steps:
+        kind = _captures(kernels, step)
+        if not parts or kind != kinds[-1]:
+            parts.append([])
+            kinds.append(kind)
+        parts[-1].append(step)
+    results = {x.name for x in graph.results if x is not None}
+    donated = {x.name for x in graph.donated}
+    steps: list[Step] = []
+    programs: list[Program] = []
+    for number, (part, kind) in enumerate(zip(parts, kinds, strict=True)):
+        if not kind or sum(s.op.kind != "movement" for s in part) < SHORTEST:
+            steps += part
+            continue
+        made = {y.name for s in part for y in s.outputs}
+        inputs = {x.name: x for s in part for x in s.inputs if isinstance(x, Traced) and x.name not in made}
+        outside = {
+            x.name
+            for i, other in enumerate(parts)
+            if i != number
+            for s in other
+            for x in s.inputs
+            if isinstance(x, Traced)
+        }
+        outputs = [y for s in part for y in s.outputs if y.name in results or y.name in outside]
+        spare = [x for x in inputs.values() if x.name in donated and x.name not in outside | results]
+        if not outputs:
+            continue
+        several = len(outputs) > 1
+        run = replay(Graph(list(inputs.values()), part, outputs, several=several, donated=spare))
+        found = Program(run)
+        programs.append(found)
+        op: Any = _Native(part)
+        steps.append(Step(op, found, list(inputs.values()), {}, outputs, several))
+    run = replay(Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated))
+    run.explain = lambda: "\n".join(_told(step) for step in steps)  # type: ignore[attr-defined]
+    if len(steps) == 1 and programs and [x.name for x in steps[0].inputs] == [x.name for x in graph.inputs]:
+        same = [x and x.name for x in graph.results] == [x.name for x in steps[0].outputs]
+        run = programs[0] if same and graph.several == steps[0].several else run
+    return run
+
+
+def _told(step: Step) -> str:
+    """One line on a step, or on each kernel of a program and what has become of it."""
+    if step.op.kind != "program":
+        return f"{step.op.name} -> {', '.join(map(repr, step.outputs))}"
+    program: Program = step.kernel
+    head = f"{step.op.name}: {program.explain()}"
+    return "\n".join([head, *(f"    {_told(s)}" for s in step.op.steps)])  # type: ignore[attr-defined]
+
+
+class _Native:
+    """What stands for an op in a step that runs a program."""
+
+    kind, data_dependent = "program", False
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps, self.name = list(steps), f"program of {len(steps)} steps"
+
+
+def _captures(kernels: KernelSet, step: Step) -> bool:
+    """Whether all that a step's kernel does is to start compiled kernels, or to look at an array in another way."""
+    if step.op.kind == "fused":
+        return True
+    if not step.inputs or not isinstance(step.inputs[0], Traced):
+        return False
+    dtype = step.inputs[0].dtype
+    if step.kernel is not kernels.get(step.op, dtype):
+        return False
+    return step.op.name in VIEWS or (step.op.name == "matmul" and dtype.name in ("float32", "float64"))

@@ -1,0 +1,212 @@
+"""Programs of cpu that are one native call: the same bits as their steps, on any inputs, in any thread, or not at all."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from corelib import ops
+from corelib.compile.fuse import fused
+from corelib.compile.graph import Graph, Traced
+from corelib.dtypes import as_dtype
+from corelib.plugin_api import registry
+from corelib.replay import Recorder, linked, replayer
+from corelib.tensor import wrap
+
+program = pytest.importorskip("corelib_cpu.program")
+BACKEND = registry.get("cpu")
+
+
+def drawn(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [(0.3 * rng.standard_normal(s)).astype("f") for s in shapes]
+
+
+def recorded(fn, arrays, donates=()):
+    recorder = Recorder(BACKEND)
+    inputs = [Traced(a.shape, as_dtype(a.dtype), f"a{i}") for i, a in enumerate(arrays)]
+    results = fn(*[wrap(x, recorder) for x in inputs])
+    return Graph(
+        inputs, recorder.steps, [r._data for r in results], several=True, donated=[inputs[i] for i in donates]
+    )
+
+
+def stepwise(graph):
+    """The same generated kernels, called one after the other."""
+    return replayer(fused(graph, BACKEND, alone=True))
+
+
+def programs_of(run):
+    found = [run] if isinstance(run, program.Program) else list(run.__globals__.values())
+    return [p for p in found if isinstance(p, program.Program)]
+
+
+def lstm(x, wx, wh, bias, h, c):
+    size = h.shape[1]
+    for t in range(x.shape[1]):
+        gates = ops.add(ops.add(ops.matmul(x[:, t], wx), ops.matmul(h, wh)), bias)
+        i, f, o = (ops.sigmoid(gates[:, n * size : (n + 1) * size]) for n in range(3))
+        c = ops.add(ops.multiply(f, c), ops.multiply(i, ops.tanh(gates[:, 3 * size :])))
+        h = ops.multiply(o, ops.tanh(c))
+    return h, c
+
+
+def network(x, w1, b1, w2, b2, y):
+    hidden = ops.maximum(ops.add(ops.matmul(x, w1), b1), 0.0)
+    z = ops.add(ops.matmul(hidden, w2), b2)
+    error = ops.subtract(z, y)
+    g = ops.matmul(error, ops.permute_dims(w2, (1, 0)))
+    g = ops.where(ops.greater(hidden, 0), g, 0.0)
+    return (
+        ops.mean(ops.multiply(error, error)),
+        ops.matmul(ops.permute_dims(x, (1, 0)), g),
+        ops.sum(g, axis=0),
+        ops.softmax(z),
+    )
+
+
+def attention(x, w):
+    batch, time, width = x.shape
+    heads = ops.reshape(ops.matmul(ops.reshape(x, (batch * time, width)), w), (batch, time, 3, 4, width // 4))
+    q, k, v = (ops.permute_dims(heads[:, :, i], (0, 2, 1, 3)) for i in range(3))
+    scores = ops.softmax(ops.multiply(ops.matmul(q, ops.permute_dims(k, (0, 1, 3, 2))), 0.2))
+    y = ops.reshape(ops.permute_dims(ops.matmul(scores, v), (0, 2, 1, 3)), (batch, time, width))
+    return ops.add(y, x), ops.permute_dims(y, (1, 0, 2))
+
+
+CASES = {
+    "lstm": (lstm, [(32, 5, 12), (12, 128), (32, 128), (128,), (32, 32), (32, 32)]),
+    "network": (network, [(64, 84), (84, 56), (56,), (56, 10), (10,), (64, 10)]),
+    "attention": (attention, [(2, 24, 32), (32, 96)]),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def test_every_call_gives_the_bits_of_the_steps_with_generated_kernels(case):
+    fn, shapes = case
+    graph = recorded(fn, drawn(0, *shapes))
+    run = linked(graph, BACKEND)
+    (found,) = programs_of(run)
+    kept = []
+    for call in range(6):
+        arrays = drawn(call, *shapes)
+        before = [a.copy() for a in arrays]
+        got = run(*arrays)
+        for a, b in zip(got, stepwise(graph)(*arrays), strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype) and a.tobytes() == b.tobytes()
+        for a, b in zip(got, replayer(graph)(*arrays), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        for a, b in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+        kept.append((got, [r.copy() for r in got]))
+    assert found.state == "native", found.reason
+    for got, copies in kept:  # no call writes over the results of another
+        for a, b in zip(got, copies, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert "kernels started by one native call" in found.explain()
+
+
+def test_other_strides_other_numbers_of_threads_and_other_threads_are_served(case):
+    fn, shapes = case
+    graph = recorded(fn, drawn(0, *shapes))
+    run = linked(graph, BACKEND)
+    (found,) = programs_of(run)
+    arrays = drawn(1, *shapes)
+    want = [r.tobytes() for r in stepwise(graph)(*arrays)]
+    for _ in range(3):
+        run(*arrays)
+    assert found.state == "native"
+    crooked = [np.repeat(a, 2, axis=-1)[..., ::2] for a in arrays]
+    for a, b in zip(run(*crooked), stepwise(graph)(*crooked), strict=True):
+        assert a.tobytes() == b.tobytes()
+    for threads in (1, 3):
+        with BACKEND.threads(threads):
+            assert [r.tobytes() for r in run(*arrays)] == want
+    results = [[] for _ in range(4)]
+
+    def work(mine):
+        for _ in range(20):
+            mine.append([r.tobytes() for r in run(*arrays)] == want)
+
+    workers = [threading.Thread(target=work, args=(mine,)) for mine in results]
+    [w.start() for w in workers]
+    [w.join() for w in workers]
+    assert all(all(mine) and len(mine) == 20 for mine in results)
+
+
+def test_donated_inputs_are_written_over_and_come_back():
+    step = lambda p, g, m: (
+        ops.subtract(p, ops.multiply(g, 0.1)),
+        ops.add(ops.multiply(m, 0.9), ops.exp(g)),
+        ops.sum(ops.matmul(g, g)),
+    )
+    graph = recorded(step, drawn(0, (40, 40), (40, 40), (40, 40)), donates=(0, 2))
+    run = linked(graph, BACKEND)
+    (found,) = programs_of(run)
+    for call in range(5):
+        p, g, m = drawn(call, (40, 40), (40, 40), (40, 40))
+        want = stepwise(recorded(step, [p, g, m]))(p.copy(), g.copy(), m.copy())
+        new_p, new_m, total = run(p, g, m)
+        assert new_p is p and new_m is m
+        for a, b in zip((p, m, total), want, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert found.state == "native"
+
+
+def test_a_step_that_numpy_computes_stands_between_programs():
+    fn = lambda x, w: (
+        ops.exp(ops.matmul(ops.sort(ops.exp(ops.matmul(x, w))), w)),
+        ops.cumulative_sum(x, axis=1),
+    )
+    arrays = drawn(0, (40, 40), (40, 40))
+    run = linked(recorded(fn, arrays), BACKEND)
+    assert len(programs_of(run)) == 2
+    for call in range(5):
+        arrays = drawn(call, (40, 40), (40, 40))
+        for a, b in zip(run(*arrays), replayer(recorded(fn, arrays))(*arrays), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4)
+    assert [p.state for p in programs_of(run)] == ["native", "native"]
+    assert "sort" in run.explain() and "native call" in run.explain()
+
+
+def test_what_a_capture_misses_is_found_before_it_is_relied_on(monkeypatch, caplog):
+    monkeypatch.setattr(program, "_captures", lambda kernels, step: True)
+    fn = lambda x, w: (ops.exp(ops.matmul(ops.sort(ops.exp(ops.matmul(x, w))), w)),)
+    graph = recorded(fn, drawn(0, (40, 40), (40, 40)))
+    run = linked(graph, BACKEND)
+    (found,) = programs_of(run)
+    for call in range(4):
+        arrays = drawn(call, (40, 40), (40, 40))
+        assert run(*arrays)[0].tobytes() == stepwise(graph)(*arrays)[0].tobytes()
+    assert found.state == "replayed" and "differed" in found.reason and "differed" in caplog.text
+
+
+def test_what_cannot_be_captured_is_run_step_by_step_with_a_reason():
+    view = lambda x: (ops.reshape(x, (1600,)), ops.exp(ops.matmul(x, x)))
+    (x,) = drawn(0, (40, 40))
+    run = linked(recorded(view, [x]), BACKEND)
+    for _ in range(3):
+        got = run(x)
+    assert np.array_equal(got[0], x.reshape(-1))
+    found = programs_of(run)
+    assert all(p.state != "native" and "view of an input" in p.explain() for p in found)
+
+
+def test_inputs_that_share_memory_are_not_mistaken_for_one_another():
+    fn = lambda x, y: (ops.exp(ops.matmul(x, y)), ops.matmul(y, x))
+    a, b = drawn(0, (40, 40), (40, 40))
+    run = linked(recorded(fn, [a, b]), BACKEND)
+    for x, y in ((a, a), (a, a), (a, b), (b, a), (a, a), (b, a)):
+        np.testing.assert_allclose(run(x, y)[1], y @ x, rtol=1e-4, atol=1e-5)
+
+
+def test_a_backend_without_an_emitter_compiles_nothing():
+    graph = recorded(lambda x: (ops.exp(x),), drawn(0, (4, 4)))
+    assert registry.get("reference").compile(graph) is None
+    assert callable(BACKEND.compile(graph))
