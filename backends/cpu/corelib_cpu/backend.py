@@ -15,6 +15,7 @@ from corelib import dlpack
 from corelib.plugin_api import Backend, KernelSet, decomposed, dtypes, ops
 
 from . import (
+    attention,
     casts,
     contract,
     conv,
@@ -76,9 +77,11 @@ kernels.add(ops.any, reduce.any_)
 kernels.add(ops.all, reduce.all_)
 # Kernels of composites that leave some of their cases to the bodies.
 PARTIAL = {
+    "attention_gradient": attention.make_attention_gradient,
     "conv": conv.make_conv,
     "conv_transpose": conv.make_conv_transpose,
     "conv_weight_gradient": conv.make_conv_weight_gradient,
+    "scaled_dot_product_attention": attention.make_attention,
 }
 
 

@@ -154,7 +154,14 @@ def _offsets(x: ndarray, batch: tuple[int, ...]) -> tuple[int, Any]:
         reach *= length
     else:
         return step, 0
-    offsets = np.zeros(1, np.int64)
-    for length, stride in axes:
-        offsets = (offsets[:, None] + np.arange(length) * stride).reshape(-1)
-    return 0, offsets
+    return 0, offsets(x, batch)
+
+
+def offsets(x: ndarray, batch: tuple[int, ...]) -> ndarray:
+    """Bytes from the first matrix of x to each, broadcast to a batch."""
+    lengths = (1,) * (len(batch) + 2 - x.ndim) + x.shape[:-2]
+    steps = (0,) * (len(batch) + 2 - x.ndim) + x.strides[:-2]
+    found = np.zeros(1, np.int64)
+    for n, k, step in zip(batch, lengths, steps, strict=True):
+        found = (found[:, None] + np.arange(n) * (step if k > 1 else 0)).reshape(-1)
+    return found
