@@ -31,6 +31,7 @@ from . import leaves as leaves
 from . import memory as memory
 from . import programs as programs
 from . import second as second
+from . import transformed as transformed
 from . import wide as wide
 from .cases import Case
 from .check import Outcome, Suite

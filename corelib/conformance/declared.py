@@ -34,20 +34,24 @@ def _of(what: str) -> Generate:
 @family("layout", level=1, profiles=BOUNDED, generate=_of("layout"))
 def values(suite: Suite, case: Case) -> float:
     """The results are the reference's, within the op's budget, or have small residuals; operands are unchanged."""
-    judged = case.op.residual is not None
-    expected = [] if judged else suite.asked(suite.oracle.value, case)
     sample = as_run(case)
     args, kwargs = arguments(case.op, sample, suite.backend, case.placement)
     found = results(case.op.fn(*args, **kwargs))
-    if judged:
-        device = suite.oracle.backend.device
+    suite.unchanged(sample, (args, kwargs))
+    return judged(suite, case, found)
+
+
+def judged(suite: Suite, case: Case, found: list[Result]) -> float:
+    """How far the results of a case are from the reference's, or how large their residuals are; Disagreement beyond
+    the budget.
+    """
+    if case.op.residual is not None:
+        sample, device = as_run(case), suite.oracle.backend.device
         specs = predictions(case.op, sample, suite.oracle.backend)
         suite.same_kind([Result(shape, dtype, (), device) for shape, dtype in specs], found)
-    else:
-        suite.same_kind([e.result for e in expected], found)
-    suite.unchanged(sample, (args, kwargs))
-    if judged:
         return _residual(suite, case, sample, found)
+    expected = suite.asked(suite.oracle.value, case)
+    suite.same_kind([e.result for e in expected], found)
     return max((compare(case, e, got) for e, got in zip(expected, found, strict=True)), default=0.0)
 
 
