@@ -103,6 +103,7 @@ def _flush(path: Path, flags: int) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The arrays and the metadata of a file, or CheckpointError with the path and what is wrong."""
+    import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16 by its name, by which safetensors asks for it
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -112,11 +113,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise CheckpointError(f"{path} is a directory, not a checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            unknown = sorted({kind for kind in kinds.values() if kind.split("_")[0] in ("F8", "F6", "F4")})
+            if unknown:
+                first = next(name for name, kind in kinds.items() if kind in unknown)
+                raise CheckpointError(
+                    f"{path}: {first!r} has elements of type {unknown[0]}, of which corelib has no dtype"
+                )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
             for name in json.loads(metadata.get(PAIRS, "[]")):
                 arrays[name] = arrays[name].view("complex128")[..., 0]
             return arrays, metadata
+    except CheckpointError:
+        raise
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(
@@ -174,8 +184,9 @@ def load(
     ...}``.
 
     ``model`` and ``optimizer`` keep their devices. ``random``: a generator, or True for the default one, to
-    restore. Nothing is changed unless all of it fits. Raises CheckpointError with the path and what is wrong.
-    ``device`` is for the returned tensors.
+    restore. A model is also loaded from any other safetensors file, by the names of its ``state_dict``, such as one
+    that was written from PyTorch (by ``save_file`` or ``save_model`` of safetensors.torch). Nothing is changed unless
+    all of it fits. Raises CheckpointError with the path and what is wrong. ``device`` is for the returned tensors.
 
     Example::
 
@@ -184,6 +195,8 @@ def load(
     """
     path = Path(path)
     arrays, metadata = _read(path)
+    if KEY not in metadata and model is not None:
+        arrays, metadata = _as_model(arrays, metadata)
     about = _about(path, metadata)
     changes: list[Callable[[], Any]] = []
     generator = None if random is False else _generator(random)
@@ -217,6 +230,17 @@ def load(
     return {"tensors": own, "metadata": about["metadata"], "version": about["version"]}
 
 
+def _as_model(
+    arrays: Mapping[str, Any], metadata: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What somebody else's file holds as if we had saved it as a model. Of tensors that share memory, ``save_model`` of
+    safetensors.torch writes one, and the other names as metadata.
+    """
+    shared = {name: arrays[kept] for name, kept in metadata.items() if kept in arrays and name not in arrays}
+    about = {"format": FORMAT, "version": "", "metadata": {}, "model": ""}
+    return {f"model.{name}": array for name, array in {**arrays, **shared}.items()}, {KEY: json.dumps(about)}
+
+
 def _version() -> str:
     from . import __version__
 
@@ -239,7 +263,8 @@ def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """What the file says of itself, checked."""
     if KEY not in metadata:
         raise CheckpointError(
-            f"{path}: a safetensors file, but not a corelib checkpoint: read its tensors with serialize.load_file"
+            f"{path}: a safetensors file, but not a corelib checkpoint: load(path, model=...) reads a model from it, "
+            "serialize.load_file its tensors"
         )
     try:
         about = json.loads(metadata[KEY])

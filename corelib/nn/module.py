@@ -318,9 +318,13 @@ class Module:
             if (value.shape, value.dtype) == (tensor.shape, tensor.dtype):
                 values.append((tensor, value))
                 continue
-            hint = (
-                "" if value.shape != tensor.shape else f": call module.to(corelib.{value.dtype.name}) before"
-            )
+            hint = ""
+            if value.shape == tensor.shape:
+                hint = f": call module.to(corelib.{value.dtype.name}) before"
+                if value.dtype not in FLOATING:
+                    hint = (
+                        f": cast it before, corelib.astype(state_dict[{name!r}], corelib.{tensor.dtype.name})"
+                    )
             wrong.append(
                 f"different: {name} is {_kind(tensor, True)} here and {_kind(value, True)} there{hint}"
             )
