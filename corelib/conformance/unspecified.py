@@ -105,7 +105,7 @@ def _product(largest: float, x: complex, y: complex) -> str:
         if all(map(math.isfinite, (p, q, r, s))):  # by how much it overflows, exactly
             sum = Fraction(p) * Fraction(q) + sign * Fraction(r) * Fraction(s)
             return overflows(p, q) and overflows(r, s) or abs(sum) <= largest
-        return math.isinf(p * q) and math.isinf(r * s)
+        return all(overflows(*factors) or math.isinf(math.prod(factors)) for factors in ((p, q), (r, s)))
 
     a, b, c, d = x.real, x.imag, y.real, y.imag
     real, imaginary = is_open(a, c, b, d, -1), is_open(a, d, b, c, 1)

@@ -343,11 +343,7 @@ def _modules() -> dict[str, Any]:
     )
     forwarded = (
         "concatenate",
-        "take",
-        "searchsorted",
-        "nonzero",
         "matmul",
-        "take_along_axis",
         "full",
         "zeros",
         "diagonal",
@@ -365,9 +361,6 @@ def _modules() -> dict[str, Any]:
         asnumpy=lambda x, order="C": np.array(x.host, order=order),
         ascontiguousarray=lambda x: x if x.host.flags.c_contiguous else _device(np.ascontiguousarray(x.host)),
         broadcast_to=_viewing(np.broadcast_to),
-        argsort=_forwarded(
-            lambda x, axis=-1: np.argsort(x, axis=axis, kind="stable")
-        ),  # CuPy's is always stable
         get_default_memory_pool=lambda: pool,
         **{name: _forwarded(getattr(np, name)) for name in forwarded},
     )

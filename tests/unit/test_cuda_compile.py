@@ -7,7 +7,18 @@ import re
 import pytest
 
 from corelib import dtypes
-from corelib_cuda import contract, elementwise, indexing, launch, linalg, nvrtc, reduce, scan, softmax
+from corelib_cuda import (
+    contract,
+    elementwise,
+    indexing,
+    launch,
+    linalg,
+    nvrtc,
+    ordering,
+    reduce,
+    scan,
+    softmax,
+)
 
 MISSING = nvrtc.find_library() is None
 REASON = "NVRTC, the CUDA compiler, is not installed: `pip install corelib[cuda-dev]`"
@@ -85,6 +96,7 @@ FILES = {
     "reduce.cu": lambda: list(reduce_entries()),
     "scan.cu": lambda: list(scan_entries()),
     "softmax.cu": lambda: list(softmax_entries()),
+    "sort.cu": lambda: [(k.name, k.entry) for k in ordering.every_kernel()],
     "random.cu": lambda: [("random_words", "")],
     "index.cu": lambda: [(k.name, k.entry) for k in indexing.every_move(NAMES)],
     "matmul.cu": lambda: [(k.name, k.entry) for k in contract.every_matmul(NAMES)],

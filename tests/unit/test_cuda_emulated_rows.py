@@ -42,6 +42,7 @@ def prepare():
     emulated_cupy.prepare("softmax.cu", [k.entry(*variant) for k in fused for variant in k.variants()])
     emulated_cupy.prepare("index.cu", [(k.name, k.entry) for k in indexing.every_move(NAMES) if k.entry])
     emulated_cupy.prepare("matmul.cu", [(k.name, k.entry) for k in contract.every_matmul(NAMES)])
+    emulated_cupy.prepare("sort.cu", [(k.name, k.entry) for k in ordering.every_kernel() if k.entry])
     keys = [ordering.keys_for(dtype, descending) for dtype in NAMES for descending in (False, True)]
     helpers = [k.entry("a", "dense", 32) for k in keys]
     helpers += [indexing.linear_index.entry(forms, "dense", 32) for forms in ("vav", "aav")]
@@ -406,6 +407,42 @@ def test_sorting_is_stable_in_both_directions_with_nan_largest(device, dtype):
     for descending, expected in ((False, up), (True, down)):
         same(expected, run(device, "argsort", x, axis=-1, descending=descending))
         same(x[expected], run(device, "sort", x, axis=-1, descending=descending))
+
+
+# One tile, exactly one, a little more, an odd number of runs, several rows of several tiles; two elements, one.
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (3, 2), (5, 100), (1, 1024), (2, 1025), (1, 2600), (3, 4097)], ids=str
+)
+@pytest.mark.parametrize("dtype", ["int16", "float64"])
+def test_sorting_rows_of_any_length(device, order, dtype, shape):
+    x = (
+        numbers("int16", shape) // 4096 if dtype == "int16" else np.round(numbers(dtype, shape) * 4)
+    )  # many ties
+    up = np.argsort(x, -1, kind="stable")
+    same(up, run(device, "argsort", x, axis=-1, descending=False))
+    same(np.take_along_axis(x, up, -1), run(device, "sort", x, axis=-1, descending=False))
+    down = np.argsort(-x, -1, kind="stable")
+    same(down, run(device, "argsort", x, axis=-1, descending=True))
+
+
+def test_a_row_that_is_too_long_to_sort_is_refused(device, monkeypatch):
+    monkeypatch.setattr(ordering, "LONGEST", 5)
+    with pytest.raises(ValueError, match="sorting 6 elements along one axis: 5 are the most"):
+        run(device, "sort", numbers("int32", (2, 6)), axis=-1, descending=False)
+
+
+def test_the_places_of_what_is_not_zero(device):
+    x = np.random.default_rng(0).integers(0, 3, (7, 3, 50)) - 1
+    x[2] = 0
+    for y in (x, x[..., :1], x[:, :0], np.zeros((4, 5), int), np.ones((2, 1030), int)):
+        for expected, actual in zip(np.nonzero(y), run(device, "nonzero", y), strict=True):
+            same(expected, actual)
+
+
+def test_searching_long_rows(device):
+    x, wanted = np.sort(numbers("int32", (3000,)) // 2**22), numbers("int32", (40, 5)) // 2**22
+    for side in ("left", "right"):
+        same(np.searchsorted(x, wanted, side), run(device, "searchsorted", x, wanted, side=side))
 
 
 def test_sorting_along_an_inner_axis(device):

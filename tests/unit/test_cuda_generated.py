@@ -132,7 +132,11 @@ def both(device, name):
 @pytest.fixture(scope="module")
 def device():
     with emulated_cupy.installed():
+        assert "cuda" not in registry._instances, (
+            "a real device is in use: the emulated one would take its place"
+        )
         yield registry.get("cuda")
+        registry._instances.pop("cuda", None)
 
 
 @pytest.fixture(scope="module")

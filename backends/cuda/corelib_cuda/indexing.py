@@ -20,7 +20,7 @@ from . import launch
 from .elementwise import Elementwise
 from .kernels import kernels
 from .launch import cupy
-from .movement import arange, cast, fill
+from .movement import fill
 from .reduce import reduction
 
 # The linear index so far (x1), a further index (x2) along an axis of x3 places; -1 once any index is out of
@@ -139,14 +139,13 @@ def scatter(x: Any, values: Any, /, *indices: Any, axis: int, overwrite: bool) -
 
 @kernels.implements(ops.scatter_add)
 def scatter_add(x: Any, values: Any, /, *indices: Any, axis: int, overwrite: bool) -> Any:
-    cp = cupy()
+    from .ordering import group  # which stands above this module
+
     dense, values, index, out, e = scattered(x, values, indices, axis, overwrite)
     if not values.size:
         return x
-    order = cp.argsort(index)  # stable
-    places = arange(start=0, step=1, size=int(e["places"][0]) + 1, dtype="int64")
-    begin = cp.searchsorted(cp.take(index, order), places, side="left").astype(np.int64)
-    arguments = (dense, values, order.astype(np.int64, copy=False), begin, out, e)
+    order, begin = group(index, int(e["places"][0]))
+    arguments = (dense, values, order, begin, out, e)
     move("scatter_add", x.dtype.name)(launch.blocks_for(out.size), (launch.THREADS,), arguments)
     return out
 
@@ -168,10 +167,3 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int) -> Any:
         e = extents(prod(before), places, prod(behind), count)
         move("take_along", word(x))(launch.blocks_for(out.size), (launch.THREADS,), (dense, index, out, e))
     return out
-
-
-@kernels.implements(ops.nonzero)
-def nonzero(x: Any, /) -> tuple[Any, ...]:
-    if dtypes.as_dtype(x.dtype) in (*dtypes.HALF, *dtypes.COMPLEX):
-        x = cast(x, "bool")
-    return tuple(i.astype(np.int64, copy=False) for i in cupy().nonzero(x)) if x.ndim else ()
