@@ -7,7 +7,27 @@ from __future__ import annotations
 
 from ..op import BY_NAME
 from . import fft, linalg, methods, subscript  # which ops are methods of a tensor, and what x[...] means
-from .activations import elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus
+from .activations import (
+    celu,
+    elu,
+    gelu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_sigmoid,
+    mish,
+    prelu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    softshrink,
+    softsign,
+    threshold,
+)
 from .arrange import (
     array_split,
     broadcast_arrays,
@@ -64,6 +84,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .ctc import ctc_loss
 from .einsum import einsum
 from .elementwise import (
     abs,
@@ -126,6 +147,7 @@ from .nn import (
     rms_norm,
     softmax,
 )
+from .norms import batch_norm, group_norm
 from .pool import (
     adaptive_avg_pool,
     avg_pool,
@@ -136,6 +158,7 @@ from .pool import (
 )
 from .quantized import int8_conv, int8_matmul
 from .random import normal_from_bits, random_bits, uniform_from_bits
+from .recurrent import gru_cell, lstm_cell
 from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum
 from .sets import (
     intersect1d,
@@ -197,28 +220,30 @@ __all__ = [
     "abs", "acos", "acosh", "adagrad_update", "adam_scalars", "adam_update", "adamw_update",
     "adaptive_avg_pool", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "array_split",
     "asarray", "asin", "asinh", "astype", "atan", "atan2", "atanh", "attention_gradient", "avg_pool",
-    "avg_pool_gradient", "binary_cross_entropy_with_logits", "bitwise_and", "bitwise_invert",
-    "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "broadcast_arrays",
-    "broadcast_shapes", "broadcast_to", "ceil", "clip", "concat", "conj", "conv", "conv_transpose",
-    "conv_weight_gradient", "copysign", "cos", "cosh", "count_nonzero", "cross_entropy",
-    "cumulative_prod", "cumulative_sum", "diagonal", "diff", "divide", "dropout", "einsum", "elu",
-    "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
-    "eye", "flatten", "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
-    "gelu", "greater", "greater_equal", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul", "intersect1d", "isclose",
-    "isfinite", "isin", "isinf", "isnan", "l1_loss", "layer_norm", "leaky_relu", "less", "less_equal",
-    "linear", "linspace", "lion_update", "log", "log10", "log1p", "log2", "log_sigmoid", "log_softmax",
-    "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logsumexp", "matmul",
-    "matrix_transpose", "max", "max_pool", "max_pool_gradient", "max_pool_indices", "maximum", "mean",
-    "meshgrid", "min", "minimum", "momentum_update", "moveaxis", "mse_loss", "multiply",
-    "nadam_scalars", "nadam_update", "negative", "nextafter", "nll_loss", "nonzero", "normal_from_bits",
-    "not_equal", "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "positive", "pow",
-    "prod", "radam_scalars", "radam_update", "random_bits", "ravel", "real", "reciprocal", "relu",
-    "remainder", "repeat", "reshape", "rms_norm", "rmsprop_update", "roll", "round", "rsqrt",
-    "scaled_dot_product_attention", "scatter", "scatter_add", "searchsorted", "setdiff1d", "sgd_update",
-    "sigmoid", "sign", "signbit", "silu", "sin", "sinh", "softmax", "softplus", "sort", "split", "sqrt",
+    "avg_pool_gradient", "batch_norm", "binary_cross_entropy_with_logits", "bitwise_and",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "broadcast_arrays", "broadcast_shapes", "broadcast_to", "ceil", "celu", "clip", "concat", "conj",
+    "conv", "conv_transpose", "conv_weight_gradient", "copysign", "cos", "cosh", "count_nonzero",
+    "cross_entropy", "ctc_loss", "cumulative_prod", "cumulative_sum", "diagonal", "diff", "divide",
+    "dropout", "einsum", "elu", "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp",
+    "expand_dims", "expm1", "eye", "flatten", "flip", "floor", "floor_divide", "from_dlpack", "full",
+    "full_like", "gather", "gelu", "greater", "greater_equal", "group_norm", "gru_cell", "hardshrink",
+    "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul",
+    "intersect1d", "isclose", "isfinite", "isin", "isinf", "isnan", "l1_loss", "layer_norm",
+    "leaky_relu", "less", "less_equal", "linear", "linspace", "lion_update", "log", "log10", "log1p",
+    "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
+    "logical_xor", "logsumexp", "lstm_cell", "matmul", "matrix_transpose", "max", "max_pool",
+    "max_pool_gradient", "max_pool_indices", "maximum", "mean", "meshgrid", "min", "minimum", "mish",
+    "momentum_update", "moveaxis", "mse_loss", "multiply", "nadam_scalars", "nadam_update", "negative",
+    "nextafter", "nll_loss", "nonzero", "normal_from_bits", "not_equal", "one_hot", "ones", "ones_like",
+    "outer", "pad", "permute_dims", "positive", "pow", "prelu", "prod", "radam_scalars", "radam_update",
+    "random_bits", "ravel", "real", "reciprocal", "relu", "remainder", "repeat", "reshape", "rms_norm",
+    "rmsprop_update", "roll", "round", "rsqrt", "scaled_dot_product_attention", "scatter",
+    "scatter_add", "searchsorted", "selu", "setdiff1d", "sgd_update", "sigmoid", "sign", "signbit",
+    "silu", "sin", "sinh", "softmax", "softplus", "softshrink", "softsign", "sort", "split", "sqrt",
     "square", "squeeze", "stack", "std", "stop_gradient", "strided_slice", "strided_update", "subtract",
-    "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "top_k", "trace",
-    "transpose", "tril", "triu", "trunc", "uniform_from_bits", "union1d", "unique_all", "unique_counts",
-    "unique_inverse", "unique_values", "unstack", "var", "vecdot", "vector_norm", "where", "zeros",
-    "zeros_like",
+    "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "threshold", "tile",
+    "top_k", "trace", "transpose", "tril", "triu", "trunc", "uniform_from_bits", "union1d",
+    "unique_all", "unique_counts", "unique_inverse", "unique_values", "unstack", "var", "vecdot",
+    "vector_norm", "where", "zeros", "zeros_like",
 ]  # fmt: skip

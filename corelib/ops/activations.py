@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ..dispatch import composite
 from ..dtypes import FLOATING, float32
 from ..errors import ArgumentError
-from ..rules import Spec, custom, unary
+from ..rules import Spec, binary, custom, unary
 from ..samples import ErrorSample, Sample, reals
-from .compare import greater, less_equal
+from .compare import greater, greater_equal, less, less_equal, logical_or
 from .elementwise import (
     abs,
     add,
@@ -31,9 +31,19 @@ from .elementwise import (
     subtract,
     where,
 )
+from .trigonometric import tanh
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
+
+
+def one_of(op: Any, name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise ArgumentError unless ``value`` is one of the words that a parameter takes."""
+    if value not in allowed:
+        words = [repr(a) for a in allowed]
+        raise ArgumentError(
+            f"{op.name}: {name} must be {', '.join(words[:-1])} or {words[-1]}, got {value!r}"
+        )
 
 
 @composite(
@@ -162,10 +172,127 @@ def gelu(x: Tensor, /, *, approximate: str = "none") -> Tensor:
     return multiply(x, _normal_cdf(x))
 
 
-def one_of(op: Any, name: str, value: Any, allowed: Sequence[str]) -> None:
-    """Raise ArgumentError unless ``value`` is one of the words that a parameter takes."""
-    if value not in allowed:
-        words = [repr(a) for a in allowed]
-        raise ArgumentError(
-            f"{op.name}: {name} must be {', '.join(words[:-1])} or {words[-1]}, got {value!r}"
-        )
+# -- piecewise linear ----------------------------------------------------------------------------------------
+
+
+def _inside(g: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """g where x is strictly between two bounds, and 0 elsewhere."""
+    return where(logical_or(less_equal(x, low), greater_equal(x, high)), 0, g)
+
+
+@composite(
+    rule=unary(FLOATING), vjp=lambda g, x, min_val, max_val: _inside(g, x, min_val, max_val),
+    samples=reals(-3, 3, kwargs=({}, {"min_val": -0.5, "max_val": 2.0})), ulp=0,
+)  # fmt: skip
+def hardtanh(x: Tensor, /, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x between ``min_val`` and ``max_val``, and these outside. The derivative at both ends is 0."""
+    return minimum(maximum(x, min_val), max_val)
+
+
+def _six_parts(x: Tensor) -> Tensor:
+    """x + 3 between 0 and 6."""
+    return minimum(maximum(add(x, 3), 0), 6)
+
+
+@composite(
+    rule=unary(FLOATING), vjp=lambda g, x: _inside(divide(g, 6), x, -3, 3), samples=reals(-5, 5), ulp=2
+)
+def hardsigmoid(x: Tensor, /) -> Tensor:
+    """(x + 3) / 6 between 0 and 1. The derivative at both ends is 0."""
+    return divide(_six_parts(x), 6)
+
+
+@composite(
+    rule=unary(FLOATING), samples=reals(-5, 5), ulp=3,
+    d=lambda x: where(less_equal(x, -3), 0, where(less(x, 3), add(divide(x, 3), 0.5), 1)),
+)  # fmt: skip
+def hardswish(x: Tensor, /) -> Tensor:
+    """x hardsigmoid(x) (Howard et al., arXiv:1905.02244)."""
+    return divide(multiply(x, _six_parts(x)), 6)
+
+
+@composite(
+    rule=unary(FLOATING), vjp=lambda g, x, lambd: where(less_equal(abs(x), lambd), 0, g),
+    samples=reals(-3, 3, kwargs=({}, {"lambd": 1.0})), ulp=0.5,
+)  # fmt: skip
+def softshrink(x: Tensor, /, lambd: float = 0.5) -> Tensor:
+    """x moved by ``lambd`` towards 0, and 0 where it would pass it."""
+    return subtract(x, minimum(maximum(x, -lambd), lambd))
+
+
+@composite(
+    rule=unary(FLOATING), vjp=lambda g, x, lambd: where(less_equal(abs(x), lambd), 0, g),
+    samples=reals(-3, 3, kwargs=({}, {"lambd": 1.0})), ulp=0,
+)  # fmt: skip
+def hardshrink(x: Tensor, /, lambd: float = 0.5) -> Tensor:
+    """x where its magnitude exceeds ``lambd``, 0 elsewhere."""
+    return where(less_equal(abs(x), lambd), 0, x)
+
+
+@composite(
+    rule=unary(FLOATING), vjp=lambda g, x, threshold: where(less_equal(x, threshold), 0, g),
+    samples=reals(-3, 3, kwargs=({"threshold": 0.5, "value": 2.0},)), ulp=0,
+)  # fmt: skip
+def threshold(x: Tensor, /, threshold: float, value: float) -> Tensor:
+    """x where it exceeds ``threshold``, ``value`` elsewhere."""
+    return where(less_equal(x, threshold), value, x)
+
+
+@composite(
+    rule=binary(FLOATING), samples=reals(-3, 3, operands=2), ulp=0.5,
+    d=(lambda x, weight: where(greater(x, 0), 1, weight), lambda x: where(greater(x, 0), 0, x)),
+)  # fmt: skip
+def prelu(x: Tensor, weight: Tensor, /) -> Tensor:
+    """x where it is positive, weight * x elsewhere (He et al., arXiv:1502.01852); weight broadcasts with x."""
+    return where(greater(x, 0), x, multiply(x, weight))
+
+
+# -- smooth --------------------------------------------------------------------------------------------------
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+@composite(
+    rule=unary(FLOATING), ulp=4, samples=reals(-3, 3),
+    d=lambda x, y: where(greater(x, 0), SELU_SCALE, add(y, SELU_SCALE * SELU_ALPHA)),
+)  # fmt: skip
+def selu(x: Tensor, /) -> Tensor:
+    """scale x where x is positive, scale alpha (exp(x) - 1) elsewhere, with the two constants that keep mean 0 and
+    variance 1 (Klambauer et al., arXiv:1706.02515).
+    """
+    return where(
+        greater(x, 0), multiply(x, SELU_SCALE), multiply(expm1(minimum(x, 0)), SELU_SCALE * SELU_ALPHA)
+    )
+
+
+@composite(
+    rule=unary(FLOATING), d=lambda x, alpha: exp(divide(minimum(x, 0), alpha)), ulp=4,
+    samples=reals(-3, 3, kwargs=({}, {"alpha": 0.5})),
+)  # fmt: skip
+def celu(x: Tensor, /, alpha: float = 1.0) -> Tensor:
+    """x where it is positive, alpha (exp(x / alpha) - 1) elsewhere (Barron, arXiv:1704.07483); alpha is positive."""
+    return where(greater(x, 0), x, multiply(expm1(divide(minimum(x, 0), alpha)), alpha))
+
+
+def _mish_slope(x: Tensor) -> Tensor:
+    t = tanh(softplus(x))
+    return add(t, multiply(multiply(x, sigmoid(x)), subtract(1, multiply(t, t))))
+
+
+@composite(rule=unary(FLOATING), d=_mish_slope, samples=reals(-9, 9), ulp=6)
+def mish(x: Tensor, /) -> Tensor:
+    """x tanh(log(1 + exp(x))) (Misra, arXiv:1908.08681), where the tanh is n / (n + 2) for n = exp(x) (exp(x) + 2)."""
+    e = exp(minimum(x, 20))  # beyond, the quotient is 1
+    n = multiply(e, add(e, 2))
+    return multiply(x, divide(n, add(n, 2)))
+
+
+def _softsign_slope(x: Tensor) -> Tensor:
+    slope = divide(1, add(abs(x), 1))
+    return multiply(slope, slope)
+
+
+@composite(rule=unary(FLOATING), d=_softsign_slope, samples=reals(-9, 9), ulp=2)
+def softsign(x: Tensor, /) -> Tensor:
+    """x / (1 + abs(x))."""
+    return divide(x, add(abs(x), 1))
