@@ -67,27 +67,28 @@ def _of_sigmoid(g: Tensor, y: Tensor) -> Tensor:
     return multiply(multiply(g, y), subtract(1, y))
 
 
-def _of_tanh(g: Tensor, y: Tensor) -> Tensor:
+def of_tanh(g: Tensor, y: Tensor) -> Tensor:
     """The cotangent in front of a tanh whose result is y."""
     return multiply(g, subtract(1, multiply(y, y)))
 
 
-def _lstm_vjp(g: tuple[Tensor, Tensor], gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def lstm_cotangents(g: tuple[Tensor, Tensor], gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The cotangents of the gates and of c, for those of h' and c'."""
     gh, gc = g
     i, f, new, o = _lstm_parts(gates)
     t = tanh(add(multiply(f, c), multiply(i, new)))
-    gc = add(gc, _of_tanh(multiply(gh, o), t))
+    gc = add(gc, of_tanh(multiply(gh, o), t))
     parts = [
         _of_sigmoid(multiply(gc, new), i),
         _of_sigmoid(multiply(gc, c), f),
-        _of_tanh(multiply(gc, i), new),
+        of_tanh(multiply(gc, i), new),
         _of_sigmoid(multiply(gh, t), o),
     ]
     return concat(parts, axis=-1), multiply(gc, f)
 
 
 @composite(
-    kind="opaque", rule=_lstm_rule, vjp=_lstm_vjp, samples=_samples(4, 1), ulp=32, leading=True,
+    kind="opaque", rule=_lstm_rule, vjp=lstm_cotangents, samples=_samples(4, 1), ulp=32, leading=True,
     errors=[ErrorSample(ShapeError, r"lstm_cell: gates must have shape \(2, 12\) for a state of shape \(2, 3\), got \(2, 9\)",
                         lambda m: Sample((m.array((2, 9), float32), m.array((2, 3), float32))))],
 )  # fmt: skip
@@ -117,16 +118,17 @@ def _gru_parts(x_gates: Tensor, h_gates: Tensor) -> tuple[Tensor, Tensor, Tensor
     return r, sigmoid(add(xz, hz)), tanh(add(xn, multiply(r, hn))), hn
 
 
-def _gru_vjp(g: Tensor, x_gates: Tensor, h_gates: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def gru_cotangents(g: Tensor, x_gates: Tensor, h_gates: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The cotangents of the gates' parts and of h, for that of h'."""
     r, z, new, hn = _gru_parts(x_gates, h_gates)
     gz = _of_sigmoid(multiply(g, subtract(h, new)), z)
-    gn = _of_tanh(multiply(g, subtract(1, z)), new)
+    gn = of_tanh(multiply(g, subtract(1, z)), new)
     gr = _of_sigmoid(multiply(gn, hn), r)
     return concat([gr, gz, gn], axis=-1), concat([gr, gz, multiply(gn, r)], axis=-1), multiply(g, z)
 
 
 @composite(
-    kind="opaque", rule=_gru_rule, vjp=_gru_vjp, samples=_samples(3, 2), ulp=32, leading=True,
+    kind="opaque", rule=_gru_rule, vjp=gru_cotangents, samples=_samples(3, 2), ulp=32, leading=True,
     errors=[ErrorSample(ShapeError, r"gru_cell: h_gates must have shape \(2, 9\) for a state of shape \(2, 3\), got \(2, 12\)",
                         lambda m: Sample((m.array((2, 9), float32), m.array((2, 12), float32), m.array((2, 3), float32))))],
 )  # fmt: skip
