@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..autograd import no_grad
 from ..dtypes import FLOATING, DType, as_dtype
-from ..errors import ArgumentError, CheckpointError, DTypeError, nearest
+from ..errors import ArgumentError, CheckpointError, CorelibError, DTypeError, nearest
 from ..op import calls
 from ..ops.interchange import asarray
 from ..tape import Leaf
@@ -83,6 +83,20 @@ def _contents(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _contents(f"{path}.{key}", item)
 
 
+def _locate(error: CorelibError, module: Module) -> None:
+    """Put into the message of an error that passes ``module`` where below it the error was raised: the path of the
+    innermost module, and what that is.
+    """
+    inner, path, words = getattr(error, "raised_in", (None, "", str(error)))
+    if inner is not None:
+        name = next((name for name, below in module.named_modules() if below is inner), "")
+        path = ".".join(filter(None, (name, path)))
+    what = getattr(error, "raised_by", f"{type(module).__name__}({module.extra_repr()})")
+    error.raised_in, error.raised_by = (module, path, words), what  # type: ignore[attr-defined]
+    if path:
+        error.args = (f"in {path}, {what}: {words}",)
+
+
 class Module:
     """Base of everything that has parameters. Subclasses define ``forward`` and are called.
 
@@ -106,9 +120,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """``forward`` between the hooks."""
-        if self._forward_hooks is None and self._forward_pre_hooks is None:
-            return self.forward(*args, **kwargs)
+        """``forward`` between the hooks. An error that a module below raises says where that module is."""
+        try:
+            if self._forward_hooks is None and self._forward_pre_hooks is None:
+                return self.forward(*args, **kwargs)
+            return self._hooked(args, kwargs)
+        except CorelibError as error:
+            _locate(error, self)
+            raise
+
+    def _hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in list((self._forward_pre_hooks or {}).values()):
             changed = hook(self, args)
             if changed is not None:
@@ -256,6 +277,10 @@ class Module:
             calls.requires_grad_(p, requires_grad)
         return self
 
+    def freeze(self: M) -> M:
+        """Make no parameter collect gradients: the same as ``requires_grad_(False)``."""
+        return self.requires_grad_(False)
+
     def zero_grad(self) -> None:
         """Drop the gradients of all parameters."""
         for p in self.parameters():
@@ -341,6 +366,13 @@ class Module:
         return IncompatibleKeys(missing, unexpected), take_over
 
     # -- printing --------------------------------------------------------------------------------------------
+
+    def flops(self, result: Any, *args: Any) -> int:
+        """How many additions and multiplications a call with ``args`` took that gave ``result``, without those of the
+        modules below: what ``nn.summary`` shows. Layers count their products of matrices and convolutions, as two for each
+        product; whatever is done element by element counts as nothing.
+        """
+        return 0
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the repr."""

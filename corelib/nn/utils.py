@@ -1,4 +1,6 @@
-"""Clipping of gradients, and modules as functions of their parameters, under PyTorch's names."""
+"""Clipping of gradients, modules as functions of their parameters, and parameters that are computed from others, under
+PyTorch's names.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,11 @@ from ..op import calls
 from ..tensor import Tensor, wrap
 from ..tree import map_tensors
 from .module import Module
+from .parametrize import register_parametrization, remove_parametrizations, weight_norm
+
+__all__ = [
+    "clip_grad_norm_", "clip_grad_value_", "functional_call", "register_parametrization", "remove_parametrizations", "weight_norm",
+]  # fmt: skip
 
 
 def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -71,7 +71,7 @@ def _swapped(x: Tensor) -> Tensor:
     return permute_dims(x, (*range(-x.ndim, -2), -1, -2))
 
 
-def _probabilities(
+def exponentials(
     q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float | None
 ) -> tuple[Tensor, Tensor]:
     """exp(score - the row's largest) and the sum of each row, 1 where the row is masked altogether."""
@@ -168,7 +168,7 @@ def scaled_dot_product_attention(
     gives zeros, and passes on no gradient.
     """
     attention_shape(Caller("scaled_dot_product_attention"), q, k, v, mask)
-    e, total = _probabilities(q, k, mask, causal, scale)
+    e, total = exponentials(q, k, mask, causal, scale)
     return divide(matmul(e, v), total)
 
 
@@ -222,7 +222,7 @@ def attention_gradient(
     """
     op = Caller("attention_gradient")
     _fits(op, cotangent, attention_shape(op, q, k, v, mask))
-    e, total = _probabilities(q, k, mask, causal, scale)
+    e, total = exponentials(q, k, mask, causal, scale)
     p = divide(e, total)
     dp = matmul(cotangent, _swapped(v))
     weighted = multiply(p, dp)

@@ -179,6 +179,38 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, /, *, reduction:
     return _reduced(loss, reduction)
 
 
+LOG_FLOOR = -100.0  # PyTorch's: no probability costs more
+
+
+def _probability_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str) -> Any:
+    g = _spread(g, x.size, reduction)
+    room = maximum(multiply(x, subtract(1, x)), 1e-12)
+    logs = subtract(maximum(log1p(negative(x)), LOG_FLOOR), maximum(log(x), LOG_FLOOR))
+    return multiply(divide(subtract(x, target), room), g), multiply(logs, g)
+
+
+def _probability_samples(make: Maker, dtype: Any) -> Any:
+    for shape in ((5,), (2, 3), (), (33,)):
+        for reduction in REDUCTIONS:
+            args = (make.array(shape, dtype, 0.05, 0.95), make.array(shape, dtype, 0, 1))
+            yield Sample(args, {"reduction": reduction})
+    yield Sample((make.array((0,), dtype), make.array((0,), dtype)), {"reduction": "sum"})
+
+
+@composite(
+    kind="opaque", rule=_pair_rule, vjp=_probability_vjp, samples=_probability_samples,
+    errors=_pair_errors("binary_cross_entropy"), ulp=16,
+)  # fmt: skip
+def binary_cross_entropy(x: Tensor, target: Tensor, /, *, reduction: str = "mean") -> Tensor:
+    """-target log(x) - (1 - target) log(1 - x) for probabilities x; each logarithm counts as at least -100, so that a
+    probability of 0 or 1 costs 100 and not infinity. :func:`binary_cross_entropy_with_logits` is more accurate.
+    """
+    _check(binary_cross_entropy, x, target, reduction)
+    hit, miss = maximum(log(x), LOG_FLOOR), maximum(log1p(negative(x)), LOG_FLOOR)
+    loss = negative(add(multiply(target, hit), multiply(subtract(1, target), miss)))
+    return _reduced(loss, reduction)
+
+
 # -- losses of classes ---------------------------------------------------------------------------------------
 
 
