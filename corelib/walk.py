@@ -104,7 +104,8 @@ def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
     derivative = op.derivative
     args = _arguments(op, node, derivative.reads[slot], g, record)
     rule = derivative.rules[slot]
-    if record or op.primitive or op.variadic or node.backend.level or node.result.__class__ is tuple:
+    several = node.result.__class__ is tuple or g.__class__ is tuple
+    if record or op.primitive or op.variadic or node.backend.level or several:
         return rule(*args)
     if g._backend.level:  # a cotangent of a transformation, such as all rows of a Jacobian at once
         return rule(*args)

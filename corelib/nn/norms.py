@@ -55,16 +55,20 @@ class _ChannelNorm(Module):
         """Move the running statistics towards those of a batch; the variance is the unbiased one, of ``count`` elements."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        number = calls.add(self.num_batches_tracked, 1)
-        self.num_batches_tracked._rebind(number)
-        share: Any = self.momentum
-        if share is None:
-            share = calls.divide(1.0, calls.astype(number, self.running_mean.dtype))
+        share = self._share()
         var = calls.multiply(var, count / (count - 1)) if count > 1 else var
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
             step = calls.multiply(calls.subtract(calls.astype(new, running.dtype), running), share)
             running._rebind(calls.add(running, step))
+
+    def _share(self) -> Any:
+        """How much of a new batch goes into the running statistics; counts the batch."""
+        assert self.num_batches_tracked is not None
+        number = calls.add(self.num_batches_tracked, 1)
+        self.num_batches_tracked._rebind(number)
+        if self.momentum is not None:
+            return self.momentum
+        return calls.divide(1.0, calls.astype(number, self.running_mean.dtype))  # type: ignore[union-attr]
 
     def _by_running(self, x: Tensor) -> Tensor:
         assert self.running_mean is not None
@@ -162,6 +166,9 @@ class _InstanceNorm(_ChannelNorm):
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of x's shape."""
         return batched(type(self).__name__, self.axes, x, self._normalized)
+
+    def _share(self) -> Any:  # PyTorch counts no batches here, and without a momentum keeps the statistics
+        return self.momentum or 0.0
 
     def _normalized(self, x: Tensor) -> Tensor:
         self._check(x)
