@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..dispatch import execute
 from ..op import Op, calls
 
 if TYPE_CHECKING:
@@ -58,35 +59,38 @@ def first_alone(
 
 def reshape(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Tensor:
     """The examples stay in front."""
-    return calls.reshape(operands[0], (n, *params["shape"]))
+    return execute(op, operands, {"shape": (n, *params["shape"])})
 
 
 def permute_dims(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Tensor:
     """The examples stay in front."""
     axes = params["axes"]
-    return calls.permute_dims(operands[0], (-len(axes) - 1, *axes))
+    return execute(op, operands, {"axes": (-len(axes) - 1, *axes)})
 
 
 def broadcast_to(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Tensor:
     """New axes come behind the examples."""
     shape = params["shape"]
-    return calls.broadcast_to(aligned(operands[0], True, len(shape)), (n, *shape))
+    return execute(op, (aligned(operands[0], True, len(shape)),), {"shape": (n, *shape)})
 
 
 def pad(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Tensor:
     """Nothing is added to the examples."""
-    widths = ((0, 0), *params["pad_width"])
-    return calls.pad(operands[0], widths, constant_values=params["constant_value"])
+    return execute(op, operands, {**params, "pad_width": ((0, 0), *params["pad_width"])})
 
 
 def strided(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Tensor:
     """The region (of strided_slice, strided_update) in every example."""
-    region = {
-        "start": (0, *params["start"]),
-        "size": (n, *params["size"]),
-        "step": (1, *params["step"]),
-    }
-    return op.fn(*[spread(x, n, m) for x, m in zip(operands, mapped, strict=True)], **region)
+    return execute(
+        op,
+        [spread(x, n, m) for x, m in zip(operands, mapped, strict=True)],
+        {
+            **params,
+            "start": (0, *params["start"]),
+            "size": (n, *params["size"]),
+            "step": (1, *params["step"]),
+        },
+    )
 
 
 # -- products ------------------------------------------------------------------------------------------------
