@@ -257,3 +257,16 @@ def conv_weight_gradient(op: Op, n: int, operands: Any, mapped: Any, params: dic
     x, cotangent = [_channels(spread(x, n, m)) for x, m in zip(operands, mapped, strict=True)]
     y = op.fn(x, cotangent, **{**params, "groups": n * params["groups"]})
     return calls.reshape(y, (n, y.shape[0] // n, *y.shape[1:]))
+
+
+def loss(op: Op, n: int, operands: Any, mapped: Any, params: dict[str, Any]) -> Any:
+    """Each element's loss, reduced over the elements of each example; a mean over those that count is the body's."""
+    reduction = params["reduction"]
+    if reduction == "mean" and params.get("ignore_index") is not None:
+        return NotImplemented
+    given = [spread(x, n, m) for x, m in zip(operands, mapped, strict=True)]
+    y = execute(op, given, {**params, "reduction": "none"})
+    if reduction == "none" or y.ndim == 1:
+        return y
+    total = calls.sum(y, axis=tuple(range(1, y.ndim)))
+    return total if reduction == "sum" else calls.divide(total, math.prod(y.shape[1:]))

@@ -16,6 +16,7 @@ from ..errors import ArgumentError, IndexOutOfBoundsError, ShapeError
 from ..op import calls
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Maker, Sample, Values
+from . import batching
 from .activations import one_of, sigmoid
 from .compare import equal, less_equal, not_equal
 from .elementwise import (
@@ -105,6 +106,7 @@ def _mse_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str) -> Any:
 @composite(
     kind="opaque",
     rule=_pair_rule,
+    batch=batching.loss,
     vjp=_mse_vjp,
     samples=_pair_samples(),
     errors=_pair_errors("mse_loss"),
@@ -125,6 +127,7 @@ def _l1_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str) -> Any:
 @composite(
     kind="opaque",
     rule=_pair_rule,
+    batch=batching.loss,
     vjp=_l1_vjp,
     samples=_pair_samples(),
     errors=_pair_errors("l1_loss"),
@@ -145,6 +148,7 @@ def _huber_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str, delta: floa
 @composite(
     kind="opaque",
     rule=_pair_rule,
+    batch=batching.loss,
     vjp=_huber_vjp,
     samples=_pair_samples(delta=0.75),
     errors=_pair_errors("huber_loss"),
@@ -167,7 +171,7 @@ def _bce_vjp(g: Tensor, x: Tensor, target: Tensor, reduction: str) -> Any:
 
 
 @composite(
-    kind="opaque", rule=_pair_rule, vjp=_bce_vjp, samples=_pair_samples(0, 1),
+    kind="opaque", rule=_pair_rule, batch=batching.loss, vjp=_bce_vjp, samples=_pair_samples(0, 1),
     errors=_pair_errors("binary_cross_entropy_with_logits"), ulp=8,
 )  # fmt: skip
 def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, /, *, reduction: str = "mean") -> Tensor:
@@ -351,7 +355,7 @@ def _label_errors(name: str) -> list[ErrorSample]:
 
 
 @composite(
-    kind="opaque", rule=_label_rule, vjp=_cross_entropy_vjp, samples=_smoothed_samples, diagnose=_diagnose_label,
+    kind="opaque", rule=_label_rule, batch=batching.loss, vjp=_cross_entropy_vjp, samples=_smoothed_samples, diagnose=_diagnose_label,
     errors=_label_errors("cross_entropy"), ulp=32,
 )  # fmt: skip
 def cross_entropy(
@@ -400,7 +404,7 @@ def _nll_transpose(
 
 
 @composite(
-    kind="opaque", rule=_label_rule, linear=(_nll_transpose, None), samples=_label_samples, diagnose=_diagnose_label,
+    kind="opaque", rule=_label_rule, batch=batching.loss, linear=(_nll_transpose, None), samples=_label_samples, diagnose=_diagnose_label,
     errors=_label_errors("nll_loss"), ulp=32,
 )  # fmt: skip
 def nll_loss(
