@@ -169,7 +169,7 @@ def _writes(step: Step) -> bool:
 
 
 def _places(
-    steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, int]
+    steps: list[Step], results: list[Any], donated: Sequence[Traced], last: dict[str, Any]
 ) -> dict[int, Any]:
     """Which steps write over which array: a donated input or an intermediate result that nothing reads
     afterwards, and of which there is no view. The name of one for an element-wise step, positions of several among the
@@ -179,9 +179,22 @@ def _places(
     """
     private = {x.name for step in steps if _writes(step) for x in step.outputs} - set(results)
     private |= {x.name for x in donated} - set(results)
+    root: dict[str, str] = {}  # of what may be a view: what it may be a view of
+    last = dict(
+        last
+    )  # of an array with views: a bit after their last use, because they are read at other places
     for step in steps:
-        if not _writes(step):
-            private -= {x.name for x in step.inputs if isinstance(x, Traced)}
+        names = [x.name for x in step.inputs if isinstance(x, Traced)]
+        if step.op.kind == "movement" and len(names) == 1:
+            source = root.get(names[0], names[0])
+            for x in step.outputs:
+                root[x.name] = source
+                if x.name in results:
+                    private.discard(source)
+        elif not _writes(step) and step.op.name != "matmul":
+            private -= {root.get(name, name) for name in names}
+    for name, source in root.items():
+        last[source] = max(last[source], last[name] + 0.5)
     into: dict[int, Any] = {}
     for number, step in enumerate(steps):
         if not _writes(step):

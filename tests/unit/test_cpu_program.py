@@ -187,15 +187,67 @@ def test_what_a_capture_misses_is_found_before_it_is_relied_on(monkeypatch, capl
     assert found.state == "replayed" and "differed" in found.reason and "differed" in caplog.text
 
 
-def test_what_cannot_be_captured_is_run_step_by_step_with_a_reason():
-    view = lambda x: (ops.reshape(x, (1600,)), ops.exp(ops.matmul(x, x)))
-    (x,) = drawn(0, (40, 40))
-    run = linked(recorded(view, [x]), BACKEND)
-    for _ in range(3):
-        got = run(x)
-    assert np.array_equal(got[0], x.reshape(-1))
-    found = programs_of(run)
-    assert all(p.state != "native" and "view of an input" in p.explain() for p in found)
+def test_views_of_inputs_are_results_beside_a_program():
+    view = lambda x: (
+        ops.reshape(x, (1600,)),
+        ops.exp(ops.matmul(x, x)),
+        ops.permute_dims(ops.exp(x), (1, 0)),
+    )
+    run = linked(recorded(view, drawn(0, (40, 40))), BACKEND)
+    for call in range(5):
+        (x,) = drawn(call, (40, 40))
+        flat, product, turned = run(x)
+        assert np.shares_memory(flat, x) and np.array_equal(flat, x.reshape(-1))
+        np.testing.assert_allclose(product, np.exp(x @ x), rtol=1e-4)
+        np.testing.assert_allclose(turned, np.exp(x).T, rtol=1e-5)
+    assert [p.state for p in programs_of(run)] == ["native"]
+
+
+def test_what_is_read_through_a_view_is_not_written_over_too_early():
+    """p is donated, and read through a transpose of it before, in, and after the step that could write over it."""
+
+    def step(p, g):
+        turned = ops.permute_dims(p, (1, 0))
+        product = ops.matmul(turned, g)
+        new = ops.add(ops.subtract(p, ops.multiply(product, 0.1)), turned)
+        return new, ops.matmul(turned, new)
+
+    def safe(p, g):
+        product = ops.matmul(ops.permute_dims(p, (1, 0)), g)
+        return (ops.subtract(p, ops.multiply(product, 0.1)),)
+
+    for fn, over in ((step, False), (safe, True)):
+        run = linked(recorded(fn, drawn(0, (40, 40), (40, 40)), donates=(0,)), BACKEND)
+        for call in range(5):
+            p, g = drawn(call, (40, 40), (40, 40))
+            want = stepwise(recorded(fn, [p, g]))(p.copy(), g.copy())
+            got = run(p, g)
+            got, want = (r if isinstance(r, tuple) else (r,) for r in (got, want))
+            for a, b in zip(got, want, strict=True):
+                np.testing.assert_array_equal(a, b)
+            assert (got[0] is p) is over
+
+
+def test_an_index_that_is_refused_stops_a_program_before_it_updates_anything():
+    def step(p, x, labels):
+        loss = ops.sum(ops.take_along_axis(ops.matmul(x, p), labels, axis=-1))
+        return loss, ops.subtract(p, ops.multiply(ops.exp(p), loss))
+
+    labels = np.arange(40)[:, None]
+    p, x = drawn(0, (40, 40), (40, 40))
+    run = linked(recorded(step, [p, x, labels], donates=(0,)), BACKEND)
+    for call in range(6):
+        p, x = drawn(call, (40, 40), (40, 40))
+        want = stepwise(recorded(step, [p, x, labels]))(p.copy(), x, labels)
+        if call > 3:
+            before = p.copy()
+            for wrong in (40, -41):
+                with pytest.raises(IndexError, match="out of bounds"):
+                    run(p, x, np.where(labels == 7, wrong, labels))
+                np.testing.assert_array_equal(p, before)
+        loss, new = run(p, x, labels - 40 * (labels % 2))
+        assert new is p and np.array_equal(loss, want[0]) and np.array_equal(new, want[1])
+    assert [q.state for q in programs_of(run)] == ["native"]
 
 
 def test_inputs_that_share_memory_are_not_mistaken_for_one_another():

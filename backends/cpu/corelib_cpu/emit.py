@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import native, scalars
-from .plan import Plan, working
+from .plan import Plan, squares, working
 from .quiet import named, scalar
 from .scalars import IR, Body
 
@@ -427,7 +427,7 @@ class Kernel(Plan):
         if name == "astype":
             (x,) = step.inputs
             return self.body.cast(operand(x), x.dtype.name, step.outputs[0].dtype.name)
-        if name == "pow":
+        if name == "pow" and squares(step):
             x = operand(step.inputs[0])
             return self.body.apply("multiply", dtype, [x, x])
         values = [operand(x) if hasattr(x, "name") else self.number(x, dtype) for x in step.inputs]

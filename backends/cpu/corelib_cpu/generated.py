@@ -59,9 +59,9 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
         return dtype in REDUCED and step.params.get("dtype", arrays[0].dtype) is arrays[0].dtype
     if name == "astype":
         return scalars.casts(dtype, step.outputs[0].dtype.name)
-    if name == "pow":  # squares alone
-        exponent = step.inputs[1]
-        return dtype in ("float32", "float64") and exponent.__class__ in (int, float) and exponent == 2
+    if name == "pow":  # squares, and what is so small that vectors do not matter
+        few = math.prod(step.outputs[0].shape) <= scalars.POWERS
+        return dtype in ("float32", "float64") and (plan.squares(step) or few)
     if step.params or not scalars.knows(name, dtype):
         return False
     if name == "where":

@@ -5,13 +5,14 @@ order is fixed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from . import launch as team
-from . import native
-from .movement import copy
+from . import native, pool
+from .movement import _WORDS, copy
 from .quiet import quiet
 
 # Words: out, values, flat indices, indices, elements of a place, places along the indexed axes, bytes of a
@@ -111,8 +112,50 @@ def scatter_add(x: ndarray, values: ndarray, /, *indices: ndarray, axis: int, ov
     return out
 
 
+# Words: out, x, indices, where a refusal is noted, length of the axis. A unit is a row, of which one element is taken.
+_PICK = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    out = at_{word}(words[0])
+    x = at_{word}(words[1])
+    index = at_int64(words[2])
+    length = words[4]
+    for row in range(lo, hi):
+        i = index[row]
+        if i < 0:
+            i += length
+        if i < 0 or i >= length:
+            at_int64(words[3])[0] = 1
+            i = 0
+        out[row] = x[row * length + i]
+"""
+
+
+def picks(step: Any) -> bool:
+    """Whether a recorded take_along_axis takes one element of each row."""
+    x, indices = step.inputs
+    return step.params["axis"] == -1 and indices.shape == (*x.shape[:-1], 1) and 0 not in x.shape
+
+
 def take_along_axis(x: ndarray, indices: ndarray, /, *, axis: int) -> ndarray:
-    return np.take_along_axis(x, indices, axis)
+    if (
+        axis != -1
+        or indices.shape != (*x.shape[:-1], 1)
+        or not x.size
+        or not (x.flags.c_contiguous and indices.flags.c_contiguous)
+        or indices.dtype != np.int64
+        or (pool.arena is None and (indices.size < LARGE or not native.loaded()))
+    ):
+        return np.take_along_axis(x, indices, axis)
+    refused = np.zeros(1, np.int64)
+    if pool.arena is not None:
+        pool.arena.flags[len(pool.arena.launches)] = refused
+    out = pool.empty(indices.shape, x.dtype, indices.size * x.itemsize)
+    kernel = native.address(_PICK.format(word=_WORDS[x.itemsize]))
+    team.launch(kernel, indices.size, indices.size, out, x, indices, refused, x.shape[-1])
+    if refused[0]:
+        raise IndexError(f"an index is out of bounds for an axis of length {x.shape[-1]}")
+    return out
 
 
 def nonzero(x: ndarray, /) -> tuple[ndarray, ...]:

@@ -217,3 +217,9 @@ def working(step: Any) -> str:
     if step.op.name == "where":
         return step.outputs[0].dtype.name
     return next(x.dtype.name for x in step.inputs if hasattr(x, "name"))
+
+
+def squares(step: Any) -> bool:
+    """Whether a power is a square."""
+    exponent = step.inputs[1]
+    return exponent.__class__ in (int, float) and exponent == 2

@@ -12,9 +12,10 @@ was filled with garbage: a program that fails this is never run natively.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
 from typing import Any
 
@@ -24,8 +25,8 @@ from numpy import ndarray
 from corelib.compile.graph import Graph, Step, Traced
 from corelib.plugin_api import KernelSet
 
+from . import index, native, pool
 from . import launch as team
-from . import native, pool
 
 VIEWS = ("reshape", "permute_dims", "broadcast_to", "strided_slice")
 SHORTEST = 2  # kernels that are worth a program
@@ -45,7 +46,9 @@ def kernel(lo, hi, args):
         words[places[1 + 3 * i]] = given[4 + places[2 + 3 * i]] + places[3 + 3 * i]
     held = release_interpreter()
     for i in range(table[0]):
-        run(given[1], table[1 + 4 * i], table[2 + 4 * i], table[3 + 4 * i], given[0] + 8 * table[4 + 4 * i])
+        run(given[1], table[1 + 5 * i], table[2 + 5 * i], table[3 + 5 * i], given[0] + 8 * table[4 + 5 * i])
+        if table[5 + 5 * i] != 0 and at_int64(table[5 + 5 * i])[0] != 0:
+            break
     acquire_interpreter(held)
 """
 
@@ -73,6 +76,9 @@ class Capture:
         self.raws: dict[int, list[ndarray]] = {}
         self.launches: list[tuple[int, int, int, list[int]]] = []
         self.kept: list[Any] = []  # arrays from elsewhere that kernels read
+        self.flags: dict[
+            int, ndarray
+        ] = {}  # number of a launch -> where its kernel says that it refuses something
 
     def __enter__(self) -> Capture:
         self.real, team.launch, pool.arena = team.launch, self.launch, self
@@ -239,12 +245,13 @@ class Program:
         self.buffers.sort()
         self.new = new
         table, words, places = [len(capture.launches)], list[int](), list[int]()
-        for kernel, units, chunk, own in capture.launches:
-            table += [kernel, units, chunk, len(words)]
+        for number, (kernel, units, chunk, own) in enumerate(capture.launches):
+            flag = capture.flags.get(number)
+            table += [kernel, units, chunk, len(words), 0 if flag is None else flag.ctypes.data]
             for word in own:
-                for start, stop, number, first in regions:
+                for start, stop, base, first in regions:
                     if start <= word < stop:
-                        places += [len(words), number, word - first]
+                        places += [len(words), base, word - first]
                 words.append(word)
         self.table = np.array(table, np.int64)
         self.words = np.array(words, np.int64)
@@ -259,6 +266,10 @@ class Program:
         team.launch(
             self.driver, 1, 1, self.words, self.team.control, self.table, self.places, *arrays, *buffers
         )
+        for flag in self.capture.flags.values():
+            if flag[0]:  # nothing behind that kernel has been run
+                flag[0] = 0
+                raise IndexError("an index is out of bounds")
         results = []
         for how in self.made:
             if how[0] == "input":
@@ -296,63 +307,6 @@ def _copied(a: ndarray) -> ndarray:
     return copy
 
 
-def link(
-    kernels: KernelSet, graph: Graph, replay: Callable[[Graph], Callable[..., Any]]
-) -> Callable[..., Any]:
-    """A program for a graph whose groups are steps: runs of steps that can be captured become one step each."""
-    parts: list[list[Step]] = []
-    kinds = []
-    for step in graph.steps:
-        kind = _captures(kernels, step)
-        if not parts or kind != kinds[-1]:
-            parts.append([])
-            kinds.append(kind)
-        parts[-1].append(step)
-    results = {x.name for x in graph.results if x is not None}
-    donated = {x.name for x in graph.donated}
-    steps: list[Step] = []
-    programs: list[Program] = []
-    for number, (part, kind) in enumerate(zip(parts, kinds, strict=True)):
-        if not kind or sum(s.op.kind != "movement" for s in part) < SHORTEST:
-            steps += part
-            continue
-        made = {y.name for s in part for y in s.outputs}
-        inputs = {x.name: x for s in part for x in s.inputs if isinstance(x, Traced) and x.name not in made}
-        outside = {
-            x.name
-            for i, other in enumerate(parts)
-            if i != number
-            for s in other
-            for x in s.inputs
-            if isinstance(x, Traced)
-        }
-        outputs = [y for s in part for y in s.outputs if y.name in results or y.name in outside]
-        spare = [x for x in inputs.values() if x.name in donated and x.name not in outside | results]
-        if not outputs:
-            continue
-        several = len(outputs) > 1
-        run = replay(Graph(list(inputs.values()), part, outputs, several=several, donated=spare))
-        found = Program(run)
-        programs.append(found)
-        op: Any = _Native(part)
-        steps.append(Step(op, found, list(inputs.values()), {}, outputs, several))
-    run = replay(Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated))
-    run.explain = lambda: "\n".join(_told(step) for step in steps)  # type: ignore[attr-defined]
-    if len(steps) == 1 and programs and [x.name for x in steps[0].inputs] == [x.name for x in graph.inputs]:
-        same = [x and x.name for x in graph.results] == [x.name for x in steps[0].outputs]
-        run = programs[0] if same and graph.several == steps[0].several else run
-    return run
-
-
-def _told(step: Step) -> str:
-    """One line on a step, or on each kernel of a program and what has become of it."""
-    if step.op.kind != "program":
-        return f"{step.op.name} -> {', '.join(map(repr, step.outputs))}"
-    program: Program = step.kernel
-    head = f"{step.op.name}: {program.explain()}"
-    return "\n".join([head, *(f"    {_told(s)}" for s in step.op.steps)])  # type: ignore[attr-defined]
-
-
 class _Native:
     """What stands for an op in a step that runs a program."""
 
@@ -362,13 +316,167 @@ class _Native:
         self.steps, self.name = list(steps), f"program of {len(steps)} steps"
 
 
+def link(
+    kernels: KernelSet, graph: Graph, replay: Callable[[Graph], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A program for a graph whose groups are steps: runs of steps that can be captured become one step each.
+
+    A view of an array is made where it is read, so that it is neither a result of one run nor the end of it.
+    """
+    views = {s.outputs[0].name: s for s in graph.steps if s.op.name in VIEWS and _own(kernels, s)}
+    parts = _parts(kernels, graph, views)
+    given = [_with_views(part, views, set()) for _, part in parts]
+    results = {x.name for x in graph.results if x is not None}
+    uses = [{name for s in part for name in _names(s)} for part in given]
+    ends = _with_views([], views, results)
+    uses.append(results | {name for s in ends for name in _names(s)})
+    steps: list[Step] = []
+    programs: list[Program] = []
+    for number, ((native_, _), part) in enumerate(zip(parts, given, strict=True)):
+        if not native_ or sum(s.op.name not in VIEWS for s in part) < SHORTEST:
+            steps += part
+            continue
+        made = {y.name for s in part for y in s.outputs if y.name not in views}
+        own = {y.name for s in part for y in s.outputs}
+        inputs = {x.name: x for s in part for x in s.inputs if isinstance(x, Traced) and x.name not in own}
+        elsewhere = set().union(*uses[:number], *uses[number + 1 :])
+        later = set().union(*uses[number + 1 :])
+        outputs = [y for s in part for y in s.outputs if y.name in made and y.name in elsewhere]
+        # what was read before, in programs, is not read again
+        loose = {name for i, (captured, _) in enumerate(parts[:number]) if not captured for name in uses[i]}
+        spare = [x for x in graph.donated if x.name in inputs and x.name not in later | loose]
+        if not outputs:
+            continue
+        several = len(outputs) > 1
+        found = Program(replay(Graph(list(inputs.values()), part, outputs, several=several, donated=spare)))
+        programs.append(found)
+        op: Any = _Native(part)
+        steps.append(Step(op, found, list(inputs.values()), {}, outputs, several))
+    steps = _once([*steps, *ends])
+    run = replay(Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated))
+    run.explain = lambda: "\n".join(_told(step) for step in steps)  # type: ignore[attr-defined]
+    if len(steps) == 1 and programs and [x.name for x in steps[0].inputs] == [x.name for x in graph.inputs]:
+        same = [x and x.name for x in graph.results] == [x.name for x in steps[0].outputs]
+        run = programs[0] if same and graph.several == steps[0].several else run
+    return run
+
+
+def _parts(kernels: KernelSet, graph: Graph, views: dict[str, Step]) -> list[tuple[bool, list[Step]]]:
+    """The steps but the views in runs that can be captured and runs that cannot, few of them: what is ready and of the
+    same sort as the last step comes next, unless a step writes over an array that others read.
+    """
+    steps = [
+        s if s.op.name != "arange" else _constant(s) for s in graph.steps if s.outputs[0].name not in views
+    ]
+    parts: list[tuple[bool, list[Step]]] = []
+
+    def place(step: Step, sort: bool) -> None:
+        if not parts or parts[-1][0] is not sort:
+            parts.append((sort, []))
+        parts[-1][1].append(step)
+
+    sorts = [_captures(kernels, s) for s in steps]
+    if any(s.params.get("overwrite") for s in steps):
+        for step, sort in zip(steps, sorts, strict=True):
+            place(step, sort)
+        return parts
+    made = {y.name: n for n, s in enumerate(steps) for y in s.outputs}
+    waiting: list[set[int]] = []
+    after: dict[int, list[int]] = {}
+    for n, step in enumerate(steps):
+        names = {name for s in _with_views([step], views, set()) for name in _names(s)}
+        waiting.append({made[name] for name in names if name in made and made[name] != n})
+        for producer in waiting[-1]:
+            after.setdefault(producer, []).append(n)
+    ready: tuple[list[int], list[int]] = ([], [])  # of what cannot be captured, of what can
+    for n, producers in enumerate(waiting):
+        if not producers:
+            heapq.heappush(ready[sorts[n]], n)
+    sort = False
+    while ready[0] or ready[1]:
+        sort = sort if ready[sort] else not sort
+        n = heapq.heappop(ready[sort])
+        place(steps[n], sort)
+        for consumer in after.get(n, ()):
+            waiting[consumer].discard(n)
+            if not waiting[consumer]:
+                heapq.heappush(ready[sorts[consumer]], consumer)
+    return parts
+
+
+def _constant(step: Step) -> Step:
+    """A step without inputs that gives the same array each time."""
+    known: list[Any] = []
+
+    def kernel(**params: Any) -> Any:
+        if not known:
+            known.append(step.kernel(**params))
+            known[0].flags.writeable = False
+        return known[0]
+
+    return Step(step.op, kernel, step.inputs, step.params, step.outputs, step.several)
+
+
+def _with_views(part: Sequence[Step], views: dict[str, Step], names: Iterable[str]) -> list[Step]:
+    """Steps, each with the views before it that it, or in the end one of `names`, reads."""
+    steps: list[Step] = []
+    known: set[str] = set()
+
+    def need(name: str) -> None:
+        step = views.get(name)
+        if step is not None and name not in known:
+            known.add(name)
+            for source in _names(step):
+                need(source)
+            steps.append(step)
+
+    for step in part:
+        for name in _names(step):
+            need(name)
+        steps.append(step)
+    for name in sorted(names):
+        need(name)
+    return steps
+
+
+def _once(steps: Sequence[Step]) -> list[Step]:
+    """Steps without those that make what is there already: views that several runs read."""
+    made: set[str] = set()
+    found = []
+    for step in steps:
+        if step.outputs[0].name not in made:
+            found.append(step)
+        made.update(y.name for y in step.outputs)
+    return found
+
+
+def _names(step: Step) -> list[str]:
+    return [x.name for x in step.inputs if isinstance(x, Traced)]
+
+
+def _own(kernels: KernelSet, step: Step) -> bool:
+    """Whether a step's kernel is this backend's, and nobody wraps it."""
+    first = step.inputs[0] if step.inputs else None
+    return isinstance(first, Traced) and step.kernel is kernels.get(step.op, first.dtype)
+
+
 def _captures(kernels: KernelSet, step: Step) -> bool:
-    """Whether all that a step's kernel does is to start compiled kernels, or to look at an array in another way."""
+    """Whether all that a step's kernel does is to start compiled kernels."""
     if step.op.kind == "fused":
         return True
-    if not step.inputs or not isinstance(step.inputs[0], Traced):
-        return False
-    dtype = step.inputs[0].dtype
-    if step.kernel is not kernels.get(step.op, dtype):
-        return False
-    return step.op.name in VIEWS or (step.op.name == "matmul" and dtype.name in ("float32", "float64"))
+    if step.op.name == "take_along_axis":
+        return _own(kernels, step) and index.picks(step)
+    return (
+        step.op.name == "matmul"
+        and _own(kernels, step)
+        and step.inputs[0].dtype.name in ("float32", "float64")
+    )
+
+
+def _told(step: Step) -> str:
+    """One line on a step, or on each kernel of a program and what has become of it."""
+    if step.op.kind != "program":
+        return f"{step.op.name} -> {', '.join(map(repr, step.outputs))}"
+    program: Program = step.kernel
+    op: Any = step.op
+    return "\n".join([f"{op.name}: {program.explain()}", *(f"    {_told(s)}" for s in op.steps)])

@@ -43,6 +43,7 @@ BOOLEAN = {
 }  # fmt: skip
 LARGER = {"maximum": "{s}max", "minimum": "{s}min"}  # of integers
 VMATH = {"exp", "log", "tanh", "erf", "sign", "floor_divide", "remainder"}
+POWERS = 256  # elements up to which powers are generated: the C library knows no vectors
 COST = {
     "exp": 10,
     "log": 12,
@@ -52,8 +53,9 @@ COST = {
     "sqrt": 4,
     "floor_divide": 24,
     "remainder": 24,
+    "pow": 40,
 }
-NO_VECTORS = {("erf", "float64"), ("floor_divide", "float32"), ("floor_divide", "float64"), ("remainder", "float32"),
+NO_VECTORS = {("erf", "float64"), ("pow", "float32"), ("pow", "float64"), ("floor_divide", "float32"), ("floor_divide", "float64"), ("remainder", "float32"),
               ("remainder", "float64")}  # fmt: skip
 
 
@@ -112,6 +114,9 @@ class Body:
         kind = named(dtype).kind
         names = dict(zip("xyz", operands, strict=False))
         names |= {"t": IR[dtype], "s": "u" if kind == "u" else "s"}
+        if name == "pow":  # of the C library, in double precision
+            x, y = (self.cast(operand, dtype, "float64") for operand in operands)
+            return self.cast(self.call("pow", "float64", x, y), "float64", dtype)
         if name == "where":
             return self.value("select i1 {x}, {t} {y}, {t} {z}".format(**names))
         if kind == "f" and name in INTRINSIC:
