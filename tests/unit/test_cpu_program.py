@@ -262,3 +262,17 @@ def test_a_backend_without_an_emitter_compiles_nothing():
     graph = recorded(lambda x: (ops.exp(x),), drawn(0, (4, 4)))
     assert registry.get("reference").compile(graph) is None
     assert callable(BACKEND.compile(graph))
+
+
+def test_a_program_that_cannot_be_captured_is_not_run_twice(monkeypatch):
+    def refuses(self, *given):
+        raise program.UncapturableError("of a reason")
+
+    monkeypatch.setattr(program.Program, "_write", refuses)
+    step = lambda p, g: (ops.add(p, g), ops.matmul(g, g))
+    run = linked(recorded(step, drawn(0, (40, 40), (40, 40)), donates=(0,)), BACKEND)
+    p, g = drawn(1, (40, 40), (40, 40))
+    want = p + g
+    assert run(p, g)[0] is p and np.array_equal(p, want)
+    np.testing.assert_array_equal(run(p, g)[0], want + g)
+    assert "of a reason" in programs_of(run)[0].explain()

@@ -16,6 +16,7 @@ from . import scalars
 from .quiet import named
 
 ROW = 8  # shortest row that is worth a loop of its own
+FEW = 16384  # elements below which any row is worth it
 BLOCK = 128  # rows of one partial result
 FLAT = 16384  # elements of a row where the rows are only made for partial results
 DEAR = 4  # cost from which a value is kept for the next phase
@@ -127,14 +128,14 @@ class Plan:
         self.flat = self.rows == 1 and not reduces
         if self.plain:
             self.block, self.blocks, self.units = 1, self.total, self.total
-            return self.rows == 1 or self.columns >= ROW
+            return self.rows == 1 or self.columns >= ROW or self.total < FEW
         if self.flat and not any(kind == "column" for kind in self.kinds.values()):
             self.columns = min(FLAT, self.total)
             self.rows = -(-self.total // self.columns)
             self.block = 1
         else:
             self.flat = False
-            if self.columns < ROW or (self.rows < 16 and self.total > 65536):
+            if (self.columns < ROW and self.total >= FEW) or (self.rows < 16 and self.total > 65536):
                 return False
             if reduces and self.columns > 65536 and any(x.dtype.name == "float64" for x in self.group.inputs):
                 return False

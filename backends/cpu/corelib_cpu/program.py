@@ -71,8 +71,10 @@ _FREE = _count([np.empty(0, np.uint8)])
 class Capture:
     """Notes launches and serves buffers, for the thread that made it, while it is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: Sequence[ndarray]) -> None:
         self.thread = threading.get_ident()
+        self.given = [_extent(a) for a in arrays]  # where the inputs are
+        self.others: list[ndarray] = []  # buffers that kernels wrote to and that came from elsewhere
         self.raws: dict[int, list[ndarray]] = {}
         self.launches: list[tuple[int, int, int, list[int]]] = []
         self.kept: list[Any] = []  # arrays from elsewhere that kernels read
@@ -104,12 +106,14 @@ class Capture:
         """Start a kernel, and note it if it is this thread's."""
         if threading.get_ident() == self.thread:
             arrays = {id(w): w for w in (out, *words) if w.__class__ is ndarray}
+            if not self._owns(out) and not _inside(out, self.given):
+                self.others.append(out)
             self.launches.append((kernel, units, chunk, [self._word(w, arrays) for w in (out, *words)]))
         return self.real(kernel, units, chunk, out, *words)
 
     def _word(self, word: Any, arrays: dict[int, ndarray]) -> int:
         if word.__class__ is ndarray:
-            if not self._owns(word):
+            if not self._owns(word) and not _inside(word, self.given):
                 self.kept.append(word)
             return word.ctypes.data
         if word in arrays:  # an array object, of which the kernel reads shape and strides: one that stays
@@ -120,12 +124,17 @@ class Capture:
         return int(word)
 
     def _owns(self, array: ndarray) -> bool:
-        address = array.ctypes.data
-        return any(start <= address < stop for start, stop in map(_extent, self.all()))
+        return _inside(array, map(_extent, self.all()))
 
     def all(self) -> list[ndarray]:
         """All buffers."""
-        return [raw for raws in self.raws.values() for raw in raws]
+        return [raw for raws in self.raws.values() for raw in raws] + self.others
+
+
+def _inside(array: ndarray, extents: Iterable[tuple[int, int]]) -> bool:
+    """Whether an array begins in one of these pieces of memory."""
+    address = array.ctypes.data
+    return any(start <= address < stop for start, stop in extents)
 
 
 def _extent(array: ndarray) -> tuple[int, int]:
@@ -163,7 +172,7 @@ class Program:
             return {"new": "not run yet", "captured": "run once"}.get(
                 self.state, f"step by step, since {self.reason}"
             )
-        size = sum(raw.size for raw in self.private)
+        size = sum(raw.nbytes for raw in self.private)
         return f"{self.table[0]} kernels started by one native call, {size} bytes of memory of its own"
 
     def _prepared(self, arrays: Sequence[ndarray]) -> Any:
@@ -171,11 +180,7 @@ class Program:
         if self.state == "captured" and self.strides == [a.strides for a in arrays]:
             return self._compared(arrays)
         with _lock:
-            try:
-                return self._captured(arrays)
-            except UncapturableError as error:
-                self.state, self.reason = "replayed", str(error)
-        return self.run(*arrays)
+            return self._captured(arrays)
 
     def _captured(self, arrays: Sequence[ndarray]) -> Any:
         """Run, and note how; the results are copies, because their places are the program's."""
@@ -186,12 +191,16 @@ class Program:
         if not all(a.flags.aligned for a in arrays):
             return self.run(*arrays)
         team.started()
-        with Capture() as capture:
+        with Capture(arrays) as capture:
             several = self.run(*arrays)
         results = several if isinstance(several, tuple) else (several,)
         self.several = isinstance(several, tuple)
-        self.made = [self._origin(r, arrays, extents, capture) for r in results]
-        self._write(arrays, extents, capture)
+        try:
+            self.made = [self._origin(r, arrays, extents, capture) for r in results]
+            self._write(arrays, extents, capture)
+        except UncapturableError as error:
+            self.state, self.reason = "replayed", str(error)
+            return several
         self.strides = [a.strides for a in arrays]
         self.team, self.threads, self.state = team._team, team.get_num_threads(), "captured"
         given = [
@@ -205,7 +214,7 @@ class Program:
         for i, a in enumerate(arrays):
             if r is a:
                 return ("input", i)
-        if r.size and any(start <= r.ctypes.data < stop for start, stop in extents):
+        if r.size and _inside(r, extents):
             raise UncapturableError("a result is a view of an input")
         for raw in capture.all():
             start, stop = _extent(raw)
@@ -241,7 +250,7 @@ class Program:
         for raw in capture.all():
             if id(raw) in new:
                 regions.append((*_extent(raw), new[id(raw)], raw.ctypes.data))
-                self.buffers.append((new[id(raw)], raw.size))
+                self.buffers.append((new[id(raw)], raw.nbytes))
         self.buffers.sort()
         self.new = new
         table, words, places = [len(capture.launches)], list[int](), list[int]()
@@ -284,7 +293,7 @@ class Program:
         """The first native run, on copies and on garbage, beside a run step by step."""
         copies = [_copied(a) for a in arrays]
         for raw in self.private:
-            raw.fill(GARBAGE)
+            raw.reshape(-1).view(np.uint8).fill(GARBAGE)
         got = self.native(copies)
         expected = self.run(*arrays)
         pairs = zip(*[r if self.several else (r,) for r in (got, expected)], strict=True)
