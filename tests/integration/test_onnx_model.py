@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import corelib as cl  # noqa: E402
 import corelib_onnx  # noqa: E402
-from corelib.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError  # noqa: E402
+from corelib.errors import ArgumentError, BackendError, DTypeError, ShapeError, UnsupportedError  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -166,6 +166,29 @@ def test_a_model_is_differentiated_and_batched_like_a_function(mlp):
     assert g.shape == (2, 3)
 
 
+def test_what_is_computed_from_shapes_is_computed_once(mlp, monkeypatch):
+    from corelib_onnx.graph import Node
+
+    model = corelib_onnx.load(mlp, device="cpu")
+    ran = []
+    results = Node._results
+    monkeypatch.setattr(Node, "_results", lambda node, *a: (ran.append(node.type), results(node, *a))[1])
+    first = [model(cl.ones((n, 3), device="cpu")).shape for n in (5, 5, 2, 5)]
+    assert first == [(5, 2), (5, 2), (2, 2), (5, 2)]
+    assert ran.count("Shape") == ran.count("Concat") == 2, "for each shape"
+    assert ran.count("MatMul") == 4
+
+
+def test_a_model_is_compiled(mlp):
+    model = corelib_onnx.load(mlp, device="cpu")
+    compiled = cl.compile(model)
+    x = cl.asarray(RNG.normal(size=(4, 3)), dtype=cl.float32, device="cpu")
+    np.testing.assert_allclose(compiled(x).detach().numpy(), model(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+    (graph,) = compiled.graphs()
+    assert "shape" not in {step.op.name for step in graph.steps}
+    assert len(graph.steps) < 8
+
+
 # -- arguments -----------------------------------------------------------------------------------------------
 
 
@@ -187,10 +210,15 @@ def test_arguments_by_position_and_by_name():
         ((1.0,), {}, r"inputs \['b'\] are not given"),
         ((1.0,), {"a": 2.0}, "'a' is given twice"),
         ((1.0, 2.0), {"q": 2.0}, "'q' is not an input"),
+        (
+            (cl.ones(2, device="reference"), 2.0),
+            {},
+            r"'a' is on 'reference', its weights on 'cpu': call x.to\('cpu'\)",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(args, named, words):
-    with pytest.raises(ArgumentError, match=words):
+    with pytest.raises((ArgumentError, BackendError), match=words):
         corelib_onnx.load(two())(*args, **named)
 
 

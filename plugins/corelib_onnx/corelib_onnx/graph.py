@@ -2,11 +2,13 @@
 
 A node runs where its operands are. Small integers (what Shape gives, constants that are shapes or axes, and what is
 computed from them alone) live on the backend ``reference``, so that no device is asked for them and a recorder sees
-constants; where they meet a tensor of another device, they go to it.
+constants; where they meet a tensor of another device, they go to it. What has been computed there is kept: with the same
+shapes, a model computes nothing of it again.
 """
 
 from __future__ import annotations
 
+import contextvars
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +22,18 @@ from corelib.errors import ArgumentError, CorelibError
 from .table import DOMAINS, Operator, find
 from .values import HOST, SMALL, constant_of, dtype_of, is_program, is_small, read, tensor_of
 
+SIZES = ("Shape", "Size")  # whose results say how large an operand is, not what is in it
+NOT_REPEATABLE = (
+    "If",
+    "Loop",
+    "Scan",
+    "SequenceMap",
+    "Bernoulli",
+    "Dropout",
+    "RandomNormalLike",
+    "RandomUniformLike",
+)
+KEPT = 64  # results of a node that is computed on the host
 OBSOLETE = {"consumed_inputs", "is_test"}  # hints of the first opsets, without effect on a result
 
 
@@ -49,6 +63,7 @@ class Graph:
         self.outputs = [o.name for o in proto.output]
         self.program: dict[str, cl.Tensor] = {}  # constants on the host, which never change
         self.weights: dict[str, cl.Tensor] = {}  # and on the device
+        self.kept: dict[Any, Any] = {}  # see Scope
         only_read = _only_read(proto, opsets)
         for name, message in _constants(proto):
             if is_program(message) or (name in only_read and is_small(message)):
@@ -132,6 +147,9 @@ class Node:
             raise ArgumentError(
                 f"load: {self.name} has {len(self.inputs)} inputs, of which {len(found.reads)} are supported"
             )
+        self.host: dict[
+            Any, Any
+        ] = {}  # what it has come to on the host, with the arguments, whose identities are the keys
         self.used = {name for name in self.inputs if name}
         for graph in self.graphs:
             self.used |= {*graph.outputs, *(name for node in graph.nodes for name in node.used)}
@@ -162,49 +180,84 @@ class Node:
 
     def run(self, scope: Scope) -> None:
         """Compute the outputs from the values in scope."""
-        operator, values, reads = self.operator, scope.values, self.operator.reads
+        values, reads = scope.values, self.operator.reads
         arguments: list[Any] = []
         device, mixed = None, False
         for i, name in enumerate(self.inputs):
             value = self.read[i] if i in self.read else values[name] if name else None
-            if isinstance(value, cl.Tensor):
+            if value.__class__ is cl.Tensor or isinstance(value, cl.Tensor):
                 if i < len(reads) and reads[i]:
-                    value = read(value, reads[i])
+                    value = scope.read(value, reads[i])
                 elif value.device != device:
                     mixed = mixed or device is not None
                     device = value.device if device in (None, HOST) else device
             arguments.append(value)
         if mixed:
             arguments = [scope.moved(x, device) for x in arguments]
-        extra = {"call": Call(self, scope)} if operator.wants_call else {}
+        if scope.device == HOST or not (device == HOST or self.type in SIZES) or self.type in NOT_REPEATABLE:
+            results = self._results(arguments, scope)
+        else:
+            key = arguments[0].shape if self.type in SIZES else tuple(map(_identity, arguments))
+            known = self.host.get(key)
+            if known is None:  # in a context of its own, which no transformation is active in
+                known = arguments, contextvars.Context().run(self._results, arguments, scope)
+                if len(self.host) >= KEPT:
+                    self.host.clear()
+                self.host[key] = known
+            results = known[1]
+        for name, x in zip(self.outputs, results, strict=False):
+            if name:
+                values[name] = x
+
+    def _results(self, arguments: list[Any], scope: Scope) -> tuple[Any, ...]:
+        """What the operator's function returns; an error says at which node."""
+        extra = {"call": Call(self, scope)} if self.operator.wants_call else {}
         try:
-            result = operator.fn(*arguments, **self.attributes, **extra)
+            result = self.operator.fn(*arguments, **self.attributes, **extra)
         except (CorelibError, TypeError) as error:
             error.add_note(f"in the ONNX model: {self.name}")
             raise
         results = result if type(result) is tuple else (result,)
         if any(self.outputs[len(results) :]):
             raise ArgumentError(f"{self.name}: output {len(results)} is not supported")
-        for name, x in zip(self.outputs, results, strict=False):
-            if name:
-                values[name] = x
+        return results
+
+
+def _identity(x: Any) -> Any:
+    """What tells an argument on the host from others: a tensor there never changes."""
+    return (
+        id(x) if isinstance(x, cl.Tensor | list) else x
+    )  # of a sequence, the list itself: it is not changed either
 
 
 class Scope:
-    """One call of a model: the values by name, where new tensors go, and whether it trains."""
+    """One call of a model: the values by name, where new tensors go, and whether it trains.
 
-    def __init__(self, values: dict[str, Any], device: str, training: bool, copies: dict[int, Any]) -> None:
-        self.values, self.device, self.training, self.copies = values, device, training, copies
+    ``kept`` outlives the call: for tensors of the host, which never change, their values and their copies on devices.
+    """
+
+    def __init__(self, values: dict[str, Any], device: str, training: bool, kept: dict[Any, Any]) -> None:
+        self.values, self.device, self.training, self.kept = values, device, training, kept
+
+    def read(self, x: Any, kind: str) -> Any:
+        """A tensor's values as Python numbers."""
+        if x.device != HOST or self.device == HOST:
+            return read(x, kind)
+        return self._keep(x, kind, lambda: read(x, kind))
 
     def moved(self, x: Any, device: Any) -> Any:
-        """A tensor of the host on a device. ``copies`` has room for each constant, whose copy is kept."""
+        """A tensor of the host on a device."""
         if not isinstance(x, cl.Tensor) or x.device != HOST:
             return x
-        if id(x) not in self.copies:
-            return x.to(device)
-        if self.copies[id(x)] is None or self.copies[id(x)].device != device:
-            self.copies[id(x)] = x.to(device)
-        return self.copies[id(x)]
+        return self._keep(x, device, lambda: x.to(device))
+
+    def _keep(self, x: Any, what: Any, make: Any) -> Any:
+        found = self.kept.get((id(x), what))
+        if found is None:
+            if len(self.kept) >= KEPT * KEPT:
+                self.kept.clear()
+            found = self.kept[id(x), what] = x, contextvars.Context().run(make)
+        return found[1]
 
 
 class Call:
@@ -227,7 +280,5 @@ class Call:
                 f"{self.node.name}: its graph takes {len(graph.inputs)} inputs, got {len(inputs)}"
             )
         weights = {k: x if x.device == scope.device else x.to(scope.device) for k, x in graph.weights.items()}
-        inner = Scope(
-            {**scope.values, **graph.program, **weights}, scope.device, scope.training, scope.copies
-        )
+        inner = Scope({**scope.values, **graph.program, **weights}, scope.device, scope.training, scope.kept)
         return graph.run(inner, inputs)

@@ -10,7 +10,7 @@ import onnx
 from onnx import inliner
 
 import corelib as cl
-from corelib.errors import ArgumentError, UnsupportedError
+from corelib.errors import ArgumentError, BackendError, UnsupportedError
 
 from . import operators  # noqa: F401 - fills the table
 from .graph import Graph, Scope, missing
@@ -96,9 +96,8 @@ class Model(cl.nn.Module):
     """
 
     def __init__(self, proto: onnx.ModelProto, opsets: Mapping[str, int], device: str) -> None:
-        object.__setattr__(self, "_graph", Graph(proto.graph, opsets, device, {}))
+        self._graph = Graph(proto.graph, opsets, device, {})
         self._device = device
-        self._copies = {id(x): None for x in self._graph.program.values()}
         for i in proto.graph.input:
             if i.type.HasField("tensor_type"):
                 dtype_of(i.type.tensor_type.elem_type, f"load: the input {i.name!r}")
@@ -142,12 +141,14 @@ class Model(cl.nn.Module):
                 what = "is given twice" if name in given else "is not an input"
                 raise ArgumentError(f"the model's argument {name!r} {what}: its inputs are {graph.inputs}")
             given[name] = x
-        values.update({name: _argument(x, device, name in self._sequences) for name, x in given.items()})
+        values.update(
+            {name: _argument(name, x, device, name in self._sequences) for name, x in given.items()}
+        )
         lacking = [name for name in graph.inputs if name not in given]
         if lacking:
             raise ArgumentError(f"the model's inputs {lacking} are not given; it takes {graph.inputs}")
         results = graph.run(
-            Scope(values, device, self.training, self._copies), [values[n] for n in graph.inputs]
+            Scope(values, device, self.training, graph.kept), [values[n] for n in graph.inputs]
         )
         results = [x.to(device) if isinstance(x, cl.Tensor) and x.device == HOST else x for x in results]
         return results[0] if len(results) == 1 else tuple(results)
@@ -157,8 +158,14 @@ class Model(cl.nn.Module):
         return f"{', '.join(self.inputs)} -> {', '.join(self.outputs)}"
 
 
-def _argument(x: Any, device: str, sequence: bool) -> Any:
+def _argument(name: str, x: Any, device: str, sequence: bool) -> Any:
     """An argument as the graph has it: a sequence is a list, an optional without a value None."""
-    if sequence and isinstance(x, list | tuple):
-        return [_argument(item, device, False) for item in x]
-    return x if isinstance(x, cl.Tensor) or (sequence and x is None) else cl.asarray(x, device=device)
+    if sequence and (x is None or isinstance(x, list | tuple)):
+        return x if x is None else [_argument(name, item, device, False) for item in x]
+    if isinstance(x, cl.Tensor):
+        if x.device == HOST != device:
+            raise BackendError(
+                f"the model's argument {name!r} is on {HOST!r}, its weights on {device!r}: call x.to({device!r})"
+            )
+        return x
+    return cl.asarray(x, device=device)
