@@ -208,18 +208,6 @@ def test_the_first_extreme_counts() -> None:
     assert type(result) is np.ndarray and result.dtype == np.int64 and result.item() == 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
-def test_cumulative_sums_and_products(dtype: str) -> None:
-    x = np.random.default_rng(0).integers(-3, 4, (5, 6)).astype(dtype)
-    for axis in (-1, -2):
-        np.testing.assert_array_equal(
-            reduce.cumulative_sum(x, axis=axis, dtype=DType(dtype)), x.cumsum(axis, dtype)
-        )
-        np.testing.assert_array_equal(
-            reduce.cumulative_prod(x, axis=axis, dtype=DType(dtype)), x.cumprod(axis, dtype)
-        )
-
-
 def test_odd_layouts(path: str) -> None:
     x = reals((40, 50), "float32")
     for view in (x.T, x[::-1], x[:, ::2], np.broadcast_to(x[0], (9, 50)), np.asfortranarray(x)):

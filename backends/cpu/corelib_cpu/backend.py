@@ -31,6 +31,7 @@ from . import (
     program,
     random,
     reduce,
+    scan,
     sort,
 )
 from .launch import get_num_threads, set_num_threads
@@ -57,7 +58,8 @@ kernels.family(ops.sum, _by_dtype(reduce.make_sum))
 kernels.family([ops.max, ops.min], _by_names(reduce.make_extreme))
 kernels.family(ops.matmul, _by_dtype(contract.make_matmul))
 for _module, _names in (
-    (reduce, ("prod", "argmax", "argmin", "cumulative_sum", "cumulative_prod")),
+    (reduce, ("prod", "argmax", "argmin")),
+    (scan, ("cumulative_sum", "cumulative_prod")),
     (creation, ("full", "arange")),
     (movement, ("reshape", "permute_dims", "broadcast_to", "flip", "concat", "pad")),
     (movement, ("strided_slice", "strided_update")),

@@ -280,16 +280,3 @@ def argmax(x: ndarray, /, *, axis: int, keepdims: bool) -> ndarray:
 
 def argmin(x: ndarray, /, *, axis: int, keepdims: bool) -> ndarray:
     return np.asarray(x.argmin(axis, keepdims=keepdims))
-
-
-def _accumulate(ufunc: np.ufunc, x: ndarray, axis: int, dtype: np.dtype[Any]) -> ndarray:
-    """Single precision accumulates in double, so that each element is rounded about once."""
-    return quiet(ufunc.accumulate, x, axis, WIDE.get(dtype.char, dtype)).astype(dtype, copy=False)
-
-
-def cumulative_sum(x: ndarray, /, *, axis: int, dtype: Any) -> ndarray:
-    return _accumulate(np.add, x, axis, dtype.numpy)
-
-
-def cumulative_prod(x: ndarray, /, *, axis: int, dtype: Any) -> ndarray:
-    return _accumulate(np.multiply, x, axis, dtype.numpy)

@@ -23,8 +23,7 @@ _WORD, _HALF = ir.IntType(64), ir.IntType(32)
 _ELEMENTS = {
     "float32": (ir.FloatType(), 4),
     "float64": (ir.DoubleType(), 8),
-    "int32": (ir.IntType(32), 4),
-    "int64": (ir.IntType(64), 8),
+    **{f"int{8 * size}": (ir.IntType(8 * size), size) for size in (1, 2, 4, 8, 16)},
 }
 
 
