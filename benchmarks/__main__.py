@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--only",
-        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu"),
+        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu", "generated"),
         help="one group of workloads",
     )
     parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
@@ -63,6 +63,8 @@ def main() -> int:
         return standard_functions(write=not options.no_write)
     if options.only == "transforms":
         return transformations(write=not options.no_write, rounds=options.rounds)
+    if options.only == "generated":
+        return generated_kernels(write=not options.no_write, rounds=options.rounds)
     if options.only == "cpu":
         return cpu_kernels(
             write=not options.no_write and not options.match, match=options.match, rounds=options.rounds
@@ -119,6 +121,38 @@ def main() -> int:
             or transformations(write=True, rounds=options.rounds)
             or cpu_kernels(write=True, match="", rounds=options.rounds)
         )
+    return 0
+
+
+def generated_kernels(*, write: bool, rounds: int) -> int:
+    """The table of generated kernels beside the kernels of their steps and PyTorch."""
+    from . import generated
+    from .timing import interleaved
+
+    rows = []
+    lines = ["| 4096 x 4096, float32 | generated | step by step | torch | ratios |", "|---|---|---|---|---|"]
+    for name, contestants in generated.workloads().items():
+        times = interleaved(contestants, rounds=rounds)
+        rows.append({"workload": name, "times": times})
+        least = {who: t["min"] for who, t in times.items()}
+        ratios = [f"{least[who] / least['corelib']:.2f}" for who in ("step by step", "torch")]
+        lines.append(f"| {name} | {' | '.join(map(scaled, least.values()))} | {', '.join(ratios)} |")
+        print(f"  {lines[-1]}", file=sys.stderr)
+    facts = machine()
+    text = "\n".join([
+        "# Generated kernels",
+        "",
+        "Minima of interleaved rounds; ratios above 1: the generated kernel is faster than the kernels of its steps, and than",
+        "PyTorch. Written by `python -m benchmarks --only generated`.",
+        "",
+        ", ".join(f"{k} {v}" for k, v in facts.items()),
+        "",
+        *lines,
+        "",
+    ])  # fmt: skip
+    print(text)
+    if write:
+        written("generated", text, {"machine": facts, "rows": rows})
     return 0
 
 

@@ -86,6 +86,18 @@ def test_the_page_on_transformations_runs():
     exec(compile(program, "docs/transforms.md", "exec"), {"__name__": "transforms"})
 
 
+def test_the_page_on_generated_kernels_prints_what_it_shows(capsys):
+    """Its blocks are one program; each is followed by what it prints."""
+    pytest.importorskip("corelib_cpu.program")
+    page = (ROOT / "docs" / "kernels-generated.md").read_text(encoding="utf-8")
+    scope: dict[str, object] = {"__name__": "page"}
+    pairs = re.findall(r"^```python\n(.*?)^```\n\n```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(pairs) == page.count("```python\n")
+    for code, shown in pairs:
+        exec(compile(code, "docs/kernels-generated.md", "exec"), scope)
+        assert capsys.readouterr().out.rstrip("\n") == shown.rstrip("\n")
+
+
 def test_the_kernel_page_lists_every_primitive_under_its_signature(root):
     """docs/kernels.md: each primitive once, with the operands and parameters that its kernels get."""
     from corelib.op import OPS

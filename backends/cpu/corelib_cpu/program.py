@@ -145,8 +145,8 @@ def _extent(array: ndarray) -> tuple[int, int]:
 class Program:
     """``run(*arrays)``, a function that replays steps, made native from the third call on."""
 
-    def __init__(self, run: Callable[..., Any]) -> None:
-        self.run = run
+    def __init__(self, run: Callable[..., Any], steps: Sequence[Step]) -> None:
+        self.run, self.steps = run, steps
         self.lock = threading.Lock()
         self.state = "new"  # then "captured", "native" or "replayed"
         self.reason = ""
@@ -167,13 +167,15 @@ class Program:
             self.lock.release()
 
     def explain(self) -> str:
-        """How it runs."""
-        if self.state != "native":
-            return {"new": "not run yet", "captured": "run once"}.get(
-                self.state, f"step by step, since {self.reason}"
-            )
-        size = sum(raw.nbytes for raw in self.private)
-        return f"{self.table[0]} kernels started by one native call, {size} bytes of memory of its own"
+        """How it runs, and its steps."""
+        says = {"new": "not run yet", "captured": "run once"}.get(
+            self.state, f"one by one, since {self.reason}"
+        )
+        if self.state == "native":
+            size = sum(raw.nbytes for raw in self.private)
+            says = f"{self.table[0]} kernels started by one native call, {size} bytes of memory of its own"
+        head = f"program of {len(self.steps)} steps: {says}"
+        return "\n".join([head, *(f"    {_told(s)}" for s in self.steps)])
 
     def _prepared(self, arrays: Sequence[ndarray]) -> Any:
         """One of the first calls: capture, then compare."""
@@ -357,7 +359,8 @@ def link(
         if not outputs:
             continue
         several = len(outputs) > 1
-        found = Program(replay(Graph(list(inputs.values()), part, outputs, several=several, donated=spare)))
+        run = replay(Graph(list(inputs.values()), part, outputs, several=several, donated=spare))
+        found = Program(run, part)
         programs.append(found)
         op: Any = _Native(part)
         steps.append(Step(op, found, list(inputs.values()), {}, outputs, several))
@@ -483,9 +486,7 @@ def _captures(kernels: KernelSet, step: Step) -> bool:
 
 
 def _told(step: Step) -> str:
-    """One line on a step, or on each kernel of a program and what has become of it."""
-    if step.op.kind != "program":
-        return f"{step.op.name} -> {', '.join(map(repr, step.outputs))}"
-    program: Program = step.kernel
-    op: Any = step.op
-    return "\n".join([f"{op.name}: {program.explain()}", *(f"    {_told(s)}" for s in op.steps)])
+    """A line on a step, or more on a program."""
+    if isinstance(step.kernel, Program):
+        return step.kernel.explain()
+    return f"{step.op.name} -> {', '.join(map(repr, step.outputs))}"
