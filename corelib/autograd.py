@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
-from .registry import active_backends
+from .registry import active_backends, at_active_level
 from .rules import Spec
 from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick
 from .tensor import Tensor, wrap
@@ -184,14 +184,6 @@ def _observed(roots: Sequence[Node], variables: Sequence[Node]) -> bool:
     return False
 
 
-def _at_active_level(x: Tensor) -> Tensor:
-    """x, lifted to the innermost transformation that is active: a variable below it would be lost to this
-    derivative.
-    """
-    active = active_backends()
-    return active[-1].lift(x) if active and active[-1].level > x._backend.level else x
-
-
 class _Variables:
     """The arguments of a function with some of their tensors replaced by fresh variables."""
 
@@ -214,7 +206,7 @@ class _Variables:
                         f"{what}: argument {n} must hold tensors, got {type(leaf).__name__}: name others with argnums"
                     )
                 _require_floating(leaf, what)
-                new.append(alias(_at_active_level(leaf)))
+                new.append(alias(at_active_level(leaf)))  # below, it would be lost to this derivative
             self.args[n] = build(new)
             self.variables += new
             self._builders.append((build, len(new)))

@@ -32,7 +32,7 @@ from .op import calls
 from .ops.interchange import _pack, asarray, from_buffer
 from .ops.random import word
 from .params import as_shape
-from .registry import registry
+from .registry import at_active_level, registry
 from .tape import same
 from .tensor import Tensor
 
@@ -363,6 +363,7 @@ def bernoulli(
     its p.
     """
     if isinstance(p, Tensor):
+        p = at_active_level(p)  # where its numbers are drawn
         shape = p.shape if shape is None else shape
         u = uniform(
             shape, dtype=p.dtype, generator=generator, device=p._backend if device is None else device
@@ -389,10 +390,11 @@ def permutation(
     if isinstance(x, Tensor):
         if not x.ndim:
             raise ShapeError("random.permutation: a 0-d tensor has nothing to permute: give an integer")
+        here: Tensor = at_active_level(x)
         order = permutation(
-            x.shape[axis], generator=generator, device=x._backend if device is None else device
+            here.shape[axis], generator=generator, device=here._backend if device is None else device
         )
-        return calls.take(x, order, axis=axis)
+        return calls.take(here, order, axis=axis)
     if isinstance(x, bool) or not hasattr(x, "__index__") or x < 0:
         raise ArgumentError(
             f"random.permutation: a number that is not negative or a tensor is needed, got {x!r}"

@@ -507,6 +507,12 @@ def active_backends() -> tuple[Backend, ...]:
     return _active.get()
 
 
+def at_active_level(x: Any) -> Any:
+    """A tensor, lifted to the innermost transformation that is active if that is above its own level."""
+    active = _active.get()
+    return active[-1].lift(x) if active and active[-1].level > x._backend.level else x
+
+
 def backends() -> list[BackendStatus]:
     """Every backend that is declared or failed to be: importable, usable, supported, each with its reason.
 
@@ -530,6 +536,7 @@ __all__ = [
     "BackendStatus",
     "Overlay",
     "activate",
+    "at_active_level",
     "backends",
     "get_backend",
     "register",

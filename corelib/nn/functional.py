@@ -42,6 +42,7 @@ from ..ops.nn import linear, log_softmax, one_hot, rms_norm, softmax
 from ..ops.norms import group_norm as base_group_norm
 from ..ops.trigonometric import tanh
 from ..params import checked_axis
+from ..registry import at_active_level
 from .loss_functions import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -96,6 +97,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Any = N
         return x
     from ..random import default_generator
 
+    x = at_active_level(x)  # where its numbers are drawn
     key, counter = (generator or default_generator()).reserve(x.shape, device=x._backend)
     return base.dropout(x, key, counter, p=p)
 
