@@ -137,7 +137,9 @@ class Tensor:
         if value is not None and not isinstance(value, Tensor):
             raise DTypeError(f".grad must be a Tensor or None, got {type(value).__name__}")
         if value is not None and (
-            value.shape != self.shape or value.dtype is not self.dtype or value._backend is not self._backend
+            value.shape != self.shape
+            or value.dtype is not self.dtype
+            or (value._backend is not self._backend and not value._backend.level)
         ):
             raise ShapeError(
                 f".grad must match the tensor: {self.dtype.name}{list(self.shape)} on {self.device}, "

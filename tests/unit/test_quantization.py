@@ -113,22 +113,10 @@ def test_the_mean_square_error_is_the_smallest_of_those_tried():
 # -- layers ------------------------------------------------------------------------------------------------------
 
 
-class Conv(nn.Module):
-    """A convolution with the attributes of torch.nn.Conv2d, whatever layers there are."""
-
-    def __init__(self, channels, units, kernel, stride=1, padding=0, dilation=1, groups=1):
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        self.weight = nn.Parameter(numbers(units, channels // groups, kernel, kernel, seed=4) / 3)
-        self.bias = nn.Parameter(numbers(units, seed=5) / 10)
-
-    def forward(self, x):
-        return ops.conv(x, self.weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)  # fmt: skip
-
-
 def network():
     random.seed(3)
     return nn.Sequential(
-        Conv(2, 4, 3, padding=1), nn.ReLU(), Conv(4, 6, 3, stride=2, padding=1, groups=2), nn.Flatten(), nn.Linear(54, 16), nn.ReLU(),
+        nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), nn.Flatten(), nn.Linear(54, 16), nn.ReLU(),
         nn.Linear(16, 3),
     )  # fmt: skip
 
