@@ -390,11 +390,11 @@ def permutation(
     if isinstance(x, Tensor):
         if not x.ndim:
             raise ShapeError("random.permutation: a 0-d tensor has nothing to permute: give an integer")
-        here: Tensor = at_active_level(x)
+        x = at_active_level(x)
         order = permutation(
-            here.shape[axis], generator=generator, device=here._backend if device is None else device
+            x.shape[axis], generator=generator, device=x._backend if device is None else device
         )
-        return calls.take(here, order, axis=axis)
+        return calls.take(x, order, axis=axis)
     if isinstance(x, bool) or not hasattr(x, "__index__") or x < 0:
         raise ArgumentError(
             f"random.permutation: a number that is not negative or a tensor is needed, got {x!r}"

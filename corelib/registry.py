@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pluggy
 
@@ -34,6 +34,7 @@ from .op import OPS, Op
 
 GROUP = "corelib.plugins"
 log = logging.getLogger("corelib")
+T = TypeVar("T")
 
 _selected: ContextVar[str | None] = ContextVar("corelib_backend", default=None)
 _active: ContextVar[tuple[Backend, ...]] = ContextVar("corelib_active", default=())
@@ -507,10 +508,10 @@ def active_backends() -> tuple[Backend, ...]:
     return _active.get()
 
 
-def at_active_level(x: Any) -> Any:
+def at_active_level(x: T) -> T:
     """A tensor, lifted to the innermost transformation that is active if that is above its own level."""
-    active = _active.get()
-    return active[-1].lift(x) if active and active[-1].level > x._backend.level else x
+    active, tensor = _active.get(), cast(Any, x)
+    return active[-1].lift(x) if active and active[-1].level > tensor._backend.level else x
 
 
 def backends() -> list[BackendStatus]:
