@@ -97,22 +97,7 @@ def _moments(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
 def _batch_norm_vjp(
     g: tuple[Tensor, Tensor, Tensor], x: Tensor, weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
-    gy, g_mean, g_var = g
-    axes, count = _others(x), x.size // x.shape[1]
-    _, var, centered = _moments(x, eps)
-    root = sqrt(add(var, eps))
-    standard = divide(centered, root)
-    g_bias, g_weight = sum(gy, axis=axes), sum(multiply(gy, standard), axis=axes)
-    flat = reshape(root, (x.shape[1],))
-    factor = divide(1, flat) if weight is None else divide(weight, flat)
-    # what an element of x moves by itself, through the variance, and through the mean: a factor for each channel
-    through_var = subtract(multiply(multiply(g_var, flat), 2), multiply(factor, g_weight))
-    through_mean = subtract(g_mean, multiply(factor, g_bias))
-    gx = add(
-        multiply(gy, _per_channel(factor, x.ndim)),
-        multiply(standard, _per_channel(divide(through_var, count), x.ndim)),
-    )
-    gx = add(gx, _per_channel(divide(through_mean, count), x.ndim))
+    gx, g_weight, g_bias = batch_norm_gradient(*g, x, weight, eps=eps)
     return gx, None if weight is None else g_weight, None if bias is None else g_bias
 
 
@@ -136,6 +121,61 @@ def batch_norm(
     mean, var, centered = _moments(x, eps)
     y = _scaled(divide(centered, sqrt(add(var, eps))), weight, bias)
     return y, reshape(mean, (x.shape[1],)), reshape(var, (x.shape[1],))
+
+
+def _gradient_operands(op: Any, gy: Any, g_mean: Any, g_var: Any, x: Any, weight: Any) -> None:
+    _check(op, x, weight, None)
+    _refuse_single(op, x)
+    for name, g, wanted in (
+        ("gy", gy, x.shape),
+        ("g_mean", g_mean, x.shape[1:2]),
+        ("g_var", g_var, x.shape[1:2]),
+    ):
+        if tuple(g.shape) != tuple(wanted):
+            raise ShapeError(
+                f"{op.name}: {name} must have shape {tuple(wanted)} for x of shape {x.shape}, got {g.shape}"
+            )
+
+
+@custom(FLOATING)
+def _batch_gradient_rule(op: Any, specs: Any, params: dict[str, Any]) -> tuple[Spec, ...]:
+    gy, g_mean, g_var, x, weight = specs
+    _gradient_operands(op, gy, g_mean, g_var, x, weight)
+    dtype = common(op, specs)
+    return Spec(x.shape, dtype), Spec((x.shape[1],), dtype), Spec((x.shape[1],), dtype)
+
+
+def _batch_gradient_samples(make: Any, dtype: Any) -> Any:
+    for n, shape in enumerate(((5, 2), (2, 3, 4), (3, 2, 2, 3))):
+        channels = [make.array(shape[1:2], dtype) for _ in range(2 + n % 2)]
+        yield Sample((make.array(shape, dtype), *channels[:2], make.array(shape, dtype), *channels[2:]))
+
+
+@composite(
+    kind="opaque", rule=_batch_gradient_rule, samples=_batch_gradient_samples, ulp=256,
+    errors=[ErrorSample(ShapeError, r"batch_norm_gradient: g_var must have shape \(2,\) for x of shape \(3, 2\), got \(1,\)",
+                        lambda m: Sample(tuple(m.array(s, float32) for s in ((3, 2), (2,), (1,), (3, 2)))))],
+)  # fmt: skip
+def batch_norm_gradient(
+    gy: Tensor, g_mean: Tensor, g_var: Tensor, x: Tensor, weight: Tensor | None = None, /, *, eps: float = 1e-5
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The cotangents of :func:`batch_norm`'s x, weight and bias, for those of its three results."""
+    _gradient_operands(Caller("batch_norm_gradient"), gy, g_mean, g_var, x, weight)
+    axes, count = _others(x), x.size // x.shape[1]
+    _, var, centered = _moments(x, eps)
+    root = sqrt(add(var, eps))
+    standard = divide(centered, root)
+    g_bias, g_weight = sum(gy, axis=axes), sum(multiply(gy, standard), axis=axes)
+    flat = reshape(root, (x.shape[1],))
+    factor = divide(1, flat) if weight is None else divide(weight, flat)
+    # what an element of x moves by itself, through the variance, and through the mean: a factor for each channel
+    through_var = subtract(multiply(multiply(g_var, flat), 2), multiply(factor, g_weight))
+    through_mean = subtract(g_mean, multiply(factor, g_bias))
+    gx = add(
+        multiply(gy, _per_channel(factor, x.ndim)),
+        multiply(standard, _per_channel(divide(through_var, count), x.ndim)),
+    )
+    return add(gx, _per_channel(divide(through_mean, count), x.ndim)), g_weight, g_bias
 
 
 # -- over groups of channels ---------------------------------------------------------------------------------
