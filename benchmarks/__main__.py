@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--only",
-        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu", "generated"),
+        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu", "generated", "compile"),
         help="one group of workloads",
     )
     parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
@@ -61,6 +61,8 @@ def main() -> int:
 
     if options.only == "standard":
         return standard_functions(write=not options.no_write)
+    if options.only == "compile":
+        return whole_programs(options.rounds, write=not options.no_write)
     if options.only == "transforms":
         return transformations(write=not options.no_write, rounds=options.rounds)
     if options.only == "generated":
@@ -242,6 +244,19 @@ def standard_functions(*, write: bool) -> int:
     print(text)
     if write:
         written("standard", text, {"machine": facts, "rows": rows})
+    return 0
+
+
+def whole_programs(rounds: int, *, write: bool) -> int:
+    """The table of compiled programs beside PyTorch's and JAX's."""
+    from . import compile as compiled
+
+    text, data = compiled.run(list(compiled.PROGRAMS), list(compiled.CONTESTANTS), rounds, 0.3)
+    facts = machine()
+    text = text.replace("\n\n", "\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + "\n\n", 1)
+    print(text)
+    if write:
+        written("compile", text, {"machine": facts, **data})
     return 0
 
 
