@@ -25,19 +25,20 @@ def data(*shape, seed=0, dtype=np.float32):
     return cl.asarray(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
 
 
-def equal(actual, expected):
-    """To the last bit where a replay calls the kernels that the function calls. cpu generates its kernels: of few elements
-    NumPy rounds exp, log and tanh otherwise, by the 4 ULP of their budgets at most, which a step of Adam carries on.
+def equal(actual, expected, far=1e-6):
+    """To the last bit where a replay calls the kernels that the function calls. ``cpu`` generates kernels for groups of
+    steps, which compute the same by other instructions: within a few ULP for each op, of which most tests have ten at
+    most; steps of training divide by small moments (``far``).
     """
     assert (
         actual.dtype is expected.dtype and actual.shape == expected.shape and actual.device == expected.device
     )
-    a, b = actual.detach().numpy(), expected.detach().numpy()
-    if actual.device == "cpu" and a.dtype.kind == "f":
-        slack = 256 * np.finfo(a.dtype).eps
-        np.testing.assert_allclose(a, b, rtol=slack, atol=slack * np.abs(b).max(initial=1e-3))
+    if actual.device == "cpu" and actual.dtype.kind == "float":
+        np.testing.assert_allclose(
+            actual.detach().numpy(), expected.detach().numpy(), rtol=10 * far, atol=far
+        )
     else:
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(actual.detach().numpy(), expected.detach().numpy())
 
 
 def count(compiled):
@@ -205,7 +206,7 @@ BATCHES = [(data(5, 6, seed=i).numpy(), np.random.default_rng(i).integers(0, 3, 
     ids=lambda v: getattr(v, "__name__", ""),
 )  # fmt: skip
 def test_a_training_step(anywhere, optimizer, options):
-    """Parameters, moments, step counts, gradients and the random state are the same to the last bit."""
+    """Parameters, moments, step counts, gradients and the random state are the same."""
     ends = []
     for wrap in (lambda f: f, cl.compile):
         net, made, step = training(optimizer, **options)
@@ -222,7 +223,7 @@ def test_a_training_step(anywhere, optimizer, options):
             ]
         )
     for a, b in zip(*ends, strict=True):
-        equal(b, a)
+        equal(b, a, far=1e-4)
     assert count(step) <= 2  # the first call makes the optimizer's state
 
 
