@@ -6,6 +6,8 @@ import functools
 import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -886,3 +888,16 @@ def test_the_guide_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
             printed.append(capsys.readouterr().out)
         else:
             assert printed[-1] == text
+
+
+def test_corelib_log_says_what_is_compiled():
+    code = "import corelib as cl; f = cl.compile(lambda x: x + 1); f(cl.ones(2, device='reference')); f(cl.ones(3, device='reference'))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CORELIB_LOG": "compile"},
+    )
+    assert run.returncode == 0, run.stderr
+    assert "<lambda>: program 1 of 1 steps, replayed, 1 kernels" in run.stderr
+    assert "what changed against the others: 0) the shape of argument 0" in run.stderr
