@@ -140,7 +140,7 @@ def group(index: Any, places: int) -> tuple[Any, Any]:
 
 @kernels.implements(ops.nonzero)
 def nonzero(x: Any, /) -> tuple[Any, ...]:
-    if not x.ndim:
+    if not x.shape:
         return ()
     chosen = cupy().ascontiguousarray(cast(x, "bool")).reshape(-1)
     if not chosen.size:
