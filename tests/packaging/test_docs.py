@@ -86,6 +86,19 @@ def test_the_page_on_transformations_runs():
     exec(compile(program, "docs/transforms.md", "exec"), {"__name__": "transforms"})
 
 
+@pytest.mark.device("cpu")
+def test_the_page_on_training_runs():
+    """Its blocks are one program, from top to bottom."""
+    import corelib
+
+    before = corelib.get_backend()
+    try:
+        program = "\n".join(blocks("training.md", "python"))
+        exec(compile(program, "docs/training.md", "exec"), {"__name__": "training"})
+    finally:
+        corelib.set_backend(before)
+
+
 def test_the_page_on_generated_kernels_prints_what_it_shows(capsys):
     """Its blocks are one program; each is followed by what it prints."""
     pytest.importorskip("corelib_cpu.program")
