@@ -8,7 +8,7 @@ down by the backends themselves, and nothing costs anything while nobody watches
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,10 +104,12 @@ def watch(fn: Callable[..., Any], *args: Any, names: Any = None, **kwargs: Any) 
     if active_backends():
         raise BackendError("watch: not inside a transformation: watch the transformed function instead")
     names = fn if names is None and hasattr(fn, "named_modules") else names
-    watcher = _Watcher(_named(names))
+    named = _named(names)
+    watcher = _Watcher({id(tensor): name for name, tensor in named.items()})
     args, kwargs = map_tensors(watcher.input, (args, kwargs))
     with _calls(watcher, names):
         try:
+            watcher.enter(list(named.values()))
             result = fn(*args, **kwargs)
         finally:
             watcher.leave()
@@ -115,6 +117,7 @@ def watch(fn: Callable[..., Any], *args: Any, names: Any = None, **kwargs: Any) 
 
     def lowered(x: Tensor) -> Tensor:
         array = (x if x._backend is watcher else watcher.lift(x))._data
+        watcher.list(array)
         ends.append(array.event)
         return array.tensor
 
@@ -149,7 +152,9 @@ class _Watcher(Backend):
         self.known: dict[
             int, _Seen
         ] = {}  # by the identity of a tensor from outside, which its event keeps alive
+        self.entered: dict[int, tuple[Tensor, Tensor]] = {}  # brought to this level, and what they are below
         self.changed: dict[int, Tensor] = {}
+        self.listed: set[int] = set()
         self.below: Backend | None = (
             None  # where what has no operands is created: where the first tensor came from
         )
@@ -157,7 +162,9 @@ class _Watcher(Backend):
 
     def input(self, tensor: Tensor) -> Tensor:
         """A tensor that the function is called with."""
-        return wrap(self._come(tensor, INPUT), self)
+        seen = self._come(tensor, INPUT)
+        self.list(seen)
+        return wrap(seen, self)
 
     def lift(self, tensor: Tensor) -> Tensor:
         """A tensor from outside: a parameter, if it collects a gradient, or a constant."""
@@ -166,18 +173,38 @@ class _Watcher(Backend):
 
     def _come(self, tensor: Tensor, kind: str) -> _Seen:
         key = id(tensor)
-        self.below = self.below or tensor._backend
+        if self.below is None:
+            self.below, self.device = tensor._backend, tensor.device
         if key not in self.known:
-            name = self.names.get(key, kind)
-            event = Event(kind, name, (tensor,), modules=self.path if kind != INPUT else ())
-            self.events.append(event)
+            event = Event(kind, self.names.get(key, kind), (tensor,))
             self.known[key] = _Seen(tensor, event)
         return self.known[key]
+
+    def list(self, seen: _Seen) -> None:
+        """Write down a tensor from outside, where it is first read."""
+        if id(seen.event) not in self.listed:
+            self.listed.add(id(seen.event))
+            seen.event.modules = self.path if seen.event.kind != INPUT else ()
+            self.events.append(seen.event)
+
+    def enter(self, tensors: Sequence[Tensor]) -> None:
+        """Bring tensors from outside to this level while the function runs, so that ops on them alone are seen as well."""
+        for tensor in tensors:
+            if tensor._backend.level == 0 and id(tensor) not in self.entered:
+                below = wrap(tensor._data, tensor._backend, tensor._node)
+                name = self.names[id(tensor)]
+                self.names[id(below)] = name
+                seen = self.lift(below)._data
+                self.entered[id(tensor)] = tensor, below
+                tensor._data, tensor._backend, tensor._node = seen, self, None
 
     def find(self, op: Op, dtype: DType | None) -> Callable[..., Any]:
         """A kernel that runs the op below."""
 
         def kernel(*operands: Any, **params: Any) -> Any:
+            for o in operands:
+                if isinstance(o, _Seen):
+                    self.list(o)
             below = [o.tensor if isinstance(o, _Seen) else o for o in operands]
             backends = {t._backend for t in below if isinstance(t, Tensor)}
             start = time.perf_counter()
@@ -191,6 +218,7 @@ class _Watcher(Backend):
             sources = tuple(o.event if isinstance(o, _Seen) else o for o in operands)
             event = Event(OP, op.name, tuple(results), sources, tuple(below), params, seconds, self.path)
             self.events.append(event)
+            self.listed.add(id(event))
             seen = tuple(_Seen(t, event) for t in results)
             return seen if isinstance(result, tuple) else seen[0]
 
@@ -213,16 +241,23 @@ class _Watcher(Backend):
 
     def leave(self) -> None:
         """Tensors from outside do not stay at this level."""
+        for tensor, below in self.entered.values():
+            seen = tensor._data
+            tensor._data, tensor._backend, tensor._node = below._data, below._backend, below._node
+            if seen.tensor is not below:  # the function has changed it
+                self._lower(tensor, seen.tensor)
         for tensor in self.changed.values():
             if tensor._backend is self:
-                below = tensor._data.tensor
-                tensor._data, tensor._backend = below._data, below._backend
-                if tensor._node is None or not hasattr(tensor._node, "grad"):
-                    tensor._node = below._node
+                self._lower(tensor, tensor._data.tensor)
+
+    def _lower(self, tensor: Tensor, value: Tensor) -> None:
+        tensor._data, tensor._backend = value._data, value._backend
+        if not hasattr(tensor._node, "grad"):  # a leaf stays one
+            tensor._node = value._node
 
 
-def _named(names: Any) -> dict[int, str]:
-    """Names by the identity of the tensors that have one."""
+def _named(names: Any) -> dict[str, Tensor]:
+    """The tensors that have a name."""
     if hasattr(names, "named_parameters"):
         names = {**dict(names.named_buffers()), **dict(names.named_parameters())}
     if names is None:
@@ -231,7 +266,7 @@ def _named(names: Any) -> dict[int, str]:
         raise ArgumentError(
             f"watch: names must be a Module or a mapping of names to tensors, got {type(names).__name__}"
         )
-    return {id(tensor): name for name, tensor in names.items()}
+    return dict(names)
 
 
 @contextmanager

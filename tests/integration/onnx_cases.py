@@ -20,7 +20,6 @@ if str(PLUGIN) not in sys.path:
 # Operators that are refused, each with the reason; a case that needs one must say so when it is loaded.
 LATER = "not written yet"
 MISSING = {
-    **dict.fromkeys(["BatchNormalization", "InstanceNormalization", "GRU", "LSTM", "RNN"], LATER),
     **dict.fromkeys(["DeformConv", "RoiAlign", "GridSample", "Col2Im"], LATER),
     **dict.fromkeys(
         ["Attention", "LinearAttention", "CausalConvWithState"],

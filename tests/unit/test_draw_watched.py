@@ -193,6 +193,31 @@ def test_several_results_of_one_op_are_one_box():
     assert "      2 .. 4, mean 3" in shown
 
 
+def test_ops_on_parameters_alone_are_seen():
+    class Scaled(nn.Module):
+        def __init__(self):
+            self.weight, self.scale = nn.Parameter(cl.ones((2, 2))), nn.Parameter(cl.full((1,), 3.0))
+
+        def forward(self, x):
+            return x @ (self.weight * self.scale)
+
+    module = Scaled()
+    nodes = [p._node for p in module.parameters()]
+    seen = cl.watch(module, cl.ones((1, 2)))
+    assert [(e.kind, e.name) for e in seen.events] == [
+        (INPUT, "input"), (PARAMETER, "weight"), (PARAMETER, "scale"), (OP, "multiply"), (OP, "matmul"),
+    ]  # fmt: skip
+    assert [p._node for p in module.parameters()] == nodes
+    found = seen.gradients()
+    assert found[module.scale._node].tolist() == [4.0]
+    assert seen.result.tolist() == [[6.0, 6.0]]
+
+
+def test_where_a_tensor_is_may_be_asked_inside(device):
+    seen = cl.watch(lambda x: x + cl.ones(2, device=x.device), cl.ones(2))
+    assert (seen.result.tolist(), seen.result.device) == ([2, 2], device)
+
+
 def test_an_error_inside_leaves_nothing_behind(model):
     with pytest.raises(ShapeError):
         cl.watch(model, cl.ones((2, 7)))

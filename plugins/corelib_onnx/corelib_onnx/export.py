@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 import corelib as cl
 from corelib.errors import ArgumentError, ShapeError, UnsupportedError
@@ -125,6 +125,7 @@ class Writer:
         given = [e.results[0] for e in seen.events if e.kind == "input"]
         names = self.named("inputs", names, "x", len(given))
         self.names.update(zip(map(id, given), names, strict=True))
+        self.batch, self.length = names[0], given[0].shape[0] if given[0].ndim else 1
         return [_info(name, x, batch) for name, x in zip(names, given, strict=True)]
 
     def outputs(self, seen: Any, twin: Any, names: list[str], batch: str | None) -> list[onnx.ValueInfoProto]:
@@ -164,6 +165,10 @@ class Writer:
         if id(x) in self.names:
             return
         if other is not None and not _equal(x, other.results[0]):
+            filled = self._filled(x, other.results[0])
+            if filled is not None:
+                self.names[id(x)] = filled
+                return
             raise ShapeError(
                 f"export: a constant of shape {x.shape} depends on the length of axis 0 of the inputs: take it from the data"
             )
@@ -172,6 +177,21 @@ class Writer:
             return
         name = self.names[id(x)] = self._fresh(event.name)
         self.initializers[name] = proto_of(x, name)
+
+    def _filled(self, x: Any, y: Any) -> str | None:
+        """A constant of one value, such as a first state, whose axes are as long as the batch; None if it is no such one."""
+        values, n = np.unique(np.concatenate([t.detach().numpy().reshape(-1) for t in (x, y)])), self.length
+        alike = x.ndim == y.ndim and all(
+            a == b or (a, b) == (n, 2 * n) for a, b in zip(x.shape, y.shape, strict=True)
+        )
+        if not alike or values.size != 1:
+            return None
+        batch = self.node("Shape", [self.batch], start=0, end=1)
+        parts = [
+            batch if a != b else self.constant([a], "int64") for a, b in zip(x.shape, y.shape, strict=True)
+        ]
+        value = numpy_helper.from_array(values.astype(x.dtype.name))
+        return self.node("ConstantOfShape", [self.node("Concat", parts, axis=0)], value=value)
 
     def _stored(self, x: Any) -> str:
         """A node that gives a constant."""

@@ -10,6 +10,7 @@ from . import (  # noqa: F401 - each adds its operators
     layers,
     losses,
     quantization,
+    recurrent,
     reductions,
     resizing,
     shapes,
