@@ -95,17 +95,16 @@ def _product(largest: float, x: complex, y: complex) -> str:
     (a - b)(a + b).
     """
 
-    def overflows(p: float, q: float) -> bool:
-        finite = math.isfinite(p) and math.isfinite(q)
-        return finite and abs(p) > 1 and abs(q) > largest / abs(p)
+    def size(p: float, q: float) -> int:  # 2 for a product that overflows, 1 for an infinite one
+        if math.isfinite(p) and math.isfinite(q):
+            return 2 * (abs(p) > 1 and abs(q) > largest / abs(p))
+        return int(math.isinf(p * q))
 
     def is_open(p: float, q: float, r: float, s: float, sign: int) -> bool:  # pq + sign * rs
-        if not overflows(p, q) and not overflows(r, s):
-            return False
-        if all(map(math.isfinite, (p, q, r, s))):  # by how much it overflows, exactly
-            sum = Fraction(p) * Fraction(q) + sign * Fraction(r) * Fraction(s)
-            return overflows(p, q) and overflows(r, s) or abs(sum) <= largest
-        return all(overflows(*factors) or math.isinf(math.prod(factors)) for factors in ((p, q), (r, s)))
+        sizes = size(p, q), size(r, s)
+        if sizes in ((2, 0), (0, 2)) and all(map(math.isfinite, (p, q, r, s))):
+            return abs(Fraction(p) * Fraction(q) + sign * Fraction(r) * Fraction(s)) <= largest
+        return sizes[0] * sizes[1] > 1
 
     a, b, c, d = x.real, x.imag, y.real, y.imag
     real, imaginary = is_open(a, c, b, d, -1), is_open(a, d, b, c, 1)

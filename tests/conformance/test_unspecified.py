@@ -26,11 +26,18 @@ HALF = LARGEST / 2
         (complex(HALF, math.inf), complex(4, 1), (True, False)),
         (complex(math.inf, math.inf), complex(1, 1), (False, False)),  # NaN and infinity by IEEE 754
         (complex(math.nan, HALF), complex(4, 4), (False, False)),
+        (complex(math.inf, HALF), complex(math.inf, HALF), (True, False)),
     ],
 )
 def test_a_product_is_open_where_one_part_of_it_overflows(x, y, expected):
     assert open_values("multiply", (x, y), LARGEST) == expected
     assert open_values("multiply", (y, x), LARGEST) == expected
+
+
+def test_a_product_of_complex64_overflows_where_float32_does():
+    z = complex(math.inf, -3.4e38)
+    assert open_values("square", (z,), 3.4028234663852886e38) == (True, False)
+    assert open_values("square", (z,), LARGEST) == (False, False)
 
 
 @pytest.mark.parametrize(
