@@ -126,3 +126,12 @@ def test_the_kernel_page_lists_every_primitive_under_its_signature(root):
         star = ["*"] if op.params and not op.variadic else []
         expected.append(f"{op.name}({', '.join([*operands, *star, *op.params])})")
     assert sorted(listed) == sorted(expected)
+
+
+def test_the_page_of_the_conformance_suite_tells_of_every_family_and_its_level():
+    from corelib.conformance import FAMILIES
+
+    page = (ROOT / "docs" / "conformance" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+` ?)+)\| L(\d) \|", page, re.MULTILINE)
+    told = {name: int(level) for names, level in rows for name in re.findall(r"`(\w+)`", names)}
+    assert told == {name: family.level for name, family in FAMILIES.items()}

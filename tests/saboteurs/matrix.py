@@ -2,9 +2,10 @@
 
     python tests/saboteurs/matrix.py > docs/conformance/saboteurs.md
 
-A saboteur is a test whose name says that something "is found" or "are found", and each of its parameters. While such a test runs, every run of the suite in it is noted, and repeated with all
-families of profile standard on the ops that it asked for; those that failed killed the saboteur. Exit status 1 if one
-survived, or if its test failed.
+A saboteur is a test whose name says that something "is found" or "are found", and each of its parameters. While such a
+test runs, every run of the suite in it is noted, and repeated with all families of profile ``standard`` on the ops that
+it asked for; the families of what failed killed the saboteur. Exit status 1 if one survived, or if its test failed.
+``tests/saboteurs/test_matrix.py`` holds the page against the tests.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import contextlib
 import io
 import re
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = ("tests/saboteurs", "tests/conformance")
 PLANTED = r"_(is|are)_found(?!_(again|at_every|and_travels))"  # in the names of tests
-GOLDEN = "golden"  # whose tests ask for a verdict on results, without a backend
 PATIENCE = 8  # ops: what is asked of more is not asked again of all families
 
 
@@ -56,11 +57,17 @@ class Saboteur:
         )
         return parameter[:-1] if listed else f"{said}: {parameter[:-1]}" if parameter else said
 
+    @property
+    def shown(self) -> str:
+        """The name, in a table."""
+        return re.sub(r"\s+", " ", self.name).replace("|", r"\|")
+
 
 class Recorder:
     """A plugin of pytest that notes what the suite finds during each test."""
 
     def __init__(self) -> None:
+        self.planted: list[Saboteur] = []
         self.found: dict[str, Saboteur] = {}
         self.now: Saboteur | None = None
 
@@ -68,6 +75,7 @@ class Recorder:
         wanted = [i for i in items if re.search(PLANTED, i.originalname)]
         config.hook.pytest_deselected(items=[i for i in items if i not in wanted])
         items[:] = wanted
+        self.planted = [Saboteur(i.nodeid) for i in items]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: Any) -> Iterator[None]:
@@ -78,40 +86,71 @@ class Recorder:
         self.now.passed = True
         return None
 
-    def note(self, report: Any) -> None:
+    def note(self, outcomes: Iterable[Any]) -> None:
+        """Of failures that were found at once: how many of each family, unless more were found before."""
         assert self.now is not None
-        self.now.kills |= Counter(outcome.case.what for outcome in report.failures)
-        for outcome in report.failures:
-            self.now.ops |= {outcome.case.op.name} if outcome.case.op else set()
-            self.now.reason = self.now.reason or outcome.reason
+        failures = [o for o in outcomes if o.status == "fail"]
+        self.now.kills |= Counter(o.case.what for o in failures)
+        for o in failures:
+            self.now.ops |= {o.case.op.name} if o.case.op else set()
+            self.now.reason = self.now.reason or o.reason
+
+    def one_more(self, what: str, op: str, reason: str) -> None:
+        """Of a failure that was found alone."""
+        assert self.now is not None
+        self.now.kills[what] += 1
+        self.now.ops |= {op} if op else set()
+        self.now.reason = self.now.reason or reason
 
 
 @contextlib.contextmanager
 def recorded(recorder: Recorder) -> Iterator[None]:
-    """While the block runs, `check` and `check_golden` tell the recorder; what `check` was asked of a few families it asks of all."""
+    """While the block runs, the recorder is told what fails: in runs, which are repeated with all families if they were of
+    a few; in single cases; among golden vectors; and in commands.
+    """
     from corelib.conformance import golden, runner
+    from corelib.conformance.check import Suite
+    from corelib.conformance.families import chosen
 
-    run, judge = runner.run, golden.Vectors.judge
+    run, judge, single, command = runner.run, golden.Vectors.judge, Suite.run, subprocess.run
 
     def told(device: str, plan: Any, *, what: Any = None, **options: Any) -> Any:
         with pytest.MonkeyPatch.context() as inside:
             inside.setattr(golden.Vectors, "judge", judge)
+            inside.setattr(Suite, "run", single)
             report = run(device, plan, what=what, **options)
-            again = what is not None and report.failures and len(plan.ops) <= PATIENCE
-            recorder.note(run(device, plan, what=None, **options) if again else report)
+            recorder.note(report.outcomes)
+            if what is not None and report.failures and len(plan.ops) <= PATIENCE:
+                every = [f.what for f in chosen(plan, reference=device == "reference")]
+                recorder.note(run(device, plan, what=every, **options).outcomes)
         return report
 
     def judged(vectors: Any, results: Any) -> Any:
         worst, wrong = judge(vectors, results)
-        if wrong and recorder.now is not None:
-            recorder.now.kills |= Counter({GOLDEN: len(wrong)})
-            recorder.now.ops.add(vectors.op.name)
-            recorder.now.reason = recorder.now.reason or str(wrong[0])
+        for reason in wrong:
+            recorder.one_more("golden", vectors.op.name, str(reason))
         return worst, wrong
+
+    def tried(suite: Any, case: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inside:
+            inside.setattr(golden.Vectors, "judge", judge)
+            outcome = single(suite, case)
+        if outcome.status == "fail":
+            recorder.one_more(case.what, case.op.name if case.op else "", outcome.reason)
+        return outcome
+
+    def commanded(*args: Any, **options: Any) -> Any:
+        done = command(*args, **options)
+        listed = str(done.stdout).partition("\nfailed:\n")[2]
+        for op, what, reason in re.findall(r"^  (\w+)\[\w+-(\w+)-\d+\].*\n +(.*)", listed, re.MULTILINE):
+            recorder.one_more(what, op, reason)
+        return done
 
     with pytest.MonkeyPatch.context() as monkey:
         monkey.setattr(runner, "run", told)
         monkey.setattr(golden.Vectors, "judge", judged)
+        monkey.setattr(Suite, "run", tried)
+        monkey.setattr(subprocess, "run", commanded)
         yield
 
 
@@ -119,7 +158,7 @@ def page(found: list[Saboteur]) -> str:
     """The matrix as Markdown."""
     from corelib.conformance import FAMILIES
 
-    order = list(dict.fromkeys([*FAMILIES, GOLDEN]))
+    order = list(FAMILIES)
     killers = Counter(what for s in found for what in s.kills)
     alone = Counter(next(iter(s.kills)) for s in found if len(s.kills) == 1)
     survived = [s for s in found if not s.kills or not s.passed]
@@ -129,7 +168,7 @@ def page(found: list[Saboteur]) -> str:
         "Backends that are wrong in one place, and the families of checks that found it, with the number of cases that failed. Made by",
         "`python tests/saboteurs/matrix.py > docs/conformance/saboteurs.md`: each mistake that the tests of `tests/saboteurs` and",
         "`tests/conformance` plant, tried by all families of profile `standard` on the ops that it touches. What the families try is",
-        "told in [families.md](families.md).",
+        "told in [README.md](README.md).",
         "",
         f"{len(found)} saboteurs, {len(found) - len(survived)} killed, {len(survived)} survived.",
         "",
@@ -154,7 +193,7 @@ def page(found: list[Saboteur]) -> str:
             reason = re.sub(r"\s+", " ", s.reason).replace("|", r"\|")
             reason = reason if len(reason) < 110 else reason[:107] + "..."
             verdict = kills if s.passed and kills else f"**survived** {kills}"
-            lines.append(f"| {s.name} | {ops} | {verdict} | `{reason}` |".replace("``", ""))
+            lines.append(f"| {s.shown} | {ops} | {verdict} | `{reason}` |".replace("``", ""))
         lines.append("")
     lines += [f"Survived: {', '.join(s.node for s in survived) or 'none'}."]
     return "\n".join(lines)
@@ -166,6 +205,7 @@ def main() -> int:
         "tests", nargs="*", default=WHERE, help=f"files or folders (default: {' '.join(WHERE)})"
     )
     parser.add_argument("-k", default="", help="only tests that match, as pytest's -k")
+    parser.add_argument("--list", action="store_true", help="run nothing, print where each saboteur is")
     args = parser.parse_args()
     recorder = Recorder()
     options = [
@@ -176,9 +216,13 @@ def main() -> int:
         "0",
         f"--rootdir={ROOT}",
         *(["-k", args.k] if args.k else []),
+        *(["--collect-only"] if args.list else []),
     ]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         status = pytest.main([*options, *(str(ROOT / t) for t in args.tests)], plugins=[recorder])
+    if args.list:
+        print("\n".join(f"{s.section}: {s.shown}" for s in recorder.planted))
+        return 0 if recorder.planted else 2
     found = list(recorder.found.values())
     if not found or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         print(said.getvalue(), file=sys.stderr)
