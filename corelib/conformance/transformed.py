@@ -1,15 +1,17 @@
-"""The family ``mapped``: an op under ``vmap`` gives for each example what it gives for that example alone.
+"""Ops and random programs under ``vmap``: each example gets what it gets alone.
 
-Batching runs an op on a stack of examples: by one more axis, by a rule of the op's, or by its body. Whichever it is,
-each example is judged as a value of the op is, against the reference and under the same budget. Forward mode has a
-family of its own, ``dot``.
+* ``mapped``: an op. Batching runs it on a stack of examples: by one more axis, by a rule of the op's, or by its body.
+  Whichever it is, each example is judged as a value of the op is, against the reference and under the same budget.
+* ``mapped_program``: a random program and its gradients, which are per-sample gradients then, judged as the program is.
+
+Forward mode has a family of its own, ``dot``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from ..dispatch import reissue
@@ -18,6 +20,7 @@ from ..op import calls
 from ..samples import Maker, Sample
 from ..tensor import Tensor
 from ..transforms import vmap
+from . import programs
 from .cases import Case, planned
 from .check import Suite
 from .declared import judged
@@ -25,6 +28,8 @@ from .derivatives import UNHURRIED, sample_of
 from .families import Plan, family
 from .operands import replaced, representable, size, tensors
 from .place import Result, arguments, results
+
+PROGRAMS = {"standard": 200, "full": 2000}
 
 
 def _pairs(plan: Plan) -> Iterator[Case]:
@@ -96,3 +101,29 @@ def _mixed(case: Case) -> Sample:
         return first if len(seen) == 1 else v
 
     return replaced(sample_of(case), choose)
+
+
+# -- programs ------------------------------------------------------------------------------------------------
+
+
+def _programs(plan: Plan) -> Iterator[Case]:
+    for case in islice(programs.generate(plan), PROGRAMS.get(plan.profile)):
+        yield replace(case, what="mapped_program")
+
+
+@family("mapped_program", level=2, profiles=(*UNHURRIED, "soak"), generate=_programs, by_op=False)
+def mapped_program(suite: Suite, case: Case) -> None:
+    """One of two examples is the program's; in every other program, all inputs but the first are shared."""
+
+    def through(fn: Any) -> Any:
+        def call(*inputs: Tensor) -> Any:
+            alone = case.number % 2 == 1
+            axes = tuple(None if alone and i else 0 for i in range(len(inputs)))
+            batch = [
+                x if a is None else calls.stack([calls.flip(x), x]) for x, a in zip(inputs, axes, strict=True)
+            ]
+            return [y[1] for y in vmap(fn, axes)(*batch)]
+
+        return call
+
+    programs.judge(suite, case, programs.run(case.data, suite.backend, through=through))
