@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from corelib import ops
-from corelib.conformance import Plan, cases, check, find
+from corelib.conformance import Plan, Suite, cases, check, find
 from corelib.op import BY_NAME, OPS
 from corelib.registry import registry
 
@@ -72,3 +73,13 @@ def test_a_wrong_batching_rule_is_found(rules, name, pieces):
     rules(name, **pieces)
     report = check("reference", [BY_NAME[name]], what=WHAT)
     assert not report.ok or any(o.status == "unsupported" for o in report.outcomes)
+
+
+def test_programs_are_mapped_whole_and_in_part_and_a_wrong_rule_is_found_in_them(rules):
+    plan = Plan(tuple(OPS))
+    listed = list(islice(cases(plan, ["mapped_program"]), 40))
+    assert len({c.id for c in listed}) == 40 and find(listed[7].id, plan) == listed[7]
+    suite = Suite("reference")
+    assert {suite.run(case).status for case in listed} == {"pass"}
+    rules("permute_dims", batch=reversed_rule(BY_NAME["permute_dims"].batch))
+    assert "fail" in {suite.run(case).status for case in listed}
