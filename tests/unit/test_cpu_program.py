@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+import corelib as cl
 from corelib import ops
 from corelib.compile.fuse import fused
 from corelib.compile.graph import Graph, Traced
@@ -276,3 +277,44 @@ def test_a_program_that_cannot_be_captured_is_not_run_twice(monkeypatch):
     assert run(p, g)[0] is p and np.array_equal(p, want)
     np.testing.assert_array_equal(run(p, g)[0], want + g)
     assert "of a reason" in programs_of(run)[0].explain()
+
+
+def test_regions_are_padded_and_joined_inside_a_program():
+    def fn(x, y):
+        z = ops.exp(ops.matmul(x, y))
+        left, right = z[:, :16], z[::2, 16:]
+        padded = ops.pad(left, ((1, 2), (3, 0)), constant_values=-1.5)
+        joined = ops.concat(
+            [ops.permute_dims(left, (1, 0)), ops.exp(ops.permute_dims(z, (1, 0)))[:16, :5]], axis=1
+        )
+        return (
+            padded,
+            joined,
+            ops.concat([right, right * 2], axis=0),
+            ops.pad(ops.greater(z, 1), ((0, 1), (0, 1))),
+        )
+
+    graph = recorded(fn, drawn(0, (40, 40), (40, 40)))
+    run = linked(graph, BACKEND)
+    for call in range(5):
+        arrays = drawn(call, (40, 40), (40, 40))
+        for a, b in zip(run(*arrays), stepwise(graph)(*arrays), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+    assert [p.state for p in programs_of(run)] == ["native"]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "int16", "uint8", "bool", "complex64", "complex128", "uint64"]
+)
+def test_large_regions_are_padded_and_joined_as_numpy_does(dtype):
+    x = (np.arange(300 * 400).reshape(300, 400) % 7).astype(dtype)
+    value = 3 if dtype != "bool" else True
+    t = lambda a: cl.asarray(a, device="cpu")
+    for a in (x, x.T, x[::2, ::-1], x[:, ::3]):
+        got = ops.pad(t(a), ((2, 1), (0, 3)), constant_values=value).numpy()
+        np.testing.assert_array_equal(got, np.pad(a, ((2, 1), (0, 3)), constant_values=value))
+        for axis in (0, 1, -1):
+            np.testing.assert_array_equal(
+                ops.concat([t(a), t(a)], axis=axis).numpy(), np.concatenate([a, a], axis)
+            )

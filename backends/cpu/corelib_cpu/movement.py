@@ -47,39 +47,77 @@ def kernel(lo, hi, args):
 """
 
 
-# Words: out, input, axes before the last, elements of a row, bytes from one to the next, then length and stride of each of
-# these axes, from the last. A unit is a row.
-_COPY = """
+# Words: out, input, axes before the last, elements of a row, bytes from one to the next of the input and of the output,
+# then length and both strides of each of these axes, from the last. A unit is a row.
+_PUT = """
 def kernel(lo, hi, args):
     words = at_int64(args)
-    columns = words[3]
-    step = words[4]
+    columns, step, out_step = words[3], words[4], words[5]
     for row in range(lo, hi):
-        rest = row
-        place = words[1]
+        rest, target, place = row, words[0], words[1]
         for k in range(words[2]):
-            above = rest // words[5 + 2 * k]
-            place += (rest - above * words[5 + 2 * k]) * words[6 + 2 * k]
+            above = rest // words[6 + 3 * k]
+            index = rest - above * words[6 + 3 * k]
+            place += index * words[7 + 3 * k]
+            target += index * words[8 + 3 * k]
             rest = above
-        out = at_{word}(words[0] + row * columns * {size})
-        if step == {size}:
+        if step == {size} and out_step == {size}:
             source = at_{word}(place)
+            out = at_{word}(target)
             for i in range(columns):
                 out[i] = source[i]
         else:
             for i in range(columns):
-                out[i] = at_{word}(place + i * step)[0]
+                at_{word}(target + i * out_step)[0] = at_{word}(place + i * step)[0]
 """
+# Words: out, the number's bits. A unit is an element.
+_FILL = """
+def kernel(lo, hi, args):
+    words = at_int64(args)
+    out = at_{word}(words[0])
+    value = {word}(words[1])
+    for i in range(lo, hi):
+        out[i] = value
+"""
+
+
+def _ours(x: ndarray) -> bool:
+    """Whether elements are moved by our own loop, which NumPy does for few of them, unless a program is captured."""
+    many = x.size >= LARGE and native.loaded()
+    return (many or pool.arena is not None) and 0 < x.size and 0 < x.ndim and x.flags.aligned
+
+
+def put(out: ndarray, x: ndarray) -> None:
+    """out[...] = x for arrays of one shape and dtype that share no memory."""
+    if not (_ours(x) and out.flags.aligned and x.shape == out.shape):
+        np.copyto(out, x)
+        return
+    kernel = native.address(_PUT.format(word=_WORDS[x.itemsize], size=x.itemsize))
+    axes = zip(x.shape[-2::-1], x.strides[-2::-1], out.strides[-2::-1], strict=True)
+    words = [n for axis in axes for n in axis]
+    units = x.size // x.shape[-1]
+    chunk = units if x.size < LARGE else max(units // (4 * team.get_num_threads()), 1)
+    team.launch(kernel, units, chunk, out, x, x.ndim - 1, x.shape[-1], x.strides[-1], out.strides[-1], *words)
+
+
+def _fill(out: ndarray, value: Any) -> None:
+    """out[...] = value for a C-contiguous array."""
+    number = scalar(value, out.dtype)
+    if out.itemsize == 16 or not _ours(out):
+        out.fill(number[()])
+        return
+    kernel = native.address(_FILL.format(word=_WORDS[out.itemsize]))
+    bits = int(number.reshape(1).view(f"u{out.itemsize}").astype(np.uint64).view(np.int64)[0])
+    chunk = out.size if out.size < LARGE else max(out.size // (4 * team.get_num_threads()), 1)
+    team.launch(kernel, out.size, chunk, out, bits)
 
 
 def reshape(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
     if pool.arena is not None and not x.flags.c_contiguous:
-        view = x.view()
         try:
-            view.shape = shape
-        except AttributeError:  # it would be a copy, and NumPy's own is not captured
+            return x.reshape(shape, copy=False)
+        except ValueError:  # NumPy's own copy would not be captured
             return copy(x).reshape(shape)
-        return view
     return x.reshape(shape)
 
 
@@ -96,7 +134,18 @@ def flip(x: ndarray, /, *, axis: tuple[int, ...]) -> ndarray:
 
 
 def concat(*xs: ndarray, axis: int) -> ndarray:
-    return np.concatenate(xs, axis)
+    if not all(map(_ours, xs)):
+        return np.concatenate(xs, axis)
+    axis %= xs[0].ndim
+    shape = list(xs[0].shape)
+    shape[axis] = sum([x.shape[axis] for x in xs])
+    out = pool.empty(tuple(shape), xs[0].dtype, sum([x.nbytes for x in xs]))
+    start = 0
+    for x in xs:
+        stop = start + x.shape[axis]
+        put(out[(slice(None),) * axis + (slice(start, stop),)], x)
+        start = stop
+    return out
 
 
 def pad(x: ndarray, /, *, pad_width: tuple[tuple[int, int], ...], constant_value: Any) -> ndarray:
@@ -105,8 +154,9 @@ def pad(x: ndarray, /, *, pad_width: tuple[tuple[int, int], ...], constant_value
     for length in shape:
         size *= length
     out = pool.empty(shape, x.dtype, size)
-    out.fill(scalar(constant_value, x.dtype)[()])
-    out[tuple(slice(lo, lo + length) for (lo, _), length in zip(pad_width, x.shape, strict=True))] = x
+    _fill(out, constant_value)
+    inside = [slice(lo, lo + length) for (lo, _), length in zip(pad_width, x.shape, strict=True)]
+    put(out[(*inside, ...)], x)
     return out
 
 
@@ -149,14 +199,8 @@ def copy(x: ndarray) -> ndarray:
         or x.strides[-1] < 16
         or not x.flags.aligned
     ):
-        if not x.ndim or not x.size or (x.size < LARGE and pool.arena is None) or not x.flags.aligned:
-            np.copyto(out, x)
-            return out
-        kernel = native.address(_COPY.format(word=_WORDS[size], size=size))
-        axes = [n for pair in zip(x.shape[-2::-1], x.strides[-2::-1], strict=True) for n in pair]
-        units = x.size // x.shape[-1]
-        chunk = units if x.size < LARGE else max(units // (4 * team.get_num_threads()), 1)
-        return team.launch(kernel, units, chunk, out, x, x.ndim - 1, x.shape[-1], x.strides[-1], *axes)
+        put(out, x)
+        return out
     rows, columns = x.shape[-2:]
     down, across = -(-rows // _TILE), -(-columns // _TILE)
     units, outer = (down * across, 0) if x.ndim == 2 else (down * across * x.shape[0], x.strides[0])

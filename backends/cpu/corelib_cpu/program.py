@@ -476,6 +476,10 @@ def _captures(kernels: KernelSet, step: Step) -> bool:
     """Whether all that a step's kernel does is to start compiled kernels."""
     if step.op.kind == "fused":
         return True
+    if step.op.name in ("pad", "concat"):
+        arrays = [x for x in step.inputs if isinstance(x, Traced)]
+        few = all(0 not in x.shape and x.shape and x.dtype.itemsize < 16 for x in arrays)
+        return few and len(arrays) == len(step.inputs) and _own(kernels, step)
     if step.op.name == "take_along_axis":
         return _own(kernels, step) and index.picks(step)
     return (
