@@ -15,6 +15,7 @@ from typing import Any
 
 from ..backend import Backend
 from ..dtypes import DType
+from ..op import BY_NAME
 from ..registry import registry
 from ..replay import own
 from .graph import Graph, Step, Traced
@@ -52,6 +53,7 @@ def simplified(graph: Graph, backend: Backend) -> Graph:
         for y in step.outputs:
             made[y] = step
     results = [None if r is None else instead.get(r, r) for r in graph.results]
+    steps = _assembled(steps, results, backend)
     needed = alive(steps, [r for r in results if r is not None])
     kept = [s for s in steps if wanted(s, needed)]
     found = Graph(
@@ -164,6 +166,77 @@ def _known(step: Step, scalars: dict[Traced, Any]) -> bool:
         and step.op.kind in ("elementwise", "creation", "movement", "reduce")
         and all(x in scalars for x in step.arrays)
     )
+
+
+# -- pieces that are put together -----------------------------------------------------------------------------
+
+
+class _Pieces:
+    """A sum of arrays that were padded with zeros along one axis, no two at the same place: (start, array) each."""
+
+    def __init__(self, axis: int, parts: list[tuple[int, Traced]]) -> None:
+        self.axis, self.parts = axis, sorted(parts, key=lambda part: part[0])
+
+    def disjoint(self) -> bool:
+        """Whether no piece reaches into the next."""
+        ends = [start + x.shape[self.axis] for start, x in self.parts]
+        return all(end <= start for end, (start, _) in zip(ends, self.parts[1:], strict=False))
+
+    def whole(self, size: int) -> bool:
+        """Whether they leave nothing out."""
+        return self.disjoint() and sum(x.shape[self.axis] for _, x in self.parts) == size
+
+
+def _assembled(steps: list[Step], results: Sequence[Traced | None], backend: Backend) -> list[Step]:
+    """Sums of padded pieces that make a whole, as the walk back through slices gives them, as one concatenation.
+
+    A piece x is in the sum x + 0.0, however many zeros were added to it: that addition stays, for the sake of -0.0.
+    """
+    readers: dict[Traced, int] = {}
+    for x in [*(x for s in steps for x in s.arrays), *(r for r in results if r is not None)]:
+        readers[x] = readers.get(x, 0) + 1
+    pieces: dict[Traced, _Pieces] = {}
+    found = []
+    for step in steps:
+        y = step.outputs[0]
+        if (
+            step.op.name == "pad"
+            and y.dtype.kind in ("float", "int", "uint")
+            and _is(step.params["constant_value"], 0.0)
+        ):
+            padded = [a for a, widths in enumerate(step.params["pad_width"]) if any(widths)]
+            if len(padded) == 1:
+                (axis,) = padded
+                pieces[y] = _Pieces(
+                    axis - len(y.shape), [(step.params["pad_width"][axis][0], step.inputs[0])]
+                )
+        elif (
+            step.op.name == "add"
+            and all(x in pieces and readers[x] == 1 for x in step.inputs)
+            and len(step.arrays) == 2
+        ):
+            a, b = (pieces[x] for x in step.inputs)
+            both = _Pieces(a.axis, a.parts + b.parts)
+            if a.axis == b.axis and both.disjoint():
+                pieces[y] = both
+                if both.whole(y.shape[both.axis]):
+                    found += _joined(step, both, backend)
+                    continue
+        found.append(step)
+    return found
+
+
+def _joined(step: Step, pieces: _Pieces, backend: Backend) -> list[Step]:
+    """The steps that take the place of the last addition."""
+    (y,), steps, parts = step.outputs, list[Step](), []
+    for _, x in pieces.parts:
+        part = x if y.dtype.kind != "float" else Traced(x.shape, x.dtype, y.name)
+        if part is not x:
+            steps.append(Step(step.op, step.kernel, [x, 0.0], {}, [part], False))
+        parts.append(part)
+    concat = BY_NAME["concat"]
+    kernel = registry.bind(concat, y.dtype, backend)
+    return [*steps, Step(concat, kernel, parts, {"axis": pieces.axis}, [y], False)]
 
 
 # -- identities ----------------------------------------------------------------------------------------------

@@ -79,6 +79,30 @@ def test_equal_steps_are_recorded_once():
     assert [s.op.name for s in draws.graphs()[0].steps].count("random_bits") == 2
 
 
+def test_the_walk_back_through_slices_is_one_concatenation():
+    """To the last bit: of -0.0, to which zeros are added, it is 0.0."""
+    w = cl.asarray(np.array([[-0.0, 1.0, -2.0, 3.0, 0.5, -0.0]], np.float32), device="reference")
+
+    def f(x):
+        a, b, c = cl.split(x, 3, axis=1)
+        return cl.vjp(lambda x: (x[:, 4:] * w[:, 4:], x[:, :2] * w[:, :2], x[:, 2:4] * w[:, 2:4]), x)[1](
+            (c * 0 + 1, a * 0 + 1, b * 0 + 1)
+        )[0]
+
+    x = cl.ones((2, 6), device="reference")
+    left = steps(f, x)
+    assert "concat" in left and "pad" not in left
+
+    def overlapping(x):
+        return cl.grad(lambda x: (x[:4] * 2).sum() + (x[2:] * 3).sum())(x)
+
+    def partly(x):
+        return cl.grad(lambda x: (x[:2] * 2).sum() + (x[4:] * 3).sum())(x)
+
+    for g in (overlapping, partly):
+        assert "pad" in steps(g, cl.ones(6, device="reference"))
+
+
 def test_dead_steps_are_dropped_unless_they_may_refuse():
     def f(x, i):
         cl.exp(x)
