@@ -112,6 +112,43 @@ def test_tensors_that_share_memory_are_written_once_and_loaded_under_all_names(s
     assert ours.head.weight.tolist() == theirs.head.weight.tolist()
 
 
+LAYERS = {
+    "Conv2d": ((3, 4, 3), {"padding": 1}, (2, 3, 5, 5)),
+    "ConvTranspose2d": ((3, 4, 2), {"stride": 2}, (2, 3, 4, 4)),
+    "BatchNorm2d": ((3,), {}, (2, 3, 4, 4)),
+    "GroupNorm": ((2, 4), {}, (2, 4, 3)),
+    "LSTM": ((3, 4), {"num_layers": 2, "bidirectional": True, "batch_first": True}, (2, 5, 3)),
+    "GRU": ((3, 4), {"batch_first": True}, (2, 5, 3)),
+    "TransformerEncoderLayer": ((8, 2, 16), {"batch_first": True}, (2, 5, 8)),
+    "Bilinear": ((3, 4, 2), {}, (5, 3)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_same_named_layers_load_by_name(name, save, tmp_path):
+    import torch
+
+    args, options, shape = LAYERS[name]
+    torch.manual_seed(0)
+    theirs, ours = (
+        getattr(torch.nn, name)(*args, **options).eval(),
+        getattr(nn, name)(*args, **options).eval(),
+    )
+    with torch.no_grad():
+        for tensor in theirs.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.1, 0.9)
+    save.save_file(theirs.state_dict(), tmp_path / "m.safetensors")
+    cl.load(tmp_path / "m.safetensors", model=ours)
+    data = [torch.randn(shape)] if name != "Bilinear" else [torch.randn(5, 3), torch.randn(5, 4)]
+    with torch.no_grad():
+        expected = theirs(*data)
+    found = ours(*(cl.asarray(x.numpy()) for x in data))
+    expected, found = (y[0] if isinstance(y, tuple) else y for y in (expected, found))
+    # Sums of at most a hundred products of size 1 in float32, in a few layers.
+    np.testing.assert_allclose(found.detach().numpy(), expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_what_we_write_pytorch_reads(save, tmp_path):
     model, theirs = own_model(), torch_model()
     serialize.save_file(model.state_dict(), tmp_path / "m.safetensors")
