@@ -20,9 +20,9 @@ if str(PLUGIN) not in sys.path:
 # Operators that are refused, each with the reason; a case that needs one must say so when it is loaded.
 LATER = "not written yet"
 MISSING = {
-    **dict.fromkeys(["DeformConv", "RoiAlign", "GridSample", "Col2Im"], LATER),
+    **dict.fromkeys(["DeformConv", "RoiAlign"], LATER),
     **dict.fromkeys(
-        ["Attention", "LinearAttention", "CausalConvWithState"],
+        ["LinearAttention", "CausalConvWithState"],
         "inlined by ONNX's definition, which onnx cannot do where an input in the middle is left out",
     ),
     **dict.fromkeys(

@@ -3,6 +3,7 @@
 from . import (  # noqa: F401 - each adds its operators
     activations,
     arithmetic,
+    attention,
     control,
     creation,
     detection,
@@ -13,6 +14,7 @@ from . import (  # noqa: F401 - each adds its operators
     recurrent,
     reductions,
     resizing,
+    sampling,
     shapes,
     signals,
     windows,
