@@ -164,7 +164,7 @@ from .pool import (
     max_pool_gradient,
     max_pool_indices,
 )
-from .quantized import int8_conv, int8_matmul
+from .quantized import int8_conv, int8_matmul, int8_quantize, int8_rescale
 from .random import normal_from_bits, random_bits, uniform_from_bits
 from .recurrent import gru_cell, lstm_cell
 from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum
@@ -238,7 +238,7 @@ __all__ = [
     "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
     "eye", "flatten", "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
     "gelu", "greater", "greater_equal", "group_norm", "gru", "gru_cell", "gru_gradient", "hardshrink",
-    "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul",
+    "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul", "int8_quantize", "int8_rescale",
     "intersect1d", "isclose", "isfinite", "isin", "isinf", "isnan", "l1_loss", "layer_norm",
     "leaky_relu", "less", "less_equal", "linear", "linspace", "lion_update", "log", "log10", "log1p",
     "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",

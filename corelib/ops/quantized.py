@@ -1,6 +1,7 @@
-"""Products of 8-bit integers, summed in 32 bits: exact, and so equal to the last bit on every backend.
+"""Products of 8-bit integers, summed in 32 bits: exact, and so equal to the last bit on every backend. And the
+way from numbers to integers and back, one kernel each.
 
-The bodies compute with float32 products of at most 1024 terms: each is an integer of magnitude at most 2**14,
+The products' bodies compute with float32 products of at most 1024 terms: each is an integer of magnitude at most 2**14,
 every partial sum one of at most 2**24, and float32 holds these exactly, in whatever order they are added. So a
 backend without a kernel for int8 runs at the speed of its float32 product.
 """
@@ -11,13 +12,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..dispatch import composite
-from ..dtypes import float32, float64, int8, int32
+from ..dtypes import FLOATING, float32, float64, int8, int32
 from ..errors import DTypeError, ShapeError
-from ..rules import Spec, custom
+from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample
 from .contract import _matmul_rule, matmul
 from .conv import PerAxis, _canonical, conv, conv_counts
-from .elementwise import add, astype
+from .elementwise import add, astype, divide, maximum, minimum, multiply, round, subtract
 from .movement import narrow
 
 if TYPE_CHECKING:
@@ -136,4 +137,73 @@ def int8_conv(
     return total
 
 
-__all__ = ["int8_conv", "int8_matmul"]
+# -- to integers and back ------------------------------------------------------------------------------------
+
+
+@custom(FLOATING)
+def _quantize_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(_together(op, specs), int8)
+
+
+def _together(op: Any, specs: Any) -> tuple[int, ...]:
+    try:
+        return broadcast_shapes(*(s.shape for s in specs))
+    except ShapeError as error:
+        raise ShapeError(f"{op.name}: {error}") from None
+
+
+def _quantize_samples(make: Any, dtype: Any) -> Any:
+    for shape, scale in (
+        ((), ()),
+        ((5,), ()),
+        ((2, 3), (2, 1)),
+        ((0, 3), ()),
+        ((2, 3, 4, 4), (3, 1, 1)),
+        ((33,), ()),
+    ):
+        for low in (-8, -7):
+            zero = make.full(scale, dtype, 0.0 if low == -7 else 3.0)
+            yield Sample(
+                (make.array(shape, dtype, -9, 9), make.array(scale, dtype, 0.5, 2), zero),
+                {"low": low, "high": 7},
+            )
+
+
+@composite(
+    rule=_quantize_rule, samples=_quantize_samples, ulp=0, nondiff="rounding is piecewise constant",
+    errors=[ErrorSample(ShapeError, r"int8_quantize: shapes \(2, 3\) and \(2,\) and \(\) do not broadcast",
+                        lambda m: Sample((m.array((2, 3), float32), m.array((2,), float32), m.array((), float32)), {"low": -8, "high": 7}))],
+)  # fmt: skip
+def int8_quantize(x: Tensor, scale: Tensor, zero: Tensor, /, *, low: int, high: int) -> Tensor:
+    """``round(x / scale) + zero``, kept within [low, high], as int8: ties go to the even number. Operands broadcast."""
+    q = add(round(divide(x, scale)), zero)
+    return astype(minimum(maximum(q, float(low)), float(high)), int8)
+
+
+@custom(FLOATING, joint=(2, 3), fixed={0: int32, 1: int32})
+def _rescale_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(_together(op, specs), common(op, specs, (2, 3)))
+
+
+def _rescale_samples(make: Any, dtype: Any) -> Any:
+    for shape in ((), (5,), (2, 3), (0, 3), (2, 33)):
+        for relu in (False, True):
+            total, offset = make.array(shape, int32, -999, 999), make.array(shape, int32, -99, 99)
+            scale, bias = make.array(shape, dtype, 0.01, 0.1), make.array(shape, dtype, 100, 200)
+            yield Sample((total, offset, scale, bias), {"relu": relu})
+
+
+@composite(
+    rule=_rescale_rule, samples=_rescale_samples, ulp=4, nondiff="integers have no derivative",
+    errors=[ErrorSample(DTypeError, "int8_rescale: total must have int32, got float32",
+                        lambda m: Sample((m.array((2,), float32), m.array((2,), int32), *[m.array((2,), float32)] * 2), {"relu": False}))],
+)  # fmt: skip
+def int8_rescale(total: Tensor, offset: Tensor, scale: Tensor, bias: Tensor, /, *, relu: bool) -> Tensor:
+    """``scale (total - offset) + bias``, or with ``relu`` 0 where that is negative: from a sum of products of
+    integers to what it stands for. ``total`` and ``offset`` are int32; operands broadcast.
+    """
+    y = add(multiply(astype(subtract(total, offset), scale.dtype), scale), bias)
+    return maximum(y, 0.0) if relu else y
+
+
+__all__ = ["int8_conv", "int8_matmul", "int8_quantize", "int8_rescale"]

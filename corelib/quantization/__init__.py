@@ -7,7 +7,7 @@ computation in float and stores the weights in few bits; ``report`` says what it
 
 from __future__ import annotations
 
-from .convert import Config, calibrate, convert, prepare, weight_only
+from .convert import Config, calibrate, convert, fold_norms, prepare, weight_only
 from .layers import FakeQuantize, Prepared, QuantizedConv2d, QuantizedLinear, WeightOnlyLinear
 from .observers import MinMaxObserver, MSEObserver, PercentileObserver
 from .report import Report, report
@@ -15,6 +15,6 @@ from .scheme import QuantParams, choose_params, dequantize, fake_quantize, pack,
 
 __all__ = [
     "Config", "FakeQuantize", "MSEObserver", "MinMaxObserver", "PercentileObserver", "Prepared", "QuantParams", "QuantizedConv2d",
-    "QuantizedLinear", "Report", "WeightOnlyLinear", "calibrate", "choose_params", "convert", "dequantize", "fake_quantize", "pack",
+    "QuantizedLinear", "Report", "WeightOnlyLinear", "calibrate", "choose_params", "convert", "dequantize", "fake_quantize", "fold_norms", "pack",
     "prepare", "quantize", "report", "unpack", "weight_only",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..nn import Module
 from ..op import calls
+from ..ops.creation import zeros_like
 from ..tensor import Tensor
 from .observers import MinMaxObserver
 from .scheme import QuantParams, fake_quantize, pack, quantize, unpack
@@ -88,7 +89,7 @@ class _Quantized(Module):
     input_scale: Tensor
     input_zero: Tensor
     offset: Tensor
-    bias: Tensor | None
+    bias: Tensor
 
     def __init__(self, prepared: Prepared) -> None:
         inner, inputs, weights = prepared.inner, prepared.inputs.observer.params(), prepared.weight_params()
@@ -100,7 +101,8 @@ class _Quantized(Module):
         self.register_buffer("scale", scale.detach())
         self.register_buffer("input_scale", inputs.scale.detach())
         self.register_buffer("input_zero", inputs.zero_point.detach())
-        self.register_buffer("bias", None if inner.bias is None else inner.bias.detach())
+        bias = zeros_like(scale) if inner.bias is None else inner.bias.detach()
+        self.register_buffer("bias", bias)
 
     def _laid_out(self, q: Tensor) -> Tensor:
         return q
@@ -108,12 +110,17 @@ class _Quantized(Module):
     def _input(self, x: Tensor) -> Tensor:
         return quantize(x, QuantParams(self.input_scale, self.input_zero, self.input_bits, self.symmetric))
 
-    def _finished(self, total: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """From the exact sum to the result; ``shape``: of what belongs to a unit."""
-        y = calls.multiply(calls.astype(total, self.scale.dtype), calls.reshape(self.scale, shape))
-        if self.bias is not None:
-            y = calls.add(y, calls.reshape(self.bias, shape))
-        return calls.relu(y) if self.relu else y
+    def _units(self, shape: tuple[int, ...]) -> None:
+        """Numbers of the units in a shape that broadcasts with the result: ``shape`` has -1 for the units."""
+        ones = calls.sum(self._rows(), axis=1, dtype="int32")  # sum of zero_x q_w, for each unit
+        offset = calls.multiply(ones, calls.astype(self.input_zero, "int32"))
+        self.register_buffer("offset", calls.reshape(offset, shape))
+        self.scale = calls.reshape(self.scale, shape)
+        self.bias = calls.reshape(self.bias, shape)
+
+    def _rows(self) -> Tensor:
+        """The weight, one row for each unit."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """Sizes, bits, and whether it ends with a relu."""
@@ -125,17 +132,18 @@ class QuantizedLinear(_Quantized):
 
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(prepared)
-        # sum of zero_x q_w over the inputs, for each unit
-        ones = calls.sum(self.weight, axis=0, dtype="int32")
-        self.register_buffer("offset", calls.multiply(ones, calls.astype(self.input_zero, "int32")))
+        self._units((-1,))
 
     def _laid_out(self, q: Tensor) -> Tensor:
         return calls.matrix_transpose(q)
 
+    def _rows(self) -> Tensor:
+        return calls.matrix_transpose(self.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (..., out_features)."""
-        total = calls.subtract(calls.int8_matmul(self._input(x), self.weight), self.offset)
-        return self._finished(total, (-1,))
+        total = calls.int8_matmul(self._input(x), self.weight)
+        return calls.int8_rescale(total, self.offset, self.scale, self.bias, relu=self.relu)
 
 
 class QuantizedConv2d(_Quantized):
@@ -147,10 +155,11 @@ class QuantizedConv2d(_Quantized):
         padding = options.pop("padding")
         self.padding = (padding, padding) if isinstance(padding, int) else tuple(padding)
         self.options = options
-        ones = calls.sum(self.weight, axis=(1, 2, 3), dtype="int32")
-        offset = calls.multiply(ones, calls.astype(self.input_zero, "int32"))
-        self.register_buffer("offset", calls.reshape(offset, (-1, 1, 1)))
+        self._units((-1, 1, 1))
         self.frame = 0 if self.symmetric else int(self.input_zero.item())
+
+    def _rows(self) -> Tensor:
+        return calls.reshape(self.weight, (self.weight.shape[0], -1))
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (N, out_channels, H', W')."""
@@ -158,8 +167,8 @@ class QuantizedConv2d(_Quantized):
         if any(self.padding):
             rows, columns = self.padding
             q = calls.pad(q, ((0, 0), (0, 0), (rows, rows), (columns, columns)), constant_values=self.frame)
-        total = calls.subtract(calls.int8_conv(q, self.weight, **self.options), self.offset)
-        return self._finished(total, (-1, 1, 1))
+        total = calls.int8_conv(q, self.weight, **self.options)
+        return calls.int8_rescale(total, self.offset, self.scale, self.bias, relu=self.relu)
 
 
 class WeightOnlyLinear(Module):

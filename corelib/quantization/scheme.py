@@ -75,13 +75,17 @@ def choose_params(
     return kind._replace(scale=scale, zero_point=zero)
 
 
-def _levels(x: Tensor, params: QuantParams) -> tuple[Tensor, Tensor, Tensor]:
-    """q in x's dtype, before and after it is kept within the range, and the scale in x's shape."""
+def _along(x: Tensor, params: QuantParams) -> tuple[Tensor, Tensor]:
     if params.axis is not None and x.shape[params.axis] != params.scale.size:
         raise ShapeError(
             f"quantize: axis {params.axis} of shape {x.shape} has another length than the {params.scale.size} scales"
         )
-    scale, zero = params.along(x)
+    return params.along(x)
+
+
+def _levels(x: Tensor, params: QuantParams) -> tuple[Tensor, Tensor, Tensor]:
+    """q in x's dtype, before and after it is kept within the range, and the scale in x's shape."""
+    scale, zero = _along(x, params)
     wide = calls.add(calls.round(calls.divide(x, scale)), zero)
     return wide, calls.minimum(calls.maximum(wide, float(params.low)), float(params.high)), scale
 
@@ -93,7 +97,8 @@ def quantize(x: Tensor, params: QuantParams) -> Tensor:
     """
     if x.dtype.kind != "float":
         raise DTypeError(f"quantize: x must be floating, got {x.dtype.name}")
-    return calls.astype(_levels(x, params)[1], int8)
+    scale, zero = _along(x, params)
+    return calls.int8_quantize(x, scale, zero, low=params.low, high=params.high)
 
 
 def dequantize(q: Tensor, params: QuantParams) -> Tensor:

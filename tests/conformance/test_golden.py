@@ -37,6 +37,7 @@ WITHOUT = {
     "radam_update": "sums, products and a root of many operands",
     "adagrad_update": "sums, products and a root of many operands",
     "rmsprop_update": "sums, products and a root of many operands",
+    "int8_rescale": "an integer, scaled and shifted",
     "lion_update": "sums and products of many operands",
     "ema_update": "sums and products of many operands",
 }

@@ -154,6 +154,36 @@ def test_an_integer_model_gives_the_same_bits_on_every_backend(tmp_path):
     assert here.any()
 
 
+def test_norms_become_part_of_the_layers_before_them():
+    random.seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3), nn.BatchNorm1d(3, affine=False)
+    )  # fmt: skip
+    x = corelib.asarray(IMAGES)
+    for _ in range(3):
+        model(x * 2 + 1)  # statistics that are not 0 and 1
+    nn.init.uniform_(model[1].weight, 0.5, 2)
+    model.eval()
+    folded = quantization.fold_norms(model)
+    assert [type(m).__name__ for m in folded] == [
+        "Conv2d",
+        "Identity",
+        "ReLU",
+        "Flatten",
+        "Linear",
+        "Identity",
+    ]
+    expected = model(x).numpy()
+    # sums of up to 64 terms, rounded otherwise
+    np.testing.assert_allclose(folded(x).numpy(), expected, atol=64 * 2**-23 * np.abs(expected).max())
+    converted = quantization.convert(quantization.calibrate(quantization.prepare(folded), [x]))
+    assert [type(m).__name__ for m in converted][:3] == ["QuantizedConv2d", "Identity", "Identity"]
+    assert np.linalg.norm(converted(x).numpy() - expected) < 0.03 * np.linalg.norm(expected)
+    assert isinstance(model[1], nn.BatchNorm2d)
+    with pytest.raises(ArgumentError, match="the norm behind 0 keeps no running statistics"):
+        quantization.fold_norms(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)))
+
+
 def test_an_integer_model_saves_and_loads(tmp_path):
     def make(seed):
         x = corelib.asarray(numbers(8, 2, 6, 6, seed=seed))
