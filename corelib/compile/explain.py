@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from typing import Any
 
+from .eager import Uncompiled
 from .graph import Graph, Step, Traced
 from .simplify import fresh
 
@@ -38,7 +39,10 @@ def of_graph(graph: Graph, run: Any, how: str) -> list[str]:
     """The facts about one graph, a line each."""
     ops = Counter(step.op.name for step in graph.steps)
     listed = ", ".join(f"{name} {n}" if n > 1 else name for name, n in ops.most_common())
+    calls = [step.op.name for step in graph.steps if isinstance(step.op, Uncompiled)]
     lines = [
+        f"segments: {len(calls) + 1}"
+        + (f", between them uncompiled calls of {', '.join(calls)}" if calls else ""),
         f"inputs: {len(graph.inputs)}, of which {len(graph.constants)} constants and {len(graph.donated)} that are written over; results: {len(graph.results)}",
         f"steps: {len(graph.steps)}" + (f" ({listed})" if listed else ""),
         f"bytes moved, if nothing is fused: {_scaled(moved(graph), 'B')}",

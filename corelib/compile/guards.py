@@ -9,7 +9,9 @@ program are compiled into its entry (``program.py``), a test costs 20 to 30 ns.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import re
 import sys
 import types
 from collections import deque
@@ -58,21 +60,33 @@ class Watch:
 
     def __init__(self, before: Watch | None = None) -> None:
         self.tests: list[tuple[str, str]] = []
-        self.scope: dict[str, Any] = {"same": same} if before is None else before.scope
+        self.scope: dict[str, Any] = {"same": same} if before is None else dict(before.scope)
+        self._count = itertools.count() if before is None else before._count
         self.tensors: dict[int, tuple[Tensor, str]] = {}
         self.places: dict[str, tuple[Tensor, str]] = {}
         self.fixed: set[str] = set()
         self._seen: dict[int, Any] = {}
-        self._names: dict[int, str] = {} if before is None else before._names
+        self._names: dict[int, str] = {} if before is None else dict(before._names)
         self._tested: set[str] = set()
 
     def name(self, value: Any, letter: str) -> str:
         """The name of an object in the expressions."""
         name = self._names.get(id(value))
         if name is None:
-            name = self._names[id(value)] = f"{letter}{len(self.scope)}"
+            name = self._names[id(value)] = f"{letter}{next(self._count)}"
             self.scope[name] = value
         return name
+
+    def adopt(self, expression: str, later: Watch) -> None:
+        """Take over the names in an expression of a later walk."""
+        for name in re.findall(r"\b[a-z]\d+\b", expression):
+            if name in later.scope:
+                self.scope.setdefault(name, later.scope[name])
+
+    def forget(self) -> None:
+        """Let go of what was walked over; the names in the tests stay."""
+        for found in (self.tensors, self.places, self._seen, self._names):
+            found.clear()
 
     def test(self, expression: str, about: str) -> None:
         """Add a test, unless it is there or there are too many."""

@@ -62,6 +62,14 @@ class Signature:
         self.roots.append((fn, self.watch.name(fn, "o"), getattr(fn, "__name__", "the function")))
         self.watch.inside(*self.roots[-1])
 
+    def forget(self) -> None:
+        """Let go of everything but the tests, which hold what they compare with."""
+        for argument in self.tensors:
+            argument.tensor = None  # type: ignore[assignment]
+        self.roots.clear()
+        self.places.clear()
+        self.watch.forget()
+
     def _value(self, value: Any, at: str, about: str) -> None:
         if isinstance(value, Tensor):
             name = f"a{len(self.tensors)}"
@@ -257,11 +265,14 @@ class Program:
         for value, at, about in self.signature.roots:
             after.inside(value, at, about)
         tracer, changed = self.tracer, self.tracer.changed
-        return [
+        found = [
             (at, t, about, at not in after.fixed)
             for at, (t, about) in after.places.items()
             if t._backend is tracer and id(t) not in changed
         ]
+        for at, *_ in found:
+            self.signature.watch.adopt(at, after)
+        return found
 
     def _put_back(self) -> None:
         """Put the tensors that stood before where others without a value stand now."""
@@ -411,9 +422,8 @@ class Program:
             if slot.position is not None:
                 slot.tensor = None  # type: ignore[assignment]
         self.tracer = None
-        for argument in self.signature.tensors:
-            argument.tensor = None  # type: ignore[assignment]
-        del self.rebound, self.graded
+        del self.rebound, self.graded, self.stood
+        self.signature.forget()
 
     def _given(self) -> list[str]:
         """The lines that make of arrays what the function gives and leaves behind."""

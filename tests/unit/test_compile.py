@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import re
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -812,6 +814,32 @@ def test_transformations_inside_and_outside(transformed):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_the_arguments_of_the_first_call_are_let_go():
+    f = cl.compile(lambda batch, scale: {"y": batch["x"] * scale})
+    x = data(3)
+    batch = {"x": x}
+    kept = weakref.ref(x)
+    f(batch, 2.0)
+    del x, batch
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_method():
+    class Scaled(nn.Module):
+        def __init__(self, k):
+            self.k = k
+
+        @cl.compile
+        def forward(self, x):
+            return x * self.k
+
+    a, b = Scaled(2.0), Scaled(3.0)
+    assert [a(cl.ones(1)).item(), b(cl.ones(1)).item(), a(cl.ones(1)).item()] == [2.0, 3.0, 2.0]
+    a.k = 5.0
+    assert a(cl.ones(1)).item() == 5.0
+
+
 # -- static arguments and what is not compiled ---------------------------------------------------------------
 
 
@@ -835,6 +863,10 @@ def test_an_eager_function_reads_values_at_each_call():
 
     f = cl.compile(lambda x: clipped(x * 2) * 3)
     x = data(3)
+    f(x)
+    assert "segments: 2, between them uncompiled calls of clipped" in f.explain()
+    f.clear()
+    seen.clear()
     for k in (1.0, 0.01, 1.0):
         expected = f.__wrapped__(x * k)
         seen.clear()
