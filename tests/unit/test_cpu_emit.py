@@ -226,6 +226,23 @@ def test_a_kernel_serves_every_size_of_its_kind(monkeypatch):
     assert len(addresses) <= 1
 
 
+def test_what_is_read_once_per_row_is_found_whatever_its_rank(monkeypatch):
+    x, *others = (np.arange(n, dtype="f") + 1 for n in (2 * 3 * 4 * 8, 3, 6, 1, 3, 6, 2))
+    x = x.reshape(2, 3, 4, 8)
+    kept = [a.reshape(s) for a, s in zip(others, ((3, 1, 1), (2, 3, 1, 1), (1,)), strict=False)]
+    bare = [a.reshape(s) for a, s in zip(others[3:], ((3,), (2, 3), (2, 1)), strict=False)]
+
+    def function(ts):
+        most, least = ops.max(ts[0], axis=(-2, -1), keepdims=True), ops.min(ts[0], axis=(-2, -1))
+        return (*[ops.add(most, t) for t in ts[1:4]], *[ops.add(least, t) for t in ts[4:]])
+
+    arrays = [x, *kept, *bare]
+    for a, b in zip(
+        run(function, arrays, 0, monkeypatch), run(function, arrays, 1 << 60, monkeypatch), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_inputs_whose_rows_are_runs_are_read_where_they_are_and_others_are_copied(monkeypatch):
     rng = np.random.default_rng(1)
     wide, deep = rng.standard_normal((90, 64)).astype("f"), rng.standard_normal((3, 30, 4, 16)).astype("f")

@@ -65,11 +65,18 @@ def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
     """
     domain, columns = group.shape, group.columns
     rank = len(domain)
-    full, row = set(), set()
+    full: set[str] = set()
+    row: dict[
+        str, int
+    ] = {}  # and the rank of what is computed from it: with the row's axes as 1, or without them
     for step in group.steps:
-        (row if group.kinds[step.outputs[0].name] == "row" else full).update(
-            x.name for x in step.inputs if hasattr(x, "name")
-        )
+        out = step.outputs[0]
+        for x in step.inputs:
+            if hasattr(x, "name") and x.name not in group.kinds:
+                if group.kinds[out.name] != "row":
+                    full.add(x.name)
+                elif row.setdefault(x.name, len(out.shape)) != len(out.shape):
+                    return None
     reads = {x.name: x for x in group.inputs if x.name in full}
     steps = {name: steps_of(x, strides.get(name), rank) for name, x in reads.items()}
 
@@ -95,7 +102,7 @@ def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
     }
     for x in group.inputs:
         if x.name in row:
-            of_rows = steps_of(x, strides.get(x.name), rank if len(x.shape) == rank else len(before))
+            of_rows = steps_of(x, strides.get(x.name), row[x.name])
             outer[x.name, True] = (False, collapsed(before, of_rows[: len(before)]))
     return Layout(math.prod(before), math.prod(domain[rank - columns :]), outer)
 
