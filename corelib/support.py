@@ -189,6 +189,7 @@ def explain(name: str, width: int | None = None) -> str:
         ("is", f"{'a primitive' if op.primitive else 'a composite'}, {op.kind}"),
         ("rule", f"{op.rule.name.strip('_')}, for {dtype_names(op.rule.accepts)}{_more(op)}"),
         ("derivative", derivative(op)),
+        ("under vmap", batching(op)),
         ("error budget", "exact" if op.ulp == 0 else f"{op.ulp} ULP" if isinstance(op.ulp, int | float) else f"{op.ulp} for n terms, u = eps/2"),
         ("composes to", composed),
     ]  # fmt: skip
@@ -267,6 +268,25 @@ def derivative(op: Op) -> str:
         )
         parts.append(f"for {name} {says}")
     return f"{meaning}: {', '.join(parts)}"
+
+
+def batching(op: Op) -> str:
+    """How ``vmap`` runs an op on many examples, as a phrase; the same distinctions as in ``transforms/batching.py``."""
+    if not op.operands:
+        return "created once, for all examples"
+    if op.data_dependent:
+        return "refused, since the shape of the result depends on values"
+    if op.kind == "random":
+        return "each example draws from its own counter"
+    if op.batch is not None:
+        return f"a rule, {location(op.batch)}" + (
+            "" if op.primitive else ", or where that does not fit its body"
+        )
+    if op.kind == "elementwise" and not op.variadic:
+        return "operands broadcast behind the axis of the examples"
+    if op.leading or op.kind in ("reduce", "scan"):
+        return "one more axis in front"
+    return "refused, since it has neither leading=True nor batch=" if op.primitive else "its body, op by op"
 
 
 def _reads(reads: Sequence[tuple[str, str, int]]) -> str:

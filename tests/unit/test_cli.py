@@ -103,7 +103,7 @@ def test_explain_a_composite_shows_the_primitives_that_run(capsys):
         ("negative", "partials (d): for x is -1"),
         ("flip", "transposes (linear): for x reads the cotangent, the shape of x, axis"),
         ("matmul", "a pair of transposes (bilinear): for x1 reads the cotangent,"),
-        ("softmax", "a vjp, reads the cotangent, the result, axis"),
+        ("softmax", "a vjp and a jvp, reads the cotangent, the result, axis"),
         ("square", "through the body: each op in it has its own"),
         ("floor", "none: floor is piecewise constant"),
         ("copysign", "for x2 has none"),

@@ -407,9 +407,26 @@ def test_a_tensor_that_outlives_its_call_is_refused():
         cl.vmap(lambda v: kept[0])(t(X))
 
 
-def test_an_op_without_a_rule_is_named():
+def test_an_op_without_a_rule_is_named(monkeypatch, device):
     from corelib.op import BY_NAME
-    from corelib.transforms.batching import _missing
+    from corelib.registry import registry
 
-    with pytest.raises(err.UnsupportedError, match=r"eigh: vmap has no rule for this opaque op .*batch="):
-        _missing(BY_NAME["eigh"])
+    wrappers = registry.get(device).__dict__
+    monkeypatch.setattr(BY_NAME["matmul"], "batch", None)
+    monkeypatch.setitem(wrappers, "_wrappers", {})  # kernels are looked up again
+    with pytest.raises(
+        err.UnsupportedError, match=r"matmul: vmap has no rule for this contract op \(.*contract.py:\d+\)"
+    ):
+        cl.vmap(lambda v: v @ v)(t(X))
+
+
+def test_explain_tells_how_an_op_is_mapped():
+    from corelib.op import BY_NAME, OPS
+    from corelib.support import batching
+
+    assert not [op.name for op in OPS if "neither" in batching(op)]
+    assert batching(BY_NAME["exp"]) == "operands broadcast behind the axis of the examples"
+    assert batching(BY_NAME["sum"]) == "one more axis in front"
+    assert "corelib/ops/batching.py" in batching(BY_NAME["matmul"])
+    assert batching(BY_NAME["outer"]) == "its body, op by op"
+    assert "depends on values" in batching(BY_NAME["nonzero"])
