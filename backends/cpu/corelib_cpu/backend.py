@@ -28,6 +28,7 @@ from . import (
     movement,
     native,
     pool,
+    pooling,
     program,
     random,
     reduce,
@@ -83,6 +84,7 @@ PARTIAL = {
     "conv": conv.make_conv,
     "conv_transpose": conv.make_conv_transpose,
     "conv_weight_gradient": conv.make_conv_weight_gradient,
+    "max_pool_gradient": pooling.make_max_pool_gradient,
     "scaled_dot_product_attention": attention.make_attention,
 }
 
