@@ -9,6 +9,7 @@ bandwidth of a copy of 64 MB, and the fused multiplications of vectors held in r
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -133,6 +134,91 @@ def _orders() -> Iterator[tuple[str, Workload]]:
         lambda rng: (rng.standard_normal(n).astype("float32"), rng.integers(0, n, n)), _everywhere(lambda xp, x, i: x[i]))  # fmt: skip
 
 
+CONVOLUTIONS = {
+    "32x64x32x32, 3x3": ((32, 64, 32, 32), (64, 64, 3, 3), 1, 1),
+    "8x64x56x56, 3x3": ((8, 64, 56, 56), (64, 64, 3, 3), 1, 1),
+    "8x128x28x28, 3x3": ((8, 128, 28, 28), (128, 128, 3, 3), 1, 1),
+    "8x256x14x14, 3x3": ((8, 256, 14, 14), (256, 256, 3, 3), 1, 1),
+    "32x512x7x7, 3x3": ((32, 512, 7, 7), (512, 512, 3, 3), 1, 1),
+    "8x64x56x56, 3x3, stride 2": ((8, 64, 56, 56), (128, 64, 3, 3), 2, 1),
+    "8x256x56x56, 1x1": ((8, 256, 56, 56), (64, 256, 1, 1), 1, 0),
+    "8x3x224x224, 7x7, stride 2": ((8, 3, 224, 224), (64, 3, 7, 7), 2, 3),
+}
+
+
+def _layers() -> Iterator[tuple[str, Workload]]:
+    for name, (x, weight, stride, padding) in CONVOLUTIONS.items():
+        places = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x[2:], weight[2:], strict=True)]
+        y = (x[0], weight[0], *places)
+        work = 2.0 * y[0] * places[0] * places[1] * math.prod(weight)
+        forward = {
+            "corelib": lambda xp, x, w, s=stride, p=padding: _ops().conv(x, w, stride=s, padding=p),
+            "torch": lambda xp, x, w, s=stride, p=padding: xp.nn.functional.conv2d(x, w, stride=s, padding=p),
+            "jax": lambda xp, x, w, s=stride, p=padding: _jax().lax.conv_general_dilated(x, w, (s, s), [(p, p)] * 2),
+        }  # fmt: skip
+        yield f"convolution {name}", Workload(_normal(x, weight), forward, work)
+        gradient = {
+            "corelib": lambda xp, x, w, g, s=stride, p=padding: _conv_gradients(x, w, g, s, p),
+            "torch": lambda xp, x, w, g, s=stride, p=padding: xp.ops.aten.convolution_backward(
+                g, x, w, None, (s, s), (p, p), (1, 1), False, (0, 0), 1, (True, True, False)),
+            "jax": lambda xp, x, w, g, s=stride, p=padding: _jax().vjp(
+                lambda x, w: _jax().lax.conv_general_dilated(x, w, (s, s), [(p, p)] * 2), x, w)[1](g),
+        }  # fmt: skip
+        yield f"gradients of convolution {name}", Workload(_normal(x, weight, y), gradient, 2 * work)
+    for shape, causal in (((8, 4, 128, 64), True), ((1, 8, 512, 64), False), ((1, 8, 1024, 64), True)):
+        work = 4.0 * math.prod(shape) * shape[2] / (2 if causal else 1)
+        forward = {
+            "corelib": lambda xp, q, k, v, c=causal: _ops().scaled_dot_product_attention(q, k, v, causal=c),
+            "torch": lambda xp, q, k, v, c=causal: xp.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=c
+            ),
+            "jax": lambda xp, q, k, v, c=causal: _attention(q, k, v, c),
+        }
+        label = f"{'x'.join(map(str, shape))}{', causal' if causal else ''}"
+        yield f"attention {label}", Workload(_normal(shape, shape, shape), forward, work)
+        gradient = {
+            "corelib": lambda xp, q, k, v, g, c=causal: _ops().attention_gradient(g, q, k, v, causal=c),
+            "torch": lambda xp, q, k, v, g, c=causal: _torch_attention_gradient(xp, q, k, v, g, c),
+            "jax": lambda xp, q, k, v, g, c=causal: _jax().vjp(lambda *a: _attention(*a, c), q, k, v)[1](g),
+        }
+        yield f"gradients of attention {label}", Workload(_normal(*(shape,) * 4), gradient, 2.5 * work)
+    pooled = {
+        "corelib": lambda xp, x: _ops().max_pool(x, kernel_size=(3, 3), stride=2, padding=1),
+        "torch": lambda xp, x: xp.nn.functional.max_pool2d(x, 3, 2, 1),
+        "jax": lambda xp, x: _jax().lax.reduce_window(
+            x, -xp.inf, _jax().lax.max, (1, 1, 3, 3), (1, 1, 2, 2), [(0, 0), (0, 0), (1, 1), (1, 1)]),
+    }  # fmt: skip
+    yield "max pooling 8x64x112x112, 3x3, stride 2", Workload(_normal((8, 64, 112, 112)), pooled)
+
+
+def _ops() -> Any:
+    from corelib import ops
+
+    return ops
+
+
+def _conv_gradients(x: Any, weight: Any, g: Any, stride: int, padding: int) -> Any:
+    """What the derivative of `conv` calls."""
+    missed = (x.shape[2] + 2 * padding - weight.shape[2]) % stride
+    back = _ops().conv_transpose(g, weight, stride=stride, padding=padding, output_padding=missed)
+    kernel = tuple(weight.shape[2:])
+    return back, _ops().conv_weight_gradient(x, g, kernel_size=kernel, stride=stride, padding=padding)
+
+
+def _attention(q: Any, k: Any, v: Any, causal: bool) -> Any:
+    """JAX's, which has the heads behind the sequence."""
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    return _jax().nn.dot_product_attention(q, k, v, is_causal=causal).swapaxes(1, 2)
+
+
+def _torch_attention_gradient(xp: Any, q: Any, k: Any, v: Any, g: Any, causal: bool) -> Any:
+    """PyTorch has no public gradient without the forward pass: both."""
+    with xp.enable_grad():
+        operands = [x.detach().requires_grad_() for x in (q, k, v)]
+        y = xp.nn.functional.scaled_dot_product_attention(*operands, is_causal=causal)
+    return xp.autograd.grad(y, operands, g)
+
+
 def sorted_(values: Any) -> Any:
     """float32, in order."""
     import numpy as np
@@ -142,7 +228,7 @@ def sorted_(values: Any) -> Any:
 
 def workloads() -> dict[str, Workload]:
     """Every workload by name."""
-    return {name: w for group in (_products, _elements, _orders) for name, w in group()}
+    return {name: w for group in (_products, _elements, _orders, _layers) for name, w in group()}
 
 
 # --- a peer's process ---------------------------------------------------------------------------------------
@@ -195,7 +281,7 @@ class Peer:
         if call is not None:
             if self.name == "jax":
                 jitted = _jax().jit(lambda *arrays: call(self.xp, *arrays))
-                found["jax jit"] = lambda: jitted(*arrays).block_until_ready()
+                found["jax jit"] = lambda: _jax().block_until_ready(jitted(*arrays))
             else:
                 found[self.name] = lambda: call(self.xp, *arrays)
         preallocated = workload.out.get(self.name)

@@ -31,7 +31,7 @@ from .gemm import PARTS, geometry, scratch
 Sizes = tuple[int, ...]
 WORTHWHILE = 1 << 20  # multiplications from which a kernel is compiled
 COLUMNS = 1024  # columns of a block of windows, whose results wait in the first two caches
-NARROW = 8  # channels of a group below which the transpose in weight is left to its body
+NARROW = 8  # columns of a panel below which the transpose in weight is left to its body
 TOGETHER = 512  # windows that a tile's weights meet at least, if there are as many in the images
 WINDOWS = 256  # windows that pass at a time in the transpose in weight
 
@@ -155,9 +155,10 @@ def kernel(lo, hi, args):
     free_slot(words[5], slot)
 """
 # Words: result, x, cotangent, the layout, a table of windows, a table of taps, then the threads' scratch. A unit is a
-# part of a group's units and a panel of its channels.
+# part of a group's units and a panel of its channels. Of few channels the panel has those of FOLD neighbouring elements,
+# which are taps of the last axis.
 _WEIGHT = """
-pack_units, pack_channels = panel_packer(T, HEIGHT, LANES), panel_packer(T, WIDTH, LANES)
+pack_units, pack_channels = panel_packer(T, HEIGHT, LANES), panel_packer(T, CHANNELS, LANES)
 tile = matrix_tile(T, HEIGHT, VECTORS, LANES, True, False, True)
 
 def kernel(lo, hi, args):
@@ -185,8 +186,12 @@ def kernel(lo, hi, args):
             source = words[1] + n * of[4] + (g * channels + panel * WIDTH) * of[5]
             for i0 in range(of[9]):
                 for i1 in range(of[10]):
-                    place = ((i0 + of[12]) * of[21] + i1 + of[13]) * of[22] + of[14]
-                    pack_channels(image + place * WIDTH * SIZE, source + i0 * of[6] + i1 * of[7], of[8], of[5], width, of[11])
+                    place = image + (((i0 + of[12]) * of[21] + i1 + of[13]) * of[22] + of[14]) * CHANNELS * SIZE
+                    pack_channels(place, source + i0 * of[6] + i1 * of[7], of[8], of[5], width, of[11])
+                    if CHANNELS < LANES:  # stores have spilled over the row's end
+                        zeros = at_T(place + of[11] * CHANNELS * SIZE)
+                        for i in range(LANES):
+                            zeros[i] = 0
             for t in range(first, last):
                 at_g = words[2] + n * of[23] + (g * units + t * HEIGHT) * of[24]
                 pack_units(a + (t - first) * windows * HEIGHT * SIZE, at_g, SIZE, of[24], min(units - t * HEIGHT, HEIGHT), windows)
@@ -201,21 +206,23 @@ def kernel(lo, hi, args):
             for t in range(last - first):
                 for i in range(min(units - (first + t) * HEIGHT, HEIGHT)):
                     o = g * units + (first + t) * HEIGHT + i
-                    for c in range(width):
-                        out = words[0] + ((o * channels + panel * WIDTH + c) * taps + tap) * SIZE
-                        at_T(out)[0] = values[((tap * (last - first) + t) * HEIGHT + i) * WIDTH + c]
+                    for k in range(FOLD):
+                        for c in range(width):
+                            out = words[0] + (((o * channels + panel * WIDTH + c) * taps + tap) * FOLD + k) * SIZE
+                            at_T(out)[0] = values[((tap * (last - first) + t) * HEIGHT + i) * WIDTH + k * CHANNELS + c]
     free_slot(words[6], slot)
 """
 _SOURCES = {"pack": _PACK, "convolve": _CONVOLVE, "weight": _WEIGHT}
 
 
 @cache
-def _kernel(name: str, dtype: str, height: int, vectors: int) -> int:
+def _kernel(name: str, dtype: str, height: int, vectors: int, channels: int = 0, fold: int = 1) -> int:
     shape = geometry(dtype)
     width = vectors * shape.lanes
     head = f"""
 T, SIZE, LANES, HEIGHT = {dtype!r}, {np.dtype(dtype).itemsize}, {shape.lanes}, {height}
 VECTORS, WIDTH, ROW, PASSING, T_ZERO, at_T = {vectors}, {width}, {COLUMNS + width}, {WINDOWS}, {dtype}(0), at_{dtype}
+CHANNELS, FOLD = {channels or width}, {fold}
 """
     return native.address(head + _SOURCES[name])
 
@@ -446,7 +453,16 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
     ) -> Any:  # fmt: skip
         channels, units = x.shape[1] // groups, cotangent.shape[1] // groups
         work = cotangent.size * channels * math.prod(kernel_size)
-        if not 3 <= x.ndim <= 5 or channels < NARROW or units < NARROW or work < WORTHWHILE or not x.size:
+        # few channels: those of neighbouring elements fill a panel together
+        fold = kernel_size[-1] if channels < shape.lanes and dilation[-1] == 1 else 1
+        fold = fold if channels * fold <= shape.width else 1
+        if (
+            not 3 <= x.ndim <= 5
+            or channels * fold < NARROW
+            or units < NARROW
+            or work < WORTHWHILE
+            or not x.size
+        ):
             return body(
                 x, cotangent, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
             )  # fmt: skip
@@ -456,8 +472,10 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
         padded = tuple(n + 2 * q for n, q in zip(inside, p, strict=True))
         height, vectors = shape.direct_height, shape.vectors
         width = vectors * shape.lanes
-        size, windows, taps = x.itemsize, math.prod(counts), math.prod(kernel)
-        line = width * size
+        size, windows, taps = x.itemsize, math.prod(counts), math.prod(kernel) // fold
+        across = channels if fold > 1 else width  # elements of a place in the image
+        line = across * size
+        kernel = (*kernel[:2], kernel[2] // fold)
 
         def places(axes: list[Any]) -> ndarray:
             found = [(a * padded[1] + b) * padded[2] + c for a, b, c in itertools.product(*axes)]
@@ -468,7 +486,7 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
             (starts[0][:, None, None] * padded[1] + starts[1][:, None]) * padded[2] + starts[2]
         ).reshape(-1) * line
         tap_places = places([[k * e for k in range(m)] for m, e in zip(kernel, d, strict=True)])
-        image = (math.prod(padded) * width + 64) * size // 64 * 64 + 64
+        image = (math.prod(padded) * across + 64) * size // 64 * 64 + 64
         tiles, panels = -(-units // height), -(-channels // width)
         workers = team.get_num_threads()
         parts = min(tiles, max(1, -(-2 * workers // (groups * panels))))
@@ -479,11 +497,11 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
             *cotangent.strides[:2],
         ]  # fmt: skip
         out = pool.empty(
-            (groups * units, channels, *kernel_size), x.dtype, groups * units * channels * taps * size
+            (groups * units, channels, *kernel_size), x.dtype, groups * units * channels * taps * fold * size
         )
-        memory = scratch(sums + most * taps * height * line)
+        memory = scratch(sums + most * taps * height * width * size)
         return team.launch(
-            _kernel("weight", dtype, height, vectors), groups * panels * parts, 1, out, x, cotangent, np.array(layout, np.int64),
+            _kernel("weight", dtype, height, vectors, across, fold), groups * panels * parts, 1, out, x, cotangent, np.array(layout, np.int64),
             window_places, tap_places, *memory,
         )  # fmt: skip
 
