@@ -9,6 +9,8 @@ program is needed.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -33,6 +35,7 @@ FILL = {
     CONSTANT: "#eeeeee",
     INPUT: "#e3f3e1",
 }
+RENDERED = (".pdf", ".png")  # by Graphviz
 INK, FAINT, BACKWARD, FRAME = "#1b1b1b", "#6b6b6b", "#b3541e", "#f7f7fb"
 
 
@@ -308,19 +311,22 @@ def draw(
     """Draw the graph that ``y`` was computed by, before ``backward`` frees it, the run that :func:`corelib.watch` has
     seen, or a program of a compiled function; returns the text and writes it to ``path`` if given.
 
-    A path that ends in ``.dot`` or ``.gv`` gets DOT, ``.svg`` SVG; without a path it is SVG. ``names`` gives tensors
-    names: a Module, or a mapping of names to tensors. ``gradients``: how large the gradient of the sum of ``y`` is at
+    A path that ends in ``.dot`` or ``.gv`` gets DOT, ``.svg`` SVG; without a path it is SVG. ``.pdf`` and ``.png`` are
+    made of the DOT text by Graphviz's program ``dot``, which has to be installed. ``names`` gives tensors names: a Module, or a mapping of names to tensors. ``gradients``: how large the gradient of the sum of ``y`` is at
     every value. Of a watched run besides ``values`` (smallest, mean, largest, and how many are not finite),
     ``seconds`` (the op's time) and ``bytes`` (its results').
 
     Raises GradientError for a tensor without history, ArgumentError for another suffix, for what is neither a tensor nor
-    a watched run, and for values, seconds or bytes of a tensor, which the tape does not keep.
+    a watched run, and for values, seconds or bytes of a tensor, which the tape does not keep; OSError when the file
+    cannot be written, or Graphviz is asked for and not there or fails.
 
     Example: ``corelib.draw(loss, "graph.svg", names=model)``.
     """
     suffix = ".svg" if path is None else Path(path).suffix
-    if suffix not in (".svg", ".dot", ".gv"):
-        raise ArgumentError(f"draw: the path must end in .svg, .dot or .gv, got {str(path)!r}")
+    if suffix not in (".svg", ".dot", ".gv", *RENDERED):
+        raise ArgumentError(
+            f"draw: the path must end in .svg, .dot or .gv, or in .pdf or .png for Graphviz, got {str(path)!r}"
+        )
     if isinstance(y, Watched):
         if names is not None:
             raise ArgumentError("draw: a watched run has its names already: give them to watch")
@@ -342,6 +348,22 @@ def draw(
             f"draw: needs a Tensor, what corelib.watch returns, or a program of a compiled function, got {type(y).__name__}"
         )
     text = svg(drawn, title) if suffix == ".svg" else dot(drawn)
-    if path is not None:
+    if suffix in RENDERED:
+        _rendered(text, str(path), suffix[1:])
+    elif path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
+
+
+def _rendered(text: str, path: str, kind: str) -> None:
+    """A DOT text as a file of another kind, by Graphviz."""
+    program = shutil.which("dot")
+    if program is None:
+        raise FileNotFoundError(
+            f"draw: {path!r} needs Graphviz's program 'dot', which is not found: install Graphviz, or ask for .svg"
+        )
+    run = subprocess.run(
+        [program, f"-T{kind}", "-o", path], input=text, text=True, capture_output=True, check=False
+    )
+    if run.returncode:
+        raise OSError(f"draw: Graphviz could not write {path!r}: {run.stderr.strip()}")

@@ -162,7 +162,7 @@ def test_the_gradient_of_every_value_is_shown_on_request():
             "names must be a Module or a mapping",
         ),
         (
-            lambda y, x, path: corelib.draw(y, path / "graph.png"),
+            lambda y, x, path: corelib.draw(y, path / "graph.jpg"),
             ArgumentError,
             r"must end in .svg, .dot or .gv",
         ),
@@ -196,3 +196,30 @@ def test_a_graph_that_was_freed_has_no_gradients_left(network):
     network[0].backward()
     with pytest.raises(GradientError, match="freed by an earlier backward"):
         corelib.draw(network[0], gradients=True)
+
+
+@pytest.fixture
+def graphviz(tmp_path, monkeypatch):
+    """A stand-in for Graphviz's program, which writes down what it was given, or fails."""
+    program = tmp_path / "bin" / "dot"
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\nif [ "$1" = "-Tpdf" ]; then echo "no fonts" >&2; exit 1; fi\n{ echo "$1"; cat; } > "$3"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+
+@pytest.mark.usefixtures("graphviz")
+def test_graphviz_makes_other_files_of_the_dot_text(tmp_path, network):
+    text = corelib.draw(network[0], tmp_path / "g.png")
+    assert text.startswith("digraph")
+    assert (tmp_path / "g.png").read_text() == "-Tpng\n" + text
+    with pytest.raises(OSError, match=r"Graphviz could not write .*g.pdf': no fonts"):
+        corelib.draw(network[0], tmp_path / "g.pdf")
+
+
+def test_without_graphviz_it_says_so(tmp_path, network, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="needs Graphviz's program 'dot', which is not found"):
+        corelib.draw(network[0], tmp_path / "g.png")
