@@ -57,17 +57,18 @@ def _lstm_rule(op: Any, specs: Any, params: dict[str, Any]) -> tuple[Spec, ...]:
     return (Spec(c.shape, common(op, specs)),) * 2
 
 
-def _lstm_parts(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def lstm_parts(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """i, f, g and o behind their activations."""
     i, f, g, o = _parts(gates, 4)
     return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
 
 
-def _of_sigmoid(g: Tensor, y: Tensor) -> Tensor:
+def of_sigmoid(g: Any, y: Tensor) -> Tensor:
     """The cotangent in front of a sigmoid whose result is y."""
     return multiply(multiply(g, y), subtract(1, y))
 
 
-def of_tanh(g: Tensor, y: Tensor) -> Tensor:
+def of_tanh(g: Any, y: Tensor) -> Tensor:
     """The cotangent in front of a tanh whose result is y."""
     return multiply(g, subtract(1, multiply(y, y)))
 
@@ -75,14 +76,14 @@ def of_tanh(g: Tensor, y: Tensor) -> Tensor:
 def lstm_cotangents(g: tuple[Tensor, Tensor], gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """The cotangents of the gates and of c, for those of h' and c'."""
     gh, gc = g
-    i, f, new, o = _lstm_parts(gates)
+    i, f, new, o = lstm_parts(gates)
     t = tanh(add(multiply(f, c), multiply(i, new)))
     gc = add(gc, of_tanh(multiply(gh, o), t))
     parts = [
-        _of_sigmoid(multiply(gc, new), i),
-        _of_sigmoid(multiply(gc, c), f),
+        of_sigmoid(multiply(gc, new), i),
+        of_sigmoid(multiply(gc, c), f),
         of_tanh(multiply(gc, i), new),
-        _of_sigmoid(multiply(gh, t), o),
+        of_sigmoid(multiply(gh, t), o),
     ]
     return concat(parts, axis=-1), multiply(gc, f)
 
@@ -97,7 +98,7 @@ def lstm_cell(gates: Tensor, c: Tensor, /) -> tuple[Tensor, Tensor]:
     c, (..., H): c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c').
     """
     _check(Caller("lstm_cell"), c, 4, gates=gates)
-    i, f, g, o = _lstm_parts(gates)
+    i, f, g, o = lstm_parts(gates)
     c = add(multiply(f, c), multiply(i, g))
     return multiply(o, tanh(c)), c
 
@@ -112,7 +113,8 @@ def _gru_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
     return Spec(h.shape, common(op, specs))
 
 
-def _gru_parts(x_gates: Tensor, h_gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def gru_parts(x_gates: Tensor, h_gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """r, z and n behind their activations, and the state's part of n."""
     (xr, xz, xn), (hr, hz, hn) = _parts(x_gates, 3), _parts(h_gates, 3)
     r = sigmoid(add(xr, hr))
     return r, sigmoid(add(xz, hz)), tanh(add(xn, multiply(r, hn))), hn
@@ -120,10 +122,10 @@ def _gru_parts(x_gates: Tensor, h_gates: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def gru_cotangents(g: Tensor, x_gates: Tensor, h_gates: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The cotangents of the gates' parts and of h, for that of h'."""
-    r, z, new, hn = _gru_parts(x_gates, h_gates)
-    gz = _of_sigmoid(multiply(g, subtract(h, new)), z)
+    r, z, new, hn = gru_parts(x_gates, h_gates)
+    gz = of_sigmoid(multiply(g, subtract(h, new)), z)
     gn = of_tanh(multiply(g, subtract(1, z)), new)
-    gr = _of_sigmoid(multiply(gn, hn), r)
+    gr = of_sigmoid(multiply(gn, hn), r)
     return concat([gr, gz, gn], axis=-1), concat([gr, gz, multiply(gn, r)], axis=-1), multiply(g, z)
 
 
@@ -137,5 +139,5 @@ def gru_cell(x_gates: Tensor, h_gates: Tensor, h: Tensor, /) -> Tensor:
     activations, (..., 3 H) each: r = sigmoid(xr + hr), z = sigmoid(xz + hz), n = tanh(xn + r hn), h' = (1 - z) n + z h.
     """
     _check(Caller("gru_cell"), h, 3, x_gates=x_gates, h_gates=h_gates)
-    _, z, new, _ = _gru_parts(x_gates, h_gates)
+    _, z, new, _ = gru_parts(x_gates, h_gates)
     return add(new, multiply(z, subtract(h, new)))

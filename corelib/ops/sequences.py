@@ -1,8 +1,9 @@
 """Recurrent networks over whole sequences, time first. What the input gives to the gates is computed for all steps before,
 by one product of matrices, and is an operand; the state's part comes step by step.
 
-Each op has its gradient as an op: with all states at hand, the gates of all steps come out of one product again, and so
-does the gradient of the weight; step by step remains what the state's cotangent needs. ``lengths`` says how many steps of
+Each op has its gradient as an op: with all states at hand, the gates of all steps come out of one product again, so do
+the factors by which a state's cotangent reaches the gates, and the gradient of the weight; step by step remains what
+leads from one state's cotangent to the one before. ``lengths`` says how many steps of
 each example count: behind them a state stays what it is, in either direction.
 """
 
@@ -14,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 from ..dispatch import composite
 from ..dtypes import FLOATING, float32, int64
 from ..errors import ShapeError
+from ..op import calls
 from ..params import Caller
 from ..rules import Spec, common, custom
 from ..samples import ErrorSample, Sample, Values
 from .activations import one_of, relu
-from .compare import greater, less_equal
+from .compare import greater
 from .contract import matmul
-from .elementwise import add, where
+from .elementwise import add, multiply, subtract, where
 from .movement import concat, narrow, permute_dims, reshape
 from .nn import linear, sum_leading
-from .recurrent import gru_cell, gru_cotangents, lstm_cell, lstm_cotangents, of_tanh
+from .recurrent import gru_cell, gru_parts, lstm_cell, lstm_parts, of_sigmoid, of_tanh
 from .trigonometric import tanh
 
 if TYPE_CHECKING:
@@ -53,7 +55,18 @@ def _check(op: Any, x: Any, weight: Any, lengths: Any, gates: int, **states: Any
 
 
 def _at(x: Tensor, t: int) -> Tensor:
-    return reshape(narrow(x, -3, t, 1), x.shape[1:])
+    return reshape(narrow(x, -x.ndim, t, 1), x.shape[1:])
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Parts (T, N, H) as (T, N, parts, H)."""
+    return concat([reshape(p, (*p.shape[:2], 1, p.shape[2])) for p in parts], axis=-2)
+
+
+def _times(g: Tensor, factors: Tensor) -> Tensor:
+    """g (N, H) times factors (N, count, H): (N, count H)."""
+    n, count, size = factors.shape
+    return reshape(multiply(reshape(g, (n, 1, size)), factors), (n, count * size))
 
 
 def _all(steps: list[Tensor], reverse: bool) -> Tensor:
@@ -105,7 +118,7 @@ def _samples(build: Callable[..., Any]) -> Any:
             ((2, 0, 2), (), {"reverse": True}),
             ((3, 3, 1), (_LENGTHS,), {}),
             ((3, 3, 2), (_LENGTHS,), {"reverse": True}),
-            ((4, 2, 3), (), {}),
+            ((4, 3, 2), (), {}),
         ):
             operands = build(draw, t, n, h)
             yield Sample((*operands, *([None] * (not lengths)), *lengths), params)
@@ -184,18 +197,23 @@ def lstm_gradient(
         Caller("lstm_gradient"), x, weight, lengths, 4, h=h, c=c, ghs=gh, gcs=gc, hs=hs, cs=cs
     )
     before, c_before = _before(hs, h, reverse), _before(cs, c, reverse)
-    gates = add(x, matmul(before, _swapped(weight)))
+    i, f, new, o = lstm_parts(add(x, matmul(before, _swapped(weight))))
+    shown = tanh(cs if lengths is None else add(multiply(f, c_before), multiply(i, new)))
+    to_cell = of_tanh(o, shown)  # what a cotangent of h adds to that of c
+    of_c = _side_by_side([of_sigmoid(new, i), of_sigmoid(c_before, f), of_tanh(i, new)])
+    of_h = of_sigmoid(shown, o)
     dh: Any = None
     dc: Any = None
     found = []
     for t in reversed(_order(steps, reverse)):
         dh = _at(gh, t) if dh is None else add(dh, _at(gh, t))
         dc = _at(gc, t) if dc is None else add(dc, _at(gc, t))
-        d_gates, dc_new = lstm_cotangents((dh, dc), _at(gates, t), _at(c_before, t))
+        cell = add(dc, multiply(dh, _at(to_cell, t)))
+        d_gates = concat([_times(cell, _at(of_c, t)), multiply(dh, _at(of_h, t))], axis=-1)
         counts = _counts(lengths, t)
         d_gates = _kept(counts, d_gates, 0)
         found.append(d_gates)
-        dh, dc = _kept(counts, matmul(d_gates, weight), dh), _kept(counts, dc_new, dc)
+        dh, dc = _kept(counts, matmul(d_gates, weight), dh), _kept(counts, multiply(cell, _at(f, t)), dc)
     d_gates = _all(found, not reverse)
     return d_gates, dh, dc, _weight_gradient(d_gates, before)
 
@@ -254,19 +272,23 @@ def gru_gradient(
     """The cotangents of :func:`gru`'s x, h, weight and bias, for a ``cotangent`` of its result ``hs``."""
     steps, _, _ = _check(Caller("gru_gradient"), x, weight, lengths, 3, h=h, bias=bias, gs=cotangent, hs=hs)
     before = _before(hs, h, reverse)
-    gates = linear(before, weight, bias)
+    r, z, new, hn = gru_parts(x, linear(before, weight, bias))
+    of_n = multiply(subtract(1, z), of_tanh(1, new))
+    of_r, of_z = multiply(of_n, of_sigmoid(hn, r)), of_sigmoid(subtract(before, new), z)
+    of_h = _side_by_side([of_r, of_z, multiply(of_n, r)])
     dh: Any = None
-    of_x, of_h = [], []
+    states, found = [], []
     for t in reversed(_order(steps, reverse)):
         dh = _at(cotangent, t) if dh is None else add(dh, _at(cotangent, t))
-        dx, d_gates, direct = gru_cotangents(dh, _at(x, t), _at(gates, t), _at(before, t))
         counts = _counts(lengths, t)
-        d_gates = _kept(counts, d_gates, 0)
-        of_x.append(_kept(counts, dx, 0))
-        of_h.append(d_gates)
-        dh = _kept(counts, add(direct, matmul(d_gates, weight)), dh)
-    d_gates = _all(of_h, not reverse)
-    return _all(of_x, not reverse), dh, _weight_gradient(d_gates, before), sum_leading(d_gates, 1)
+        state = _kept(counts, dh, 0)
+        d_gates = _times(state, _at(of_h, t))
+        states.append(state)
+        found.append(d_gates)
+        dh = _kept(counts, add(multiply(dh, _at(z, t)), matmul(d_gates, weight)), dh)
+    d_states, d_gates = _all(states, not reverse), _all(found, not reverse)
+    dx = concat([multiply(d_states, k) for k in (of_r, of_z, of_n)], axis=-1)
+    return dx, dh, _weight_gradient(d_gates, before), sum_leading(d_gates, 1)
 
 
 # -- without gates -------------------------------------------------------------------------------------------
@@ -325,14 +347,13 @@ def rnn_gradient(
     """The cotangents of :func:`rnn`'s x, h and weight, for a ``cotangent`` of its result ``hs``."""
     one_of(rnn_gradient.op, "nonlinearity", nonlinearity, ("tanh", "relu"))  # type: ignore[attr-defined]
     steps, _, _ = _check(Caller("rnn_gradient"), x, weight, lengths, 1, h=h, gs=cotangent, hs=hs)
+    slope = of_tanh(1, hs) if nonlinearity == "tanh" else calls.astype(greater(hs, 0), hs.dtype)
     dh: Any = None
     found = []
     for t in reversed(_order(steps, reverse)):
         dh = _at(cotangent, t) if dh is None else add(dh, _at(cotangent, t))
-        y = _at(hs, t)
-        d = of_tanh(dh, y) if nonlinearity == "tanh" else where(less_equal(y, 0), 0, dh)
         counts = _counts(lengths, t)
-        d = _kept(counts, d, 0)
+        d = _kept(counts, multiply(dh, _at(slope, t)), 0)
         found.append(d)
         dh = _kept(counts, matmul(d, weight), dh)
     d = _all(found, not reverse)
