@@ -61,7 +61,7 @@ class Watch:
     def __init__(self, before: Watch | None = None) -> None:
         self.tests: list[tuple[str, str]] = []
         self.scope: dict[str, Any] = {"same": same} if before is None else dict(before.scope)
-        self._count = itertools.count() if before is None else before._count
+        self._count: itertools.count[int] = itertools.count() if before is None else before._count
         self.tensors: dict[int, tuple[Tensor, str]] = {}
         self.places: dict[str, tuple[Tensor, str]] = {}
         self.fixed: set[str] = set()
