@@ -231,6 +231,51 @@ def test_a_training_step(anywhere, optimizer, options):
     assert count(step) <= 2  # the first call makes the optimizer's state
 
 
+@pytest.mark.parametrize("name", ["RMSprop", "Adagrad", "NAdam", "RAdam", "Lion", "Muon"])
+def test_every_optimizer_with_a_schedule_and_an_average(name):
+    ends = []
+    for wrap in (lambda f: f, cl.compile):
+        cl.random.seed(0)
+        net = nn.Sequential(nn.Linear(3, 5, bias=False), nn.GELU(), nn.Linear(5, 2, bias=False))
+        made = getattr(optim, name)(net.parameters(), lr=1e-2)
+        schedule, average = optim.lr_scheduler.StepLR(made, 2), optim.EMA(net.parameters())
+
+        @wrap
+        def step(x, net=net, made=made, average=average):
+            loss = (net(x) ** 2).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+            made.step()
+            made.zero_grad()
+            average.update()
+            return loss
+
+        losses = []
+        for i in range(5):
+            losses.append(step(data(4, 3, seed=i)))
+            schedule.step()
+        ends.append([*losses, *net.parameters(), *average.averages])
+    for a, b in zip(*ends, strict=True):
+        equal(b, a, far=1e-4)
+    assert count(step) <= 3
+
+
+def test_an_optimizer_that_branches_on_values_is_refused():
+    net = nn.Linear(3, 1)
+    made = optim.LBFGS(net.parameters())
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+"):
+        cl.compile(lambda x: made.step(lambda: (net(x) ** 2).mean()))(data(2, 3))
+
+
+def test_a_checkpoint_inside():
+    w, x = data(3, 3), data(4, 3, seed=1)
+
+    def f(w):
+        return cl.grad(lambda w: cl.checkpoint(lambda h: cl.tanh(h @ w) @ w)(x).sum())(w)
+
+    equal(cl.compile(f)(w), f(w))
+
+
 def test_a_learning_rate_is_read_at_each_call():
     results = []
     for wrap in (lambda f: f, cl.compile):
