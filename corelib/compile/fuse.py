@@ -104,6 +104,7 @@ class _Grouping:
         self.steps, self.groups, self.least = graph.steps, list[Group](), least
         self.of: dict[int, Group] = {}  # number of a step -> its group
         self.made = {x.name: number for number, step in enumerate(graph.steps) for x in step.outputs}
+        self.sources = [[self.made[name] for name in _names(s) if name in self.made] for s in graph.steps]
         self.kept = {x.name for x in graph.results if x is not None}
         self.readers: dict[str, list[int]] = {}
         self.numbers: dict[int, int] = {}
@@ -227,7 +228,7 @@ class _Grouping:
         self.groups.remove(other)
 
     def _producers(self, step: Step) -> list[int]:
-        return [self.made[name] for name in _names(step) if name in self.made]
+        return self.sources[self.numbers[id(step)]]
 
     def _apart(self, groups: Sequence[Group], sources: Iterable[int]) -> bool:
         """Whether no path leads from the groups out of them and on to one of the sources, so that the groups (with a
@@ -247,7 +248,12 @@ class _Grouping:
             seen.add(node)
             members = [number] if group is None else [self.numbers[id(s)] for s in group.steps]
             if members[-1] > first:
-                todo += [p for m in members for p in self._producers(self.steps[m]) if p not in members]
+                todo += [
+                    p
+                    for m in members
+                    for p in self.sources[m]
+                    if self.of.get(p) is not group or group is None
+                ]
         return True
 
     def connect(self, group: Group) -> None:

@@ -187,37 +187,30 @@ class Plan:
                         self.kept[out.name] = x
                         taken.add(x.name)
                         break
-        self.before = [self._places(x, taken) for x in self.whole]
+        # the last phase in which a value may be computed again, and what it is computed from read with it
+        again = dict(self.phase)
+        reads: dict[str, int] = {}  # the same of each input
+        for step in reversed(self.group.steps):
+            name = step.outputs[0].name
+            for x in step.inputs:
+                if hasattr(x, "name") and x.name not in self.kinds:
+                    reads[x.name] = max(reads.get(x.name, 0), again[name])
+                elif hasattr(x, "name") and x.name not in self.kept and self.kinds[x.name] == "full":
+                    again[x.name] = max(again[x.name], again[name])
+        self.before = [self._places(x, taken, reads) for x in self.whole]
 
-    def _places(self, out: Any, taken: set[str]) -> list[int]:
+    def _places(self, out: Any, taken: set[str], reads: dict[str, int]) -> list[int]:
         """The inputs, by number, that nothing reads after `out` has been written, and only at its own place."""
         if self.kinds[out.name] != "full" or out.name in taken or out.dtype.name == "bool":
             return []
-        found = []
-        for number, x in enumerate(self.group.inputs):
-            if (x.shape, x.dtype) != (out.shape, out.dtype) or (x.name, True) in self.outer:
-                continue
-            if x.name in self.strides:
-                continue
-            if all(self._reads(name) <= self.phase[out.name] for name in self._readers(x.name)):
-                found.append(number)
-        return found
-
-    def _readers(self, name: str) -> list[str]:
         return [
-            s.outputs[0].name
-            for s in self.group.steps
-            if any(hasattr(x, "name") and x.name == name for x in s.inputs)
+            number
+            for number, x in enumerate(self.group.inputs)
+            if (x.shape, x.dtype) == (out.shape, out.dtype)
+            and (x.name, True) not in self.outer
+            and x.name not in self.strides
+            and reads[x.name] <= self.phase[out.name]
         ]
-
-    def _reads(self, name: str) -> int:
-        """The last phase in which a value may be computed again, and its operands read with it."""
-        last = self.phase[name]
-        if name in self.kept or self.kinds[name] != "full":
-            return last
-        for reader in self._readers(name):
-            last = max(last, self._reads(reader))
-        return last
 
 
 def working(step: Any) -> str:

@@ -76,6 +76,7 @@ class Capture:
         self.given = [_extent(a) for a in arrays]  # where the inputs are
         self.others: list[ndarray] = []  # buffers that kernels wrote to and that came from elsewhere
         self.raws: dict[int, list[ndarray]] = {}
+        self.spans: list[tuple[int, int]] = []  # where all buffers are
         self.launches: list[tuple[int, int, int, list[int]]] = []
         self.kept: list[Any] = []  # arrays from elsewhere that kernels read
         self.flags: dict[
@@ -100,6 +101,7 @@ class Capture:
         else:
             raw = np.empty(key + pool.ALIGNMENT, np.uint8)
             raws.append(raw)
+            self.spans.append(_extent(raw))
         return ndarray(shape, dtype, raw, -raw.ctypes.data % pool.ALIGNMENT)
 
     def launch(self, kernel: int, units: int, chunk: int, out: ndarray, *words: Any) -> Any:
@@ -108,6 +110,7 @@ class Capture:
             arrays = {id(w): w for w in (out, *words) if w.__class__ is ndarray}
             if not self._owns(out) and not _inside(out, self.given):
                 self.others.append(out)
+                self.spans.append(_extent(out))
             self.launches.append((kernel, units, chunk, [self._word(w, arrays) for w in (out, *words)]))
         return self.real(kernel, units, chunk, out, *words)
 
@@ -124,7 +127,7 @@ class Capture:
         return int(word)
 
     def _owns(self, array: ndarray) -> bool:
-        return _inside(array, map(_extent, self.all()))
+        return _inside(array, self.spans)
 
     def all(self) -> list[ndarray]:
         """All buffers."""
@@ -256,11 +259,12 @@ class Program:
         self.buffers.sort()
         self.new = new
         table, words, places = [len(capture.launches)], list[int](), list[int]()
+        low, high = min(r[0] for r in regions), max(r[1] for r in regions)
         for number, (kernel, units, chunk, own) in enumerate(capture.launches):
             flag = capture.flags.get(number)
             table += [kernel, units, chunk, len(words), 0 if flag is None else flag.ctypes.data]
             for word in own:
-                for start, stop, base, first in regions:
+                for start, stop, base, first in regions if low <= word < high else ():
                     if start <= word < stop:
                         places += [len(words), base, word - first]
                 words.append(word)
