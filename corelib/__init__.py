@@ -66,13 +66,13 @@ from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
 from .printing import printoptions, set_printoptions
 from .registry import backends, get_backend, register, set_backend, unregister, use_backend
 from .tensor import VERSIONS, Tensor
-from .transforms import hessian, hvp, jacfwd, jacrev, jvp, vmap
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from . import data, fft, linalg, nn, optim, quantization, random, train
     from .serialize import load, save
+    from .transforms import hessian, hvp, jacfwd, jacrev, jvp, vmap
 
 __version__ = "0.1.0"
 __array_api_version__ = VERSIONS[-1]
@@ -106,7 +106,10 @@ _LAZY_MODULES = (
     "random",
     "train",
 )
-_LAZY = {"load": "serialize", "save": "serialize", "draw": "drawing", "watch": "watching"}
+_LAZY = {
+    "load": "serialize", "save": "serialize", "draw": "drawing", "watch": "watching",
+    **dict.fromkeys(("hessian", "hvp", "jacfwd", "jacrev", "jvp", "vmap"), "transforms"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
