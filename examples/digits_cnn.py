@@ -74,6 +74,7 @@ def fit(model: nn.Module, x: cl.Tensor, y: cl.Tensor, epochs: int, lr: float) ->
         schedule=schedule,
         schedule_each="step",
         progress=False,
+        compile=True,
         log_every=1000,
     )
     trainer.fit(loader, epochs)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
     trainer = train.Trainer(
         model, optimizer, cl.cross_entropy, schedule=schedule, schedule_each="step", log=folder / "log.jsonl",
-        checkpoint=folder / "last.safetensors", progress=False,
+        checkpoint=folder / "last.safetensors", progress=False, compile=True,
     )  # fmt: skip
     started = time.perf_counter()
     history = trainer.fit(loader, given.epochs, resume=bool(given.resume))

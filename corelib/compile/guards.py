@@ -250,7 +250,12 @@ def _skipped(module: str) -> bool:
 def _foreign(value: Any) -> bool:
     """Whether an object is of a library's class, whose attributes are its own affair; corelib's own containers are not."""
     cls = type(value)
-    if cls.__module__.split(".")[:2] in (["corelib", "nn"], ["corelib", "optim"], ["corelib", "random"]):
+    if cls.__module__.split(".")[:2] in (
+        ["corelib", "nn"],
+        ["corelib", "optim"],
+        ["corelib", "quantization"],
+        ["corelib", "random"],
+    ):
         return False
     return _skipped(cls.__module__) and not any(not _skipped(c.__module__) for c in cls.__mro__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import time
@@ -43,7 +44,9 @@ class Trainer:
 
     A loss that is NaN or infinite raises :class:`NonFiniteLossError` before it gets into the parameters (if
     ``log_every`` is 1); with ``find_nonfinite``, the step is repeated with every op watched, and the error names
-    the first that made it.
+    the first that made it. With ``compile``, forward, backward and update are one compiled program
+    (:func:`corelib.compile`), and such a loss is found after the update; :meth:`compute` sees the trainer as it was
+    when training began.
 
     Example::
 
@@ -57,7 +60,7 @@ class Trainer:
         metrics: Mapping[str, Callable[..., Any]] | None = None, schedule: LRScheduler | None = None, schedule_each: str = "epoch",
         callbacks: Sequence[Callback] = (), accumulate: int = 1, clip_norm: float | None = None, precision: Any = None,
         ema: EMA | None = None, checkpoint: Any = None, save_every: int | None = None, log: Any = None, tensorboard: Any = None,
-        log_every: int = 1, find_nonfinite: bool = False, progress: bool = True,
+        log_every: int = 1, find_nonfinite: bool = False, progress: bool = True, compile: bool = False,
     ) -> None:  # fmt: skip
         if schedule_each not in ("epoch", "step"):
             raise ArgumentError(f"Trainer: schedule_each must be 'epoch' or 'step', got {schedule_each!r}")
@@ -66,6 +69,8 @@ class Trainer:
                 raise ArgumentError(f"Trainer: {name} must be at least 1, got {value}")
         if save_every and checkpoint is None:
             raise ArgumentError("Trainer: save_every needs a checkpoint to save to")
+        if compile and (accumulate > 1 or precision is not None or find_nonfinite):
+            raise ArgumentError("Trainer: compile goes without accumulate, precision and find_nonfinite")
         if precision is not None and not isinstance(precision, MixedPrecision):
             precision = MixedPrecision(precision)
         self.model, self.optimizer, self.loss = model, optimizer, loss
@@ -85,6 +90,8 @@ class Trainer:
         self.history: list[dict[str, Any]] = []  # the records of the epochs
         self.record: dict[str, Any] = {}  # the newest record
         self.stopped: str | None = None
+        self.compile = compile
+        self._compiled: Callable[[Any], Tensor] | None = None
         self._pending: list[
             tuple[Tensor, int]
         ] = []  # losses of batches that have not been read, with their sizes
@@ -124,6 +131,8 @@ class Trainer:
         if resume:
             self.resume(resume, loader)
         self._loader, self.stopped = loader, None
+        if self.compile and self._compiled is None:
+            self._compiled = self._whole_step()
         if self.tensorboard is not None and self._events is None:
             self._events = EventWriter(self.tensorboard)
         self._tell("on_train_begin")
@@ -186,6 +195,13 @@ class Trainer:
 
     def _update(self, batches: list[Any]) -> None:
         """One step of the optimizer, by the mean loss of the batches."""
+        if self._compiled is not None:
+            loss = self._compiled(batches[0])
+            self._pending.append((loss, _size(batches[0])))
+            if (self.step + 1) % self.log_every == 0:
+                self._read(batches[0])
+            self._stepped()
+            return
         self.optimizer.zero_grad()
         for batch in batches:
             before = random.get_state() if self.find_nonfinite else None
@@ -199,6 +215,33 @@ class Trainer:
             self.optimizer.step()
             if self.ema is not None:
                 self.ema.update()
+        self._stepped()
+
+    def _whole_step(self) -> Callable[[Any], Tensor]:
+        """Forward, backward and update as one compiled function of a batch."""
+        from ..compile import compile
+
+        model, optimizer, clip, ema = self.model, self.optimizer, self.clip_norm, self.ema
+        snapshot = copy.copy(self)  # counters and records would be tested at each call, and have changed
+        snapshot.history, snapshot.callbacks, snapshot._loader = [], [], None
+        compute = snapshot.compute
+
+        def step(batch: Any) -> Tensor:
+            optimizer.zero_grad()
+            _, loss = compute(batch)
+            loss.backward()
+            if clip is not None:
+                clip_grad_norm_(model.parameters(), clip)
+            optimizer.step()
+            if ema is not None:
+                ema.update()
+            return loss
+
+        # What functions of corelib's own modules refer to is taken for fixed; this one is the user's loop.
+        step.__module__ = "__main__"
+        return compile(step)
+
+    def _stepped(self) -> None:
         self.step += 1
         if self.schedule is not None and self.schedule_each == "step":
             self._schedule(self.record)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import corelib
-from corelib import nn, ops, optim, quantization, random
+from corelib import nn, ops, optim, quantization, random, train
 from corelib.errors import ArgumentError, DTypeError, ShapeError
 from corelib.quantization import Config, QuantParams
 
@@ -219,6 +219,22 @@ def test_training_on_through_the_rounding_repairs_two_bits():
     fit(prepared.train(), 150)
     trained = accuracy(quantization.convert(prepared))
     assert trained > after + 0.05
+
+
+def test_a_compiled_step_of_a_prepared_model_observes_as_well():
+    found = []
+    x = corelib.asarray(numbers(20, 4))
+    batches = [(x[i : i + 4], corelib.asarray([0, 1, 1, 0])) for i in range(0, 20, 4)]
+    for compiled in (False, True):
+        random.seed(0)
+        prepared = quantization.prepare(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))).train()
+        optimizer = optim.SGD(prepared.parameters(), lr=0.1)
+        trainer = train.Trainer(prepared, optimizer, ops.cross_entropy, compile=compiled, progress=False)
+        losses = [r["train_loss"] for r in trainer.fit(batches, 3)]
+        found.append((losses, [f.observer.low.item() for f in prepared.modules() if hasattr(f, "observer")]))
+    # the same steps, up to the rounding of fused kernels: 15 of them, 64 roundings each
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=15 * 64 * 2**-24)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=15 * 64 * 2**-24)
 
 
 @on_each
