@@ -9,6 +9,7 @@ shapes, a model computes nothing of it again.
 from __future__ import annotations
 
 import contextvars
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from onnx import AttributeProto
 import corelib as cl
 from corelib.errors import ArgumentError, CorelibError
 
-from .table import DOMAINS, Operator, find
+from .table import DOMAINS, VALUES, Operator, find
 from .values import HOST, SMALL, constant_of, dtype_of, is_program, is_small, read, tensor_of
 
 SIZES = ("Shape", "Size")  # whose results say how large an operand is, not what is in it
@@ -63,7 +64,8 @@ class Graph:
         self.outputs = [o.name for o in proto.output]
         self.program: dict[str, cl.Tensor] = {}  # constants on the host, which never change
         self.weights: dict[str, cl.Tensor] = {}  # and on the device
-        self.kept: dict[Any, Any] = {}  # see Scope
+        # Caches are functools', into which a test whether a compiled function still holds does not look.
+        self.kept = functools.lru_cache(KEPT * KEPT)(_moved_or_read)
         only_read = _only_read(proto, opsets)
         for name, message in _constants(proto):
             if is_program(message) or (name in only_read and is_small(message)):
@@ -147,9 +149,7 @@ class Node:
             raise ArgumentError(
                 f"load: {self.name} has {len(self.inputs)} inputs, of which {len(found.reads)} are supported"
             )
-        self.host: dict[
-            Any, Any
-        ] = {}  # what it has come to on the host, with the arguments, whose identities are the keys
+        self.host = functools.lru_cache(KEPT)(self._on_host)
         self.used = {name for name in self.inputs if name}
         for graph in self.graphs:
             self.used |= {*graph.outputs, *(name for node in graph.nodes for name in node.used)}
@@ -197,19 +197,21 @@ class Node:
         if scope.device == HOST or not (device == HOST or self.type in SIZES) or self.type in NOT_REPEATABLE:
             results = self._results(arguments, scope)
         else:
-            key = arguments[0].shape if self.type in SIZES else tuple(map(_identity, arguments))
-            known = self.host.get(key)
-            if known is None:  # in a context of its own, which no transformation is active in
-                known = arguments, contextvars.Context().run(self._results, arguments, scope)
-                if len(self.host) >= KEPT:
-                    self.host.clear()
-                self.host[key] = known
-            results = known[1]
+            identity = arguments[0].shape if self.type in SIZES else tuple(map(_identity, arguments))
+            results = self.host(_Key(identity, arguments, scope))
         for name, x in zip(self.outputs, results, strict=False):
             if name:
                 values[name] = x
 
-    def _results(self, arguments: list[Any], scope: Scope) -> tuple[Any, ...]:
+    def _on_host(self, key: _Key) -> tuple[Any, ...]:
+        """What it comes to on the host, in a context of its own, in which no transformation is active."""
+        results = contextvars.Context().run(self._results, key.arguments, key.scope)
+        key.scope = None
+        if self.type in SIZES:
+            key.arguments = []
+        return results
+
+    def _results(self, arguments: list[Any], scope: Any) -> tuple[Any, ...]:
         """What the operator's function returns; an error says at which node."""
         extra = {"call": Call(self, scope)} if self.operator.wants_call else {}
         try:
@@ -224,40 +226,51 @@ class Node:
 
 
 def _identity(x: Any) -> Any:
-    """What tells an argument on the host from others: a tensor there never changes."""
-    return (
-        id(x) if isinstance(x, cl.Tensor | list) else x
-    )  # of a sequence, the list itself: it is not changed either
+    """What tells an argument on the host from others: a tensor or sequence there never changes."""
+    return id(x) if isinstance(x, cl.Tensor | list) else x
+
+
+class _Key:
+    """Arguments as the key of a cache, which keeps them alive, and so their identities apart."""
+
+    __slots__ = ("arguments", "identity", "scope")
+
+    def __init__(self, identity: Any, arguments: list[Any], scope: Any = None) -> None:
+        self.identity, self.arguments, self.scope = identity, arguments, scope
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def __eq__(self, other: Any) -> bool:
+        return self.identity == other.identity
+
+
+def _moved_or_read(key: _Key) -> Any:
+    """A tensor of the host as numbers, or on a device."""
+    x, how = key.arguments
+    return contextvars.Context().run(read, x, how) if how in VALUES else contextvars.Context().run(x.to, how)
 
 
 class Scope:
     """One call of a model: the values by name, where new tensors go, and whether it trains.
 
-    ``kept`` outlives the call: for tensors of the host, which never change, their values and their copies on devices.
+    ``kept`` outlives the call: a cache of the values of tensors of the host, and of their copies on devices.
     """
 
-    def __init__(self, values: dict[str, Any], device: str, training: bool, kept: dict[Any, Any]) -> None:
+    def __init__(self, values: dict[str, Any], device: str, training: bool, kept: Any) -> None:
         self.values, self.device, self.training, self.kept = values, device, training, kept
 
     def read(self, x: Any, kind: str) -> Any:
         """A tensor's values as Python numbers."""
         if x.device != HOST or self.device == HOST:
             return read(x, kind)
-        return self._keep(x, kind, lambda: read(x, kind))
+        return self.kept(_Key((id(x), kind), [x, kind]))
 
     def moved(self, x: Any, device: Any) -> Any:
         """A tensor of the host on a device."""
         if not isinstance(x, cl.Tensor) or x.device != HOST:
             return x
-        return self._keep(x, device, lambda: x.to(device))
-
-    def _keep(self, x: Any, what: Any, make: Any) -> Any:
-        found = self.kept.get((id(x), what))
-        if found is None:
-            if len(self.kept) >= KEPT * KEPT:
-                self.kept.clear()
-            found = self.kept[id(x), what] = x, contextvars.Context().run(make)
-        return found[1]
+        return self.kept(_Key((id(x), device), [x, device]))
 
 
 class Call:
