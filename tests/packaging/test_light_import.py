@@ -39,7 +39,7 @@ def test_import_loads_no_plugin(after_import):
 def test_import_takes_a_bounded_set_of_modules(after_import):
     own = {name for name in after_import if name.split(".")[0] == "corelib"}
     others = after_import - own
-    assert len(own) <= 64, sorted(own)
+    assert len(own) <= 80, sorted(own)  # each family of ops is a module
     assert len(others) <= 90, sorted(others)
 
 
