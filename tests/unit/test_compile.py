@@ -129,6 +129,26 @@ def test_layouts_may_change():
     assert count(f) == 1
 
 
+@pytest.mark.parametrize("columns", [1, 2, 5])
+def test_reductions_of_short_rows_one_after_the_other(anywhere, columns):
+    """A row of one element has the shape of its reduction."""
+    m, s = (functools.partial(op, axis=-1, keepdims=True) for op in (cl.max, cl.sum))
+
+    def f(a, b, g, h):
+        shifted = a - m(a)
+        e = cl.exp(b - m(b))
+        p = e / s(e)
+        log = cl.log(s(cl.exp(cl.where(p == m(p), 0.0, p - m(p))))) + m(p)
+        back = (g * cl.exp(cl.where(p == log, 0.0, p - log)) + h * cl.exp(-(p * p))) * p
+        return cl.erf(p) - shifted + cl.log(s(cl.exp(shifted))), log, back - p * s(back)
+
+    given = [data(3, columns, seed=i) for i in range(4)]
+    compiled = cl.compile(f)
+    for _ in range(2):
+        for a, b in zip(compiled(*given), f(*given), strict=True):
+            equal(a, b)
+
+
 # -- gradients -----------------------------------------------------------------------------------------------
 
 

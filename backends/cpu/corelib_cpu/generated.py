@@ -71,6 +71,8 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
 
 def make(group: Any) -> Callable[..., Any] | None:
     """The function of a group: its inputs' arrays -> its results' arrays; None where none is made."""
+    if group.columns and math.prod(group.shape[-group.columns :]) == 1:
+        return None  # reductions of rows of one element, one after the other, come out wrong: step by step they do not
     kernel = _kernel(group, {})
     return kernel and _function(*kernel, ())
 
