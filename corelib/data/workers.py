@@ -66,8 +66,11 @@ def make_batch(
 
 
 class Failure(NamedTuple):
-    """What went wrong in a worker: the exception, if it can be sent, in one line, and its traceback as text."""
+    """What went wrong in a worker: the sample that it had reached, the exception, if it can be sent, in one line, and its
+    traceback as text.
+    """
 
+    index: int
     error: BaseException | None
     line: str
     text: str
@@ -99,23 +102,23 @@ def _work(pipe: Any, reached: Any, dataset: Any, collate: Any, backend: str) -> 
         try:
             answer = make_batch(dataset, collate, task, at)
         except Exception as error:
-            answer = _failure(error)
+            answer = _failure(error, reached.value)
         try:
             pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return
         except Exception as error:  # a batch that cannot be pickled
-            pipe.send(_failure(error))
+            pipe.send(_failure(error, reached.value))
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception, index: int) -> Failure:
     """What is sent for an exception: itself, if it survives being pickled."""
     told: Exception | None = error
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         told = None
-    return Failure(told, f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Failure(index, told, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 class Pool:
@@ -197,7 +200,7 @@ class Pool:
 
     def failed(self, worker: int, task: Task, failure: Failure) -> BaseException:
         """The worker's exception, with where and how it came about; WorkerError if it could not be sent."""
-        where = f"in worker {worker}, batch {task.number}, sample {self.reached[worker].value}"
+        where = f"in worker {worker}, batch {task.number}, sample {failure.index}"
         error = failure.error or WorkerError(f"DataLoader: {where}: {failure.line}")
         error.add_note(f"{where}\n{failure.text}")
         return error
