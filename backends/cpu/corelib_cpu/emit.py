@@ -118,8 +118,12 @@ class Kernel(Plan):
     def hints(self, i: int) -> list[tuple[str, str]]:
         """What LLVM is told about a loop."""
         found = [("llvm.loop.parallel_accesses", f"!{2 * i}")]
+        lanes = native.vector_bytes() // 4
+        if self.vectors:  # a row shorter than the vectors of one iteration would be done element by element
+            many = 4 if self.plain or self.columns >= 8 * lanes else 2 if self.columns >= 4 * lanes else 1
+            found.append(("llvm.loop.interleave.count", f"i32 {many}"))
         if i in self.widened:  # LLVM would take the widest type's lanes, and half of each vector of float32
-            found.append(("llvm.loop.vectorize.width", f"i32 {native.vector_bytes() // 4}"))
+            found.append(("llvm.loop.vectorize.width", f"i32 {lanes}"))
         return found
 
     def _elements(self, columns: str) -> None:
