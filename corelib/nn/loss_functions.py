@@ -71,8 +71,8 @@ def _class_axis(x: Tensor) -> int:
 
 
 def cross_entropy(
-    x: Tensor, target: Tensor, ignore_index: int | None = None, reduction: str = "mean", label_smoothing: float = 0.0,
-    weight: Tensor | None = None,
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:  # fmt: skip
     """Cross-entropy of logits of shape (N, C, ...) or (C,): classes are on axis 1.
 
@@ -147,7 +147,7 @@ def _weighted(name: str, loss: Tensor, shares: Tensor, reduction: str) -> Tensor
 
 
 def nll_loss(
-    x: Tensor, target: Tensor, ignore_index: int | None = None, reduction: str = "mean", weight: Tensor | None = None
+    x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Tensor:  # fmt: skip
     """-x at the label, for logarithms of probabilities of shape (N, C, ...) or (C,): classes are on axis 1. ``weight``
     as in :func:`cross_entropy`.

@@ -76,7 +76,7 @@ class NLLLoss(_Weighted):
     function, options = staticmethod(functional.nll_loss), ("weight", "ignore_index", "reduction")
 
     def __init__(
-        self, ignore_index: int | None = None, reduction: str = "mean", weight: Tensor | None = None
+        self, weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean"
     ) -> None:
         self.ignore_index, self.reduction = ignore_index, reduction
         self._keep(weight=weight)
@@ -95,7 +95,7 @@ class CrossEntropyLoss(_Weighted):
     )
 
     def __init__(
-        self, ignore_index: int | None = None, reduction: str = "mean", label_smoothing: float = 0.0, weight: Tensor | None = None
+        self, weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean", label_smoothing: float = 0.0
     ) -> None:  # fmt: skip
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
         self._keep(weight=weight)

@@ -9,12 +9,14 @@ inputs and of everything recorded); a chain of backward-stable sums errs by abou
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import nn_parity
 import numpy as np
 import pytest
 
+from corelib import nn
 from corelib.serialize import load_file
 
 FILE = Path(__file__).with_name("nn_expected.safetensors")
@@ -65,3 +67,24 @@ def test_the_file_is_what_pytorch_computes(name):
     found = nn_parity.packed(nn_parity.run(case, nn_parity.Theirs()))
     assert found.shape == expected.shape
     close(name, "the file", found, expected, expected.size, 2.0**-53)
+
+
+# What is another default than PyTorch's, on purpose; where it computes with None, so do we.
+OTHER_DEFAULTS = {("ignore_index", None), ("align_corners", None)}
+SHARED = sorted(
+    {case.build.split("(")[0].removeprefix("nn.") for case in nn_parity.CASES.values()}
+    - {"utils.weight_norm"}
+)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_parameters_have_pytorchs_names_order_and_defaults(name):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: bench)")
+    base = "RNNBase" if name in ("RNN", "LSTM", "GRU") else name  # where PyTorch's signatures stand
+    ours, theirs = (inspect.signature(c).parameters for c in (getattr(nn, name), getattr(torch.nn, base)))
+    common = [p for p in theirs if p in ours]
+    assert common == [p for p in ours if p in theirs]
+    for p in common:
+        mine, other = ours[p].default, theirs[p].default
+        known = (p, mine) in OTHER_DEFAULTS or p in ("device", "dtype") or callable(other)
+        assert known or mine == other, f"{name}: {p}={mine}, PyTorch has {other}"

@@ -52,7 +52,7 @@ CASES = [
     *[
         (
             f"cross_entropy {reduction} {smoothing}",
-            lambda x, r=reduction, s=smoothing: nn.functional.cross_entropy(x, corelib.asarray(LABELS, device=x.device), -100, r, s),
+            lambda x, r=reduction, s=smoothing: nn.functional.cross_entropy(x, corelib.asarray(LABELS, device=x.device), None, -100, r, s),
             lambda x, r=reduction, s=smoothing: F.cross_entropy(x, torch.tensor(LABELS), reduction=r, label_smoothing=s),
             (X,),
         )
@@ -67,7 +67,7 @@ CASES = [
     ),
     (
         "nll_loss",
-        lambda x: nn.functional.nll_loss(x, corelib.asarray(LABELS, device=x.device), -100),
+        lambda x: nn.functional.nll_loss(x, corelib.asarray(LABELS, device=x.device), ignore_index=-100),
         lambda x: F.nll_loss(x, torch.tensor(LABELS)),
         (X,),
     ),
