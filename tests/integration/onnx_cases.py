@@ -20,7 +20,7 @@ if str(PLUGIN) not in sys.path:
 # Operators that are refused, each with the reason; a case that needs one must say so when it is loaded.
 LATER = "not written yet"
 MISSING = {
-    **dict.fromkeys(["DeformConv", "RoiAlign"], LATER),
+    **dict.fromkeys(["DeformConv"], LATER),
     **dict.fromkeys(
         ["LinearAttention", "CausalConvWithState"],
         "inlined by ONNX's definition, which onnx cannot do where an input in the middle is left out",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import corelib as cl
+from corelib.errors import ArgumentError
 
 from ..table import Int, Number, operator
 
@@ -44,3 +46,45 @@ def _overlaps(boxes: Any, centered: int) -> Any:
     common = cl.prod(cl.maximum(sides, 0.0), axis=2)
     union = area[:, None] + area[None] - common
     return cl.where(cl.greater(union, 0), common / cl.where(cl.greater(union, 0), union, 1.0), 0.0)
+
+
+@operator("RoiAlign")
+def roi_align(
+    x, rois, batch, *, coordinate_transformation_mode="half_pixel", mode="avg", output_height=1, output_width=1,
+    sampling_ratio=0, spatial_scale=1.0, call,
+):  # fmt: skip
+    """Means over the cells of a grid on each box, of x at places between its elements. The boxes' values are read: where
+    they are says how many places there are.
+    """
+    if mode != "avg":
+        raise ArgumentError(f"RoiAlign: only mode 'avg' is supported, got {mode!r}")
+    shifted = coordinate_transformation_mode == "half_pixel" and call.opset >= 16
+    found = []
+    for box, b in zip(rois.tolist(), batch.tolist(), strict=True):
+        left, top, right, bottom = (v * spatial_scale - (0.5 if shifted else 0.0) for v in box)
+        rows = _cells(top, bottom, output_height, sampling_ratio, x.shape[2], shifted)
+        columns = _cells(left, right, output_width, sampling_ratio, x.shape[3], shifted)
+        rows, columns = (cl.asarray(m, dtype=x.dtype, device=x.device) for m in (rows, columns))
+        found.append(cl.matmul(cl.matmul(rows, x[b]), columns.mT))
+    return (
+        cl.stack(found)
+        if found
+        else cl.zeros((0, x.shape[1], output_height, output_width), dtype=x.dtype, device=x.device)
+    )
+
+
+def _cells(first: float, last: float, count: int, samples: int, n: int, shifted: bool) -> list[list[float]]:
+    """For each cell of an axis the weights of its elements: the mean over places in it, each between two elements."""
+    length = last - first if shifted else max(last - first, 1.0)
+    size = length / count
+    samples = samples or max(math.ceil(size), 1)
+    cells = [[0.0] * n for _ in range(count)]
+    for i, cell in enumerate(cells):
+        for k in range(samples):
+            at = first + (i + (k + 0.5) / samples) * size
+            if -1 <= at <= n:
+                at = min(max(at, 0.0), n - 1.0)
+                low = min(int(at), n - 1)
+                cell[low] += (1 - (at - low)) / samples
+                cell[min(low + 1, n - 1)] += (at - low) / samples
+    return cells
