@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("corelib_cpu.native")
 
 from corelib import dtypes
-from corelib_cpu import movement, scan, sort
+from corelib_cpu import creation, movement, scan, sort
 
 NUMBERS = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
@@ -100,3 +100,18 @@ def test_transposed_copies_are_exact(dtype, shape):
     actual = movement.copy(np.swapaxes(x, -1, -2))
     assert actual.flags.c_contiguous
     np.testing.assert_array_equal(actual, np.swapaxes(x, -1, -2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize(
+    ("start", "step"), [(0, 1), (-3, 7), (0.1, 1e-3), (1e30, 1e33), (2**70, 2**65 + 3), (-(2**63), 3)]
+)
+def test_large_ranges_are_numpys(dtype, start, step, monkeypatch):
+    if dtype == "int64" and isinstance(start, float):
+        start, step = int(start), int(step)
+    arguments = {"start": start, "step": step, "size": 20_000, "dtype": dtypes.as_dtype(dtype)}
+    actual = creation.arange(**arguments)
+    monkeypatch.setattr(creation, "LARGE", 1 << 60)
+    expected = creation.arange(**arguments)
+    assert actual.dtype == expected.dtype
+    np.testing.assert_array_equal(actual, expected)
