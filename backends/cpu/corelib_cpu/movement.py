@@ -53,14 +53,22 @@ _PUT = """
 def kernel(lo, hi, args):
     words = at_int64(args)
     columns, step, out_step = words[3], words[4], words[5]
+    target, place, left = words[0], words[1], 0  # rows left before the axis next to the last begins again
     for row in range(lo, hi):
-        rest, target, place = row, words[0], words[1]
-        for k in range(words[2]):
-            above = rest // words[6 + 3 * k]
-            index = rest - above * words[6 + 3 * k]
-            place += index * words[7 + 3 * k]
-            target += index * words[8 + 3 * k]
-            rest = above
+        if left:
+            place += words[7]
+            target += words[8]
+            left -= 1
+        else:
+            rest, target, place = row, words[0], words[1]
+            for k in range(words[2]):
+                above = rest // words[6 + 3 * k]
+                index = rest - above * words[6 + 3 * k]
+                place += index * words[7 + 3 * k]
+                target += index * words[8 + 3 * k]
+                rest = above
+            if words[2]:
+                left = words[6] - 1 - row % words[6]
         if step == {size} and out_step == {size}:
             source = at_{word}(place)
             out = at_{word}(target)
