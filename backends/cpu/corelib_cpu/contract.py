@@ -20,6 +20,9 @@ from .gemm import CACHED, FEW, Product
 from .quiet import quiet
 
 SMALL = 1 << 18  # multiplications up to which a product is one call of a kernel, on one thread
+PATIENCE = (
+    1000  # small products by NumPy before a process that has loaded no compiled code loads some for them
+)
 TINY = 1 << 15  # the same where one operand may be a vector
 WORTHWHILE = 1 << 16  # multiplications from which a kernel is compiled though nothing else is
 
@@ -30,10 +33,10 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
         return _complex_matmul(Product("float32" if dtype == "complex64" else "float64"))
     if dtype not in ("float32", "float64"):
         return lambda x1, x2, /: quiet(np.matmul, x1, x2)
-    product, kind, empty, small = Product(dtype), np.dtype(dtype), np.empty, 0
+    product, kind, empty, small, waited = Product(dtype), np.dtype(dtype), np.empty, 0, 0
 
     def matmul(x1: ndarray, x2: ndarray, /) -> ndarray:
-        nonlocal small
+        nonlocal small, waited
         first, second = x1.shape, x2.shape
         if len(first) == 2 == len(second) and first[1] == second[0]:
             rows, depth = first
@@ -42,8 +45,10 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
             if 0 < work <= SMALL and (work <= TINY or (rows > 1 and columns > 1)):
                 if small:
                     return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
-                if native.loaded():
+                if native.loaded() or waited == PATIENCE:
                     small = product.small
+                waited += 1
+                return quiet(np.matmul, x1, x2)
             elif work:
                 return _matrices(
                     product, x1, x2, pool.empty((rows, columns), kind, rows * columns * product.size)

@@ -12,7 +12,6 @@ from . import native, pool
 from .casts import cast
 from .quiet import guarded, scalar
 
-
 LARGE = 16384  # elements from which a range is made by our own loop
 # Words: out, start and step. The product and the sum are rounded, as NumPy's are.
 _RANGE = """
