@@ -181,3 +181,14 @@ def test_memory_that_no_machine_has_is_an_error_that_names_the_request():
     column = corelib.broadcast_to(corelib.ones((1, 1), device="cpu"), (1 << 24, 1))
     with pytest.raises(MemoryError, match="16777216"):
         column @ column.mT
+
+
+def test_a_vector_of_a_view_is_read_again_by_a_compiled_program():
+    rng = np.random.default_rng(0)
+    matrix = corelib.asarray(rng.standard_normal((300, 200)).astype("float32"), device="cpu")
+    compiled = corelib.compile(lambda m, x: corelib.exp((m @ x[:, 1:2]) * 0.01) @ x[:1, :3])
+    for _ in range(5):
+        x = rng.standard_normal((200, 3)).astype("float32")
+        expected = np.exp(matrix.numpy() @ x[:, 1:2] * np.float32(0.01)) @ x[:1]
+        actual = compiled(matrix, corelib.asarray(x, device="cpu")).numpy()
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ from numpy import ndarray
 from . import launch as team
 from . import native, pool
 from .gemm import CACHED, FEW, Product
+from .movement import contiguous
 from .quiet import quiet
 
 SMALL = 1 << 18  # multiplications up to which a product is one call of a kernel, on one thread
@@ -43,13 +44,13 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
             columns = second[1]
             work = rows * depth * columns
             if 0 < work <= SMALL and (work <= TINY or (rows > 1 and columns > 1)):
-                if small:
-                    return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
-                if native.loaded() or waited == PATIENCE:
+                if not small:
+                    if waited < PATIENCE and not native.loaded():
+                        waited += 1
+                        return quiet(np.matmul, x1, x2)
                     small = product.small
-                waited += 1
-                return quiet(np.matmul, x1, x2)
-            elif work:
+                return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
+            if work:
                 return _matrices(
                     product, x1, x2, pool.empty((rows, columns), kind, rows * columns * product.size)
                 )
@@ -99,9 +100,9 @@ def _matrices(product: Product, a: ndarray, b: ndarray, out: ndarray) -> ndarray
     rows, depth = a.shape
     columns, size = b.shape[1], product.size
     if columns == 1 and a.strides[1] == size:
-        product.dots(a, np.ascontiguousarray(b).reshape(-1), out)
+        product.dots(a, contiguous(b).reshape(-1), out)
     elif rows == 1 and b.strides[0] == size:
-        product.dots(b.T, np.ascontiguousarray(a).reshape(-1), out)
+        product.dots(b.T, contiguous(a).reshape(-1), out)
     elif depth * columns * size > CACHED and rows > FEW:
         product.packed(a, b, out)
     else:
