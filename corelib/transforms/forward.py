@@ -48,9 +48,7 @@ class Forward(Wrapper):
 
     def kernel(self, op: Op, dtype: DType | None) -> Callable[..., Any]:
         """The op on values, and the rule of its kind on tangents; ``no_grad`` makes constants here as well."""
-        kind = op.derivative.kind
-        body: Any = self.body(op, dtype) if kind == "body" else None
-        rule: Any = _through_jvp if op.derivative.jvp is not None else _RULES.get(kind)
+        body: Any = self.body(op, dtype)
 
         def run(*operands: Any, **params: Any) -> Any:
             primals, tangents, moving = [], [], False
@@ -62,11 +60,13 @@ class Forward(Wrapper):
                 else:
                     primals.append(x)
                     tangents.append(None)
-            moving = moving and kind != "nondiff" and paused.get() is not False
-            if moving and body is not None:
+            derivative = op.derivative
+            moving = moving and derivative.kind != "nondiff" and paused.get() is not False
+            if moving and derivative.kind == "body":
                 return body(*operands, **params)
             params = plain(params)
             y = execute(op, primals, params)
+            rule: Any = _through_jvp if derivative.jvp is not None else _RULES.get(derivative.kind)
             t = rule(op, primals, params, y, tangents) if moving else None
             if y.__class__ is tuple:
                 return tuple([_dual(a, b) for a, b in zip(y, t or [None] * len(y), strict=True)])
