@@ -70,7 +70,7 @@ class Failure(NamedTuple):
     traceback as text.
     """
 
-    index: int
+    sample: int
     error: BaseException | None
     line: str
     text: str
@@ -200,7 +200,7 @@ class Pool:
 
     def failed(self, worker: int, task: Task, failure: Failure) -> BaseException:
         """The worker's exception, with where and how it came about; WorkerError if it could not be sent."""
-        where = f"in worker {worker}, batch {task.number}, sample {failure.index}"
+        where = f"in worker {worker}, batch {task.number}, sample {failure.sample}"
         error = failure.error or WorkerError(f"DataLoader: {where}: {failure.line}")
         error.add_note(f"{where}\n{failure.text}")
         return error
