@@ -45,6 +45,7 @@ NO_DTYPE = "FLOAT8E4M3FN|FLOAT8E4M3FNUZ|FLOAT8E5M2|FLOAT8E5M2FNUZ|FLOAT8E8M0|FLO
 # Cases that give other numbers, on all devices or on one, each with the reason. Every pattern must match cases that do.
 RANDOM = "random numbers are corelib's, not NumPy's"
 OTHER_NUMBERS = {
+    ("", r"^test_roialign_mode_max$"): "the mode max, over elements times their weights, is refused",
     ("", r"^test_bernoulli"): RANDOM,
     ("", r"^test_training_dropout(_default)?(_mask)?$"): RANDOM,
     (
