@@ -149,6 +149,20 @@ def test_reductions_of_short_rows_one_after_the_other(anywhere, columns):
             equal(a, b)
 
 
+def test_reductions_three_deep_beside_another_result(anywhere):
+    def f(x, g, h):
+        total = functools.partial(cl.sum, axis=-1, keepdims=True)
+        y = cl.tanh(x)
+        e = cl.exp(y - cl.max(y, axis=-1, keepdims=True))
+        p = e / total(e)
+        back = g * x * p
+        return p * x, g * p + (back - p * total(back)) * (1.0 - y * y) + h
+
+    given = [data(5, 3, seed=i) for i in range(3)]
+    for a, b in zip(cl.compile(f)(*given), f(*given), strict=True):
+        equal(a, b)
+
+
 # -- gradients -----------------------------------------------------------------------------------------------
 
 
