@@ -32,8 +32,6 @@ from .tensor import Tensor, wrap
 
 # programs kept per op, dtype and backend; when there are more, shapes vary too much for this to pay
 LIMIT = 256
-# of a backend's fuse_from, from where a program is recorded at its first call: 1 ms against 0.1 ms step by step
-AT_ONCE = 16
 _FIRST = object()  # seen once: worth recording if it comes again
 
 
@@ -260,8 +258,8 @@ class Replayed:
         return found or None
 
     def _large(self, arrays: Sequence[Any]) -> bool:
-        """Whether a generated kernel, against which recording costs little, is worth having at the first call."""
-        least = AT_ONCE * self.target.fuse_from
+        """Whether there may be a generated kernel: then the first call has it too, so that it gives the bits of the next."""
+        least = self.target.fuse_from
         return least > 0 and any(a.__class__ not in SCALARS and math.prod(a.shape) >= least for a in arrays)
 
     def record(

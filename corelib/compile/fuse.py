@@ -234,7 +234,7 @@ class _Grouping:
         """Whether no path leads from the groups out of them and on to one of the sources, so that the groups (with a
         step that reads the sources) can be one node.
         """
-        first = min(self.numbers[id(g.steps[0])] for g in groups if g.steps)
+        bound = self._bound(min(self.numbers[id(g.steps[0])] for g in groups if g.steps))
         todo = [n for n in sources if self.of.get(n) not in groups]
         seen: set[Any] = set()
         while todo:
@@ -247,7 +247,7 @@ class _Grouping:
                 continue
             seen.add(node)
             members = [number] if group is None else [self.numbers[id(s)] for s in group.steps]
-            if members[-1] > first:
+            if members[-1] >= bound:
                 todo += [
                     p
                     for m in members
@@ -255,6 +255,19 @@ class _Grouping:
                     if self.of.get(p) is not group or group is None
                 ]
         return True
+
+    def _bound(self, first: int) -> int:
+        """The number of a step such that what lies before it, groups as wholes, cannot depend on step ``first``: no group
+        has members on both sides of it.
+        """
+        spans = [
+            (self.numbers[id(g.steps[0])], self.numbers[id(g.steps[-1])]) for g in self.groups if g.steps
+        ]
+        while True:
+            lower = min((start for start, end in spans if start < first <= end), default=first)
+            if lower == first:
+                return first
+            first = lower
 
     def connect(self, group: Group) -> None:
         """Say what a group reads and what is read of it."""

@@ -1,7 +1,7 @@
 """Products of matrices, of every dtype and rank: which of the kernels of gemm.py does which.
 
-Integers and odd cases go to NumPy. Floats do so only in a process that has compiled nothing yet, for few elements.
-NumPy's library hands each of its threads a fixed part and waits for all of them, so that on a busy machine one product
+Integers and odd cases go to NumPy. Which kernel a product of floats takes depends on its shape and strides alone, so that
+the same operands give the same bits in every process. NumPy's library hands each of its threads a fixed part and waits for all of them, so that on a busy machine one product
 takes 20 ms instead of 0.2; our team waits for nobody.
 """
 
@@ -15,17 +15,14 @@ import numpy as np
 from numpy import ndarray
 
 from . import launch as team
-from . import native, pool
+from . import pool
 from .gemm import CACHED, FEW, Product
 from .movement import contiguous
 from .quiet import quiet
 
 SMALL = 1 << 18  # multiplications up to which a product is one call of a kernel, on one thread
-PATIENCE = (
-    1000  # small products by NumPy before a process that has loaded no compiled code loads some for them
-)
+FEWEST = 64  # multiplications up to which NumPy does a product, so that a tiny program needs no compiler
 TINY = 1 << 15  # the same where one operand may be a vector
-WORTHWHILE = 1 << 16  # multiplications from which a kernel is compiled though nothing else is
 
 
 def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
@@ -34,20 +31,19 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
         return _complex_matmul(Product("float32" if dtype == "complex64" else "float64"))
     if dtype not in ("float32", "float64"):
         return lambda x1, x2, /: quiet(np.matmul, x1, x2)
-    product, kind, empty, small, waited = Product(dtype), np.dtype(dtype), np.empty, 0, 0
+    product, kind, empty, small = Product(dtype), np.dtype(dtype), np.empty, 0
 
     def matmul(x1: ndarray, x2: ndarray, /) -> ndarray:
-        nonlocal small, waited
+        nonlocal small
         first, second = x1.shape, x2.shape
         if len(first) == 2 == len(second) and first[1] == second[0]:
             rows, depth = first
             columns = second[1]
             work = rows * depth * columns
+            if work <= FEWEST:
+                return quiet(np.matmul, x1, x2)
             if 0 < work <= SMALL and (work <= TINY or (rows > 1 and columns > 1)):
                 if not small:
-                    if waited < PATIENCE and not native.loaded():
-                        waited += 1
-                        return quiet(np.matmul, x1, x2)
                     small = product.small
                 return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
             if work:
@@ -65,7 +61,7 @@ def _matmul(product: Product, x1: ndarray, x2: ndarray) -> ndarray:
     b = x2 if x2.ndim > 1 else x2[:, None]
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
     work = a.size * columns
-    if not work or not b.size or depth != b.shape[-2] or (work < WORTHWHILE and not native.loaded()):
+    if not work or not b.size or depth != b.shape[-2] or work <= FEWEST:
         return quiet(np.matmul, x1, x2)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     kept = (*batch, *(x1.shape[-2:-1] if x1.ndim > 1 else ()), *(x2.shape[-1:] if x2.ndim > 1 else ()))

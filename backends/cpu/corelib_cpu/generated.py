@@ -71,20 +71,8 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
 
 def make(group: Any) -> Callable[..., Any] | None:
     """The function of a group: its inputs' arrays -> its results' arrays; None where none is made."""
-    if _levels(group) > 2 and sum(group.kinds[x.name] == "full" for x in group.results) > 1:
-        return None  # reductions three deep beside another result come out wrong in one kernel: step by step they do not
     kernel = _kernel(group, {})
     return kernel and _function(*kernel, ())
-
-
-def _levels(group: Any) -> int:
-    """How many row reductions of a group need one another."""
-    levels: dict[str, int] = {}
-    for step in group.steps:
-        name = step.outputs[0].name
-        levels[name] = max((levels.get(x.name, 0) for x in step.inputs if hasattr(x, "name")), default=0)
-        levels[name] += group.kinds[name] == "reduced"
-    return max(levels.values(), default=0)
 
 
 def _kernel(group: Any, strides: dict[str, tuple[int, ...]]) -> tuple[emit.Kernel, int] | None:

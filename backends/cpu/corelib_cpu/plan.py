@@ -167,6 +167,12 @@ class Plan:
             for x in step.inputs:
                 if hasattr(x, "name") and x.name in self.kinds:
                     last[x.name] = max(last[x.name], self.phase[name])
+        deep = dict(self.phase)  # the last pass that may need it, to compute again what is made of it
+        for step in reversed(self.group.steps):
+            name = step.outputs[0].name
+            for x in step.inputs:
+                if hasattr(x, "name") and x.name in self.kinds:
+                    deep[x.name] = max(deep[x.name], deep[name])
         stored = {x.name for x in self.whole}
         self.kept: dict[str, Any] = {}  # a value that is kept -> the result whose row holds it
         taken: set[str] = set()
@@ -182,7 +188,7 @@ class Plan:
                         self.kinds[x.name] == "full"
                         and x.name not in taken
                         and named(x.dtype.name).itemsize == named(out.dtype.name).itemsize
-                        and self.phase[x.name] >= last[out.name]
+                        and self.phase[x.name] >= deep[out.name]
                     ):
                         self.kept[out.name] = x
                         taken.add(x.name)
