@@ -318,3 +318,24 @@ def test_large_regions_are_padded_and_joined_as_numpy_does(dtype):
             np.testing.assert_array_equal(
                 ops.concat([t(a), t(a)], axis=axis).numpy(), np.concatenate([a, a], axis)
             )
+
+
+def _layers(x, w, b, v):
+    hidden = ops.maximum(ops.add(ops.matmul(x, w), b), 0.0)
+    return ops.matmul(hidden, v), ops.tanh(hidden), ops.sum(ops.exp(hidden), axis=-1)
+
+
+@pytest.mark.parametrize("numpy_is_missed", [False, True])
+def test_a_result_of_numpy_is_no_constant_of_a_program(monkeypatch, numpy_is_missed):
+    """A tiny product is NumPy's: no kernel is launched. Taken into a capture by mistake, its result would be the same
+    at each call, and a comparison on the captured values alone would not show it.
+    """
+    if numpy_is_missed:
+        monkeypatch.setattr(program.contract, "launches", lambda *_: True)
+    first, other = drawn(0, (1, 4), (4, 8), (8,), (8, 16)), drawn(1, (1, 4), (4, 8), (8,), (8, 16))
+    graph = recorded(_layers, first)
+    run = linked(graph, BACKEND)
+    for arrays in (first, first, first, other):
+        for a, b in zip(run(*arrays), stepwise(graph)(*arrays), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert [p.state for p in programs_of(run)] == ["replayed" if numpy_is_missed else "native"]

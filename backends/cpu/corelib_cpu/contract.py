@@ -55,6 +55,12 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
     return matmul
 
 
+def launches(first: tuple[int, ...], second: tuple[int, ...], dtype: str) -> bool:
+    """Whether a product of operands of these shapes is our kernels' work and none of NumPy's."""
+    columns = second[-1] if len(second) > 1 else 1
+    return dtype in ("float32", "float64") and math.prod(first) * columns > FEWEST
+
+
 def _matmul(product: Product, x1: ndarray, x2: ndarray) -> ndarray:
     """A product of operands of any rank."""
     a = x1 if x1.ndim > 1 else x1[None]
