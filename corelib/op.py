@@ -66,7 +66,8 @@ class Op:
     ``signature``, ``operands`` (names), ``optional`` and ``numbers`` (positions of those that may be None, or
     Python numbers), ``alike`` (for each: True if it is promoted with others, else the dtype it must have, or
     None), ``variadic`` (the last operand is a tuple), ``params`` (names, in canonical form for kernels),
-    ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp`` and ``ulp_complex`` (the error budgets; of complex results the larger part counts), ``leading``
+    ``rule``, ``derivative``, ``body`` (None for a primitive), ``samples``, ``errors``, ``ulp`` and ``ulp_complex`` (the error budgets; of complex results the larger part counts), ``ulp_of`` (whose ULP these are: the
+    "result"'s, or of the "largest" of an element's operands and result, where sums cancel), ``leading``
     (takes any leading axes unchanged, since its axes are counted from the end), ``data_dependent`` (the
     result's shape depends on values), ``batch`` (``batch(op, n, operands, mapped, params)``: the op on n examples at once, of which the
     ``mapped`` operands have one each along a new first axis, and so have the results; or NotImplemented, which leaves it to the body), ``diagnose`` (called as
@@ -84,7 +85,7 @@ class Op:
 
     __slots__ = (
         "alike", "batch", "bind", "body", "data_dependent", "derivative", "device_param", "diagnose", "doc", "domain", "donates", "errors", "fn", "group", "index", "invariant", "kind", "leading", "moves",
-        "name", "numbers", "operands", "optional", "params", "primitive", "residual", "rule", "samples", "signature", "ulp", "ulp_complex", "unchanged", "variadic", "where",
+        "name", "numbers", "operands", "optional", "params", "primitive", "residual", "rule", "samples", "signature", "ulp", "ulp_complex", "ulp_of", "unchanged", "variadic", "where",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +109,7 @@ class Op:
         invariant: Callable[..., Any] | None = None,
         domain: Callable[..., Any] | None = None,
         ulp_complex: float | None = None,
+        ulp_of: str = "result",
         moves: bool | None = None,
         group: str = "",
         params: tuple[str, ...] | None = None,
@@ -125,7 +127,7 @@ class Op:
         )
         self.diagnose, self.unchanged, self.donates = diagnose, unchanged, donates
         self.residual, self.invariant, self.domain, self.group = residual, invariant, domain, group
-        self.ulp_complex = ulp if ulp_complex is None else ulp_complex
+        self.ulp_complex, self.ulp_of = ulp if ulp_complex is None else ulp_complex, ulp_of
         self.moves = kind in ("movement", "index", "creation") and ulp == 0 if moves is None else moves
         self.fn: Any = None
         self.doc = inspect.getdoc(fn) or ""

@@ -94,6 +94,25 @@ def softplus(x: mpf, beta: float = 1.0) -> mpf:
     return logaddexp(mpf(0), beta * x) / beta
 
 
+def mish(x: mpf) -> mpf:
+    """x tanh(log(1 + exp(x)))."""
+    tail = decay(abs(x))
+    if x > 0:
+        return x * (1 + 2 * tail) / (1 + 2 * tail + 2 * tail**2)
+    return x * tail * (tail + 2) / (tail * (tail + 2) + 2)
+
+
+def selu(x: mpf) -> mpf:
+    """scale x or scale alpha (exp(x) - 1), with the paper's constants."""
+    scale, alpha = mpf("1.0507009873554804934193349852946"), mpf("1.6732632423543772848170429916717")
+    return scale * (x if x > 0 else alpha * mp.expm1(x))
+
+
+def hardsigmoid(x: mpf) -> mpf:
+    """(x + 3) / 6 between 0 and 1."""
+    return min(max((x + 3) / 6, mpf(0)), mpf(1))
+
+
 EXACT: dict[str, Function] = {
     **{name: getattr(mp, name) for name in (
         "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh",
@@ -103,6 +122,8 @@ EXACT: dict[str, Function] = {
     "multiply": lambda x, y: x * y, "divide": lambda x, y: x / y,
     "sigmoid": sigmoid, "log_sigmoid": lambda x: -softplus(-x), "softplus": softplus, "silu": lambda x: x * sigmoid(x),
     "gelu": gelu, "elu": lambda x, alpha=1.0: x if x > 0 else alpha * mp.expm1(x),
+    "celu": lambda x, alpha=1.0: x if x > 0 else alpha * mp.expm1(x / alpha),
+    "selu": selu, "mish": mish, "softsign": lambda x: x / (1 + abs(x)), "hardsigmoid": hardsigmoid, "hardswish": lambda x: x * hardsigmoid(x),
 }  # fmt: skip
 EXACT_COMPLEX: dict[str, Function] = {
     **EXACT, "expm1": complex_expm1, "log1p": complex_log1p, "log2": lambda z: mp.log(z) / mp.log(2),
@@ -110,13 +131,14 @@ EXACT_COMPLEX: dict[str, Function] = {
     "square": lambda z: z * z, "reciprocal": lambda z: 1 / z,
 }  # fmt: skip
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
-    "gelu": [{}, {"approximate": "tanh"}], "softplus": [{}, {"beta": 2.0}], "elu": [{}, {"alpha": 0.5}],
+    "gelu": [{}, {"approximate": "tanh"}], "softplus": [{}, {"beta": 2.0}], "elu": [{}, {"alpha": 0.5}], "celu": [{}, {"alpha": 0.5}],
 }  # fmt: skip
 # Where the docstring says that the error is relative to the largest of operands and result.
 RELATIVE_TO_LARGEST: dict[str, Callable[..., bool]] = {
     "logaddexp": lambda dtype, x, y: True,
     "gelu": lambda dtype, x, approximate="none": approximate == "none" or x < -6,
     "silu": lambda dtype, x: x < -math.log(dtype.max),
+    "mish": lambda dtype, x: x < -math.log(dtype.max),
 }
 
 # -- rounding ------------------------------------------------------------------------------------------------

@@ -271,12 +271,28 @@ def _elu(p: Points) -> list[float]:
     return [*ends, *p.uniform(24, -p.digits, 4), *p.uniform(20, -2, 1), *p.small(), *p.halves()]
 
 
+def _bent(p: Points) -> list[float]:
+    """About both ends of the line between -3 and 3, and far outside."""
+    return [
+        *p.near(-3, 3, -1.5, steps=(-2, -1, 0, 1, 2)),
+        *p.uniform(40, -4, 4),
+        *p.small(),
+        *p.halves(),
+        *p.spread(16, 2, p.top),
+    ]
+
+
+def _softsign(p: Points) -> list[float]:
+    return [*p.around_one(), *[-x for x in p.around_one()], *p.uniform(30, -9, 9), *p.small(), *p.halves(), *p.spread(40, -p.digits, p.top)]  # fmt: skip
+
+
 UNARY: dict[str, Callable[[Points], list[float]]] = {
     "exp": _exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "log2": _log, "log10": _log,
     "sin": _circular, "cos": _circular, "tan": _circular, "asin": _inverse_circular, "acos": _inverse_circular, "atan": _atan,
     "sinh": _hyperbolic, "cosh": _hyperbolic, "tanh": _tanh, "asinh": _asinh, "acosh": _acosh, "atanh": _atanh,
     "erf": _erf, "sqrt": _roots, "rsqrt": _roots,
     "sigmoid": _sigmoid, "log_sigmoid": lambda p: [-x for x in _softplus(p)], "softplus": _softplus, "silu": _softplus, "gelu": _gelu, "elu": _elu,
+    "celu": _elu, "selu": _elu, "mish": _softplus, "softsign": _softsign, "hardsigmoid": _bent, "hardswish": _bent,
 }  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def compare(case: Case, expected: Expected, got: Result) -> float:
         operands = points[i] if points else ()
         pairs = _fixed(case, e, a, operands) if want.dtype.kind == "complex" else [(e, a)]
         overflow = operands != () and all(map(cmath.isfinite, operands))  # what an infinite part is then
-        distance = _distance(pairs, expected, want.dtype, overflow)
+        size = expected.units[i] if expected.units else 0.0
+        distance = _distance(pairs, expected, size, want.dtype, overflow)
         if distance == 0:
             if _signed_zero(case, expected) and any(
                 p == 0 and math.copysign(1, p) != math.copysign(1, q) for p, q in pairs
@@ -46,7 +47,7 @@ def compare(case: Case, expected: Expected, got: Result) -> float:
             distance <= expected.ulp if expected.bounds is None else far <= bound
         ):
             raise Disagreement(
-                f"element {place(want.shape, i)} is {a!r}, expected {e!r}{_apart(distance, expected, bound)}"
+                f"element {place(want.shape, i)} is {a!r}, expected {e!r}{_apart(distance, expected, size, bound)}"
             )
         worst = max(worst, distance)
     return worst
@@ -90,7 +91,7 @@ def _signed_zero(case: Case, expected: Expected) -> bool:
 
 
 def _distance(
-    pairs: Sequence[tuple[float, float]], expected: Expected, dtype: DType, overflow: bool
+    pairs: Sequence[tuple[float, float]], expected: Expected, size: float, dtype: DType, overflow: bool
 ) -> float:
     """How far apart the parts of two numbers are in ULP: inf where one alone is NaN or infinite.
 
@@ -101,8 +102,8 @@ def _distance(
     if apart == 0 or math.isinf(apart):
         return apart
     finite = [(p, q) for p, q in pairs if math.isfinite(p)]
-    if expected.unit:
-        return max(abs(p - q) for p, q in finite) / expected.unit
+    if size:
+        return max(abs(p - q) for p, q in finite) / size
     if dtype.kind != "complex" or expected.ulp == 0 and expected.bounds is None:
         return apart
     beside = overflow and len(finite) < len(pairs)
@@ -110,15 +111,13 @@ def _distance(
     return max(abs(p - q) for p, q in finite) / unit(larger, dtype.real)
 
 
-def _apart(distance: float, expected: Expected, bound: float) -> str:
+def _apart(distance: float, expected: Expected, size: float, bound: float) -> str:
     """The distance and what is allowed, in words."""
-    allowed = (
-        f"{SUM_BOUND} = {bound:.3g}" if expected.bounds and not expected.unit else f"{expected.ulp:g} ulp"
-    )
+    allowed = f"{SUM_BOUND} = {bound:.3g}" if expected.bounds and not size else f"{expected.ulp:g} ulp"
     if math.isinf(distance):
         return f"; allowed: {allowed}"
-    if expected.unit:
-        return f", {distance:.1f} ulp of the largest element apart; allowed: {allowed}"
+    if size:
+        return f", {distance:.1f} ulp of {expected.largest} apart; allowed: {allowed}"
     return f", {distance:.{1 if distance % 1 else 0}f} ulp apart; allowed: {allowed}"
 
 

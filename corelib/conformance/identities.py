@@ -268,7 +268,7 @@ def _doubled(suite: Suite, case: Case, sample: Sample, plain: list[Result]) -> l
     expected = suite.asked(suite.oracle._value, named)
     suite.same_kind([e.result for e in expected], plain)
     return [
-        Expected(mine, 2 * e.ulp, None if e.bounds is None else [2 * b for b in e.bounds], e.unit)
+        Expected(mine, 2 * e.ulp, None if e.bounds is None else [2 * b for b in e.bounds], e.units, e.largest)
         for e, mine in zip(expected, plain, strict=True)
     ]
 

@@ -47,3 +47,22 @@ def inexact(dtype: DType) -> bool:
 def representable(v: Values) -> Values:
     """Values as their dtype holds them: samples may give 0.1 in float16."""
     return Values(v.shape, v.dtype, tuple(rounded(x, v.dtype) for x in v.data)) if inexact(v.dtype) else v
+
+
+def spread(data: list[Any], shape: tuple[int, ...], to: tuple[int, ...]) -> list[Any]:
+    """The elements of a shape broadcast to another one."""
+    if shape == to:
+        return data
+    if len(data) == 1:
+        return data * math.prod(to)
+    shape = (1,) * (len(to) - len(shape)) + shape
+    for axis in range(len(to) - 1, -1, -1):  # from the last axis on, which leaves earlier blocks whole
+        if shape[axis] == to[axis]:
+            continue
+        inner = math.prod(to[axis + 1 :])
+        data = (
+            [x for start in range(0, len(data), inner) for x in data[start : start + inner] * to[axis]]
+            if inner
+            else []
+        )
+    return data

@@ -8,7 +8,9 @@ the reference's own error, bounded by the same budget, is allowed on top. The fl
 library that the reference uses may be one step off themselves.
 
 A composite that is not element-wise (softmax, a norm) subtracts numbers of the size of its results: its error
-is measured in ULP of the largest magnitude in the result, not element by element.
+is measured in ULP of the largest magnitude in the result, not element by element. Where an element-wise op subtracts
+numbers of the size of its operands (``ulp_of="largest"``), it is measured in ULP of the largest of an element's
+operands and its result.
 
 **Complex results.** The error of an element is the larger of its parts' errors, in ULP of the larger part, and
 at most ``ulp_complex``; a budget of 1/2 or less holds for each part. Of complex128 functions the reference's
@@ -51,7 +53,7 @@ from ..tensor import Tensor
 from ..tree import flatten
 from .cases import Case
 from .distance import allowed, magnitude, parts, rounded, unit
-from .operands import inexact, replaced, tensors
+from .operands import inexact, replaced, spread, tensors
 from .place import Result, arguments, call, numbers, repeated, results, tensor
 
 REFERENCE = "reference"
@@ -62,13 +64,14 @@ class Expected(NamedTuple):
     """One of the reference's results, and how far a backend's elements may be from it.
 
     ``ulp``: that many, of the element; or, where ``bounds`` are given, absolutely: one bound for each element.
-    Distances are reported in ULP of the element, or in ``unit`` where given.
+    Distances are reported in ULP of the element, or in ``units`` where given, which are those of ``largest``.
     """
 
     result: Result
     ulp: float
     bounds: list[float] | None = None
-    unit: float | None = None
+    units: list[float] | None = None
+    largest: str = "the largest element"
 
 
 class Oracle:
@@ -108,15 +111,18 @@ class Oracle:
             elif not op.primitive and not exact:
                 own = budget
             ulp = steps_of(result.dtype, budget, own)
-            if op.primitive or op.kind == "elementwise" or budget == 0 or not inexact(result.dtype):
+            among = "the largest element" if op.kind != "elementwise" else "the largest operand or result"
+            exactly = budget == 0 or not inexact(result.dtype)
+            if exactly or (op.ulp_of == "result" and (op.primitive or op.kind == "elementwise")):
                 expected.append(Expected(result, ulp))
             else:
-                size = unit(max(map(magnitude, result.data), default=0.0), computed(result.dtype))
+                sizes = _sizes(op, sample, result)
+                units = [unit(s, computed(result.dtype)) for s in sizes]
+                count = steps_of(computed(result.dtype), budget, own)
                 reach = [
-                    steps_of(computed(result.dtype), budget, own) * size + once_more(e, result.dtype)
-                    for e in result.data
+                    count * u + once_more(e, result.dtype) for u, e in zip(units, result.data, strict=True)
                 ]
-                expected.append(Expected(result, ulp, reach, size))
+                expected.append(Expected(result, ulp, reach, units, among))
         return expected
 
     def _wide(self, op: Op, sample: Sample, plain: list[Result]) -> list[Result] | None:
@@ -168,6 +174,18 @@ class Oracle:
         if found is None:
             found = self._gradients[case.id] = gradients(case, widened(case.sample), self.backend)[1]  # type: ignore[arg-type]
         return found
+
+
+def _sizes(op: Op, sample: Sample, result: Result) -> list[float]:
+    """The magnitude in whose ULP each element of a result is judged: the largest finite one among its operands and
+    itself, or, where an op is not element-wise, among all elements.
+    """
+    own = list(map(magnitude, result.data))
+    if op.kind != "elementwise":
+        return [max(own, default=0.0)] * len(own)
+    columns = [spread(list(map(magnitude, v.data)), v.shape, result.shape) for v in tensors(sample)]
+    numbers = [magnitude(a) for a in sample.args if isinstance(a, int | float | complex)]
+    return [max([*at, *numbers]) for at in zip(own, *columns, strict=True)]
 
 
 def predictions(op: Op, sample: Sample, backend: Any) -> list[tuple[tuple[int, ...], DType]]:
@@ -265,9 +283,15 @@ def variables(case: Case, sample: Sample, backend: Any) -> tuple[Any, list[Any]]
 def cotangents(case: Case, found: list[Any]) -> list[Values]:
     """A random cotangent for each result: the same numbers for every backend, and for the wider dtypes."""
     make = Maker(f"{case.op.name} {case.number}")
-    narrow = case.dtype if case.dtype in dtypes.HALF else float32
-    kinds = {"float": narrow, "complex": complex64}
-    return [make.array(tuple(y.shape), kinds[y.dtype.kind], -2, 2) for y in found]
+    half = case.dtype if case.dtype in dtypes.HALF else None
+
+    def kind(y: Any) -> DType:
+        """One whose numbers the result's dtype holds, in the case's dtype and in wider ones."""
+        return (
+            complex64 if y.dtype.kind == "complex" else y.dtype if y.dtype in dtypes.HALF else half or float32
+        )
+
+    return [make.array(tuple(y.shape), kind(y), -2, 2) for y in found]
 
 
 def gradients(case: Case, sample: Sample, backend: Any) -> tuple[list[Any], list[Result]]:

@@ -19,7 +19,7 @@ from .cases import Case, sampled_dtypes
 from .check import Suite
 from .compare import Disagreement
 from .layouts import axis_of, layout_of, placed_each, raw, repeat, written_to
-from .operands import tensors
+from .operands import spread, tensors
 from .patterns import SIZES, with_tiles
 from .place import Result
 from .pools import Form, form, table
@@ -113,7 +113,7 @@ def try_pooled(suite: Suite, case: Case, s: int) -> float:
             if i not in known.variant.single
         ]
     )
-    keys = list(zip(*(_spread(p, next(given), shape) for p in places), strict=True)) if places else [()]
+    keys = list(zip(*(spread(p, next(given), shape) for p in places), strict=True)) if places else [()]
     suite.asked(lambda _: known.ask(keys), case)
     device = suite.oracle.backend.device
     suite.same_kind(
@@ -155,22 +155,3 @@ def _broadcast(shapes: Sequence[Shape]) -> Shape:
     rank = max(map(len, shapes))
     full = [(1,) * (rank - len(s)) + s for s in shapes]
     return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*full, strict=True))
-
-
-def _spread(data: list[int], shape: Shape, to: Shape) -> list[int]:
-    """The elements of a shape broadcast to another one."""
-    if shape == to:
-        return data
-    if len(data) == 1:
-        return data * math.prod(to)
-    shape = (1,) * (len(to) - len(shape)) + shape
-    for axis in range(len(to) - 1, -1, -1):  # from the last axis on, which leaves earlier blocks whole
-        if shape[axis] == to[axis]:
-            continue
-        inner = math.prod(to[axis + 1 :])
-        data = (
-            [x for start in range(0, len(data), inner) for x in data[start : start + inner] * to[axis]]
-            if inner
-            else []
-        )
-    return data

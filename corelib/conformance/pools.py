@@ -150,6 +150,9 @@ class Table:
         self.oracle, self.op, self.dtype, self.variant = oracle, op, dtype, variant
         self.places: dict[tuple[int, ...], int] = {}
         self.answers: list[list[Any]] = []
+        self.reach: list[
+            list[tuple[float, float]]
+        ] = []  # of each answer its bound and unit, where it has them
         self.kinds: list[Expected] = []
 
     def ask(self, keys: Sequence[tuple[int, ...]]) -> None:
@@ -160,9 +163,11 @@ class Table:
         found = self.oracle._value(self.case(fresh))
         if not self.kinds:
             self.kinds = found
-            self.answers = [[] for _ in found]
-        for column, e in zip(self.answers, found, strict=True):
+            self.answers, self.reach = [[] for _ in found], [[] for _ in found]
+        for column, reach, e in zip(self.answers, self.reach, found, strict=True):
             column.extend(e.result.data)
+            if e.bounds and e.units:
+                reach.extend(zip(e.bounds, e.units, strict=True))
         for key in fresh:
             self.places[key] = len(self.places)
 
@@ -208,9 +213,13 @@ class Table:
 
     def _compared(self, output: int, keys: list[tuple[int, ...]], values: list[Any]) -> float:
         kind, column = self.kinds[output], self.answers[output]
-        data = tuple(column[self.places[k]] for k in keys)
+        at = [self.places[k] for k in keys]
         dtype = kind.result.dtype
-        expected = Expected(Result((len(keys),), dtype, data, kind.result.device), kind.ulp)
+        wanted = Result((len(keys),), dtype, tuple(column[i] for i in at), kind.result.device)
+        bounds, units = (
+            zip(*[self.reach[output][i] for i in at], strict=True) if self.reach[output] else ((), ())
+        )
+        expected = kind._replace(result=wanted, bounds=list(bounds) or None, units=list(units) or None)
         return compare(self.case(keys), expected, Result((len(keys),), dtype, tuple(values), ""))
 
 

@@ -208,7 +208,7 @@ def hardsigmoid(x: Tensor, /) -> Tensor:
 )  # fmt: skip
 def hardswish(x: Tensor, /) -> Tensor:
     """x hardsigmoid(x) (Howard et al., arXiv:1905.02244)."""
-    return divide(multiply(x, _six_parts(x)), 6)
+    return multiply(x, divide(_six_parts(x), 6))  # in this order x = max does not overflow
 
 
 @composite(

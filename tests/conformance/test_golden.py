@@ -40,11 +40,6 @@ WITHOUT = {
     "int8_rescale": "an integer, scaled and shifted",
     "lion_update": "sums and products of many operands",
     "ema_update": "sums and products of many operands",
-    # no vectors yet: compared with the reference, whose steps each have vectors or are exact
-    **dict.fromkeys(
-        ("celu", "hardsigmoid", "hardswish", "mish", "selu", "softsign"),
-        "an activation of a few ops, compared with the reference",
-    ),
 }
 
 
