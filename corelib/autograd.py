@@ -16,7 +16,7 @@ from .errors import BackendError, DTypeError, GradientError, ShapeError
 from .op import calls
 from .registry import active_backends, at_active_level
 from .rules import Spec
-from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick
+from .tape import LEAF, Leaf, Node, _Pseudo, alias, full_like, paused, pick, same
 from .tensor import Tensor, wrap
 from .tree import flatten, map_tensors
 from .walk import walk
@@ -393,6 +393,34 @@ def custom_gradient(fn: Callable[..., Any]) -> Callable[..., Any]:
         return _node_for(_name(fn), pullback, [result], parents)[0]
 
     return call
+
+
+def observed(
+    tensors: Sequence[Tensor], see: Callable[[tuple[Tensor, ...]], Sequence[Tensor]], what: str
+) -> list[Tensor]:
+    """The same values; their cotangents pass through ``see`` together in a backward pass, which returns those that go on,
+    of the same shapes and dtypes. Tensors that are not tracked are not there for ``see``.
+    """
+    found = list(tensors)
+    tracked = [i for i, x in enumerate(found) if x._node is not None]
+    if not tracked or not is_grad_enabled():
+        return found
+
+    def pullback(node: Node, g: Any, record: bool) -> Sequence[Any]:
+        given = g if isinstance(g, tuple) else (g,)
+        with enable_grad() if record or given[0]._backend.level else no_grad():
+            cotangents = see(given)
+        for before, after in zip(given, cotangents, strict=True):
+            if not isinstance(after, Tensor) or (after.shape, after.dtype) != (before.shape, before.dtype):
+                raise GradientError(
+                    f"{what}: a hook must return {before.dtype.name}{list(before.shape)} for each gradient, got {after!r}"
+                )
+        return cotangents
+
+    inputs = [same(found[i]) for i in tracked]
+    for i, y in zip(tracked, _node_for(what, pullback, inputs, tuple(x._node for x in inputs)), strict=True):
+        found[i] = y
+    return found
 
 
 @contextmanager

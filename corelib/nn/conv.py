@@ -183,3 +183,9 @@ class ConvTranspose2d(_Transposed):
     """The transpose of a convolution: x (N, in_channels, H, W)."""
 
     axes, function = 2, staticmethod(functional.conv_transpose2d)
+
+
+class ConvTranspose3d(_Transposed):
+    """The transpose of a convolution: x (N, in_channels, D, H, W)."""
+
+    axes, function = 3, staticmethod(functional.conv_transpose3d)

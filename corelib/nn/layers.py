@@ -77,7 +77,8 @@ class Unflatten(Module):
 
 
 class Upsample(Module):
-    """Other spatial sizes, by ``nn.functional.interpolate``: ``mode`` is "nearest", "linear" or "bilinear".
+    """Other spatial sizes, by ``nn.functional.interpolate``: ``mode`` is "nearest", "linear", "bilinear", "bicubic",
+    "trilinear", "nearest-exact" or "area".
 
     Example: ``nn.Upsample(scale_factor=2)(x)`` for x of shape (1, 3, 4, 5) has shape (1, 3, 8, 10).
     """
@@ -367,3 +368,9 @@ class Dropout2d(ChannelDropout):
     """Whole channels of (N, C, H, W) dropped."""
 
     axes = 2
+
+
+class Dropout3d(ChannelDropout):
+    """Whole channels of (N, C, D, H, W) dropped."""
+
+    axes = 3

@@ -12,15 +12,18 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from ..autograd import no_grad
-from ..dtypes import FLOATING, DType, as_dtype
+from ..dtypes import FLOATING, HALF, DType, as_dtype
 from ..errors import ArgumentError, CheckpointError, CorelibError, DTypeError, nearest
 from ..op import calls
 from ..ops.interchange import asarray
 from ..tape import Leaf
 from ..tensor import Tensor
+from .hooks import BackwardHooks, Handle
+
+_LEARNED = FLOATING + HALF  # what a parameter may be of
 
 M = TypeVar("M", bound="Module")
-_INTERNAL = frozenset(("_buffers", "_forward_hooks", "_forward_pre_hooks", "training"))
+_INTERNAL = frozenset(("_buffers", "_hooks", "training"))
 
 
 class Parameter(Tensor):
@@ -57,18 +60,6 @@ class IncompatibleKeys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
-
-
-class Handle:
-    """What registering a hook returns: ``remove()`` takes the hook out again."""
-
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self._hooks, self._key = hooks, max(hooks, default=-1) + 1
-        hooks[self._key] = hook
-
-    def remove(self) -> None:
-        """Take the hook out; a second call does nothing."""
-        self._hooks.pop(self._key, None)
 
 
 def _contents(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -112,8 +103,7 @@ class Module:
 
     training: bool = True
     _buffers: Mapping[str, bool] = MappingProxyType({})  # name -> persistent
-    _forward_hooks: dict[int, Any] | None = None
-    _forward_pre_hooks: dict[int, Any] | None = None
+    _hooks: Mapping[str, dict[int, Any]] | None = None  # kind -> hooks
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The computation; every subclass defines it."""
@@ -122,7 +112,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward`` between the hooks. An error that a module below raises says where that module is."""
         try:
-            if self._forward_hooks is None and self._forward_pre_hooks is None:
+            if self._hooks is None:
                 return self.forward(*args, **kwargs)
             return self._hooked(args, kwargs)
         except CorelibError as error:
@@ -130,15 +120,22 @@ class Module:
             raise
 
     def _hooked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in list((self._forward_pre_hooks or {}).values()):
+        for hook in self._called("forward before"):
             changed = hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
+        backward = any(self._called("backward before")) or any(self._called("backward"))
+        if backward:
+            watch = BackwardHooks(self)
+            args = watch.entered(args)
         result = self.forward(*args, **kwargs)
-        for hook in list((self._forward_hooks or {}).values()):
+        for hook in self._called("forward"):
             changed = hook(self, args, result)
             result = result if changed is None else changed
-        return result
+        return watch.left(result) if backward else result
+
+    def _called(self, kind: str) -> list[Any]:
+        return list((self._hooks or {}).get(kind, {}).values())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if (
@@ -154,21 +151,44 @@ class Module:
 
     # -- hooks -----------------------------------------------------------------------------------------------
 
+    def _register(self, kind: str, hook: Callable[..., Any]) -> Handle:
+        if self._hooks is None:
+            object.__setattr__(self, "_hooks", {})
+        return Handle(self._hooks.setdefault(kind, {}), hook)  # type: ignore[union-attr]
+
     def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> Handle:
         """Call ``hook(module, args, result)`` after each forward; what it returns, unless None, replaces the
         result.
         """
-        if self._forward_hooks is None:
-            self._forward_hooks = {}
-        return Handle(self._forward_hooks, hook)
+        return self._register("forward", hook)
 
     def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> Handle:
         """Call ``hook(module, args)`` before each forward; what it returns, unless None, replaces the
         arguments.
         """
-        if self._forward_pre_hooks is None:
-            self._forward_pre_hooks = {}
-        return Handle(self._forward_pre_hooks, hook)
+        return self._register("forward before", hook)
+
+    def register_full_backward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> Handle:
+        """Call ``hook(module, gradients of the results)`` in a backward pass, before it goes through the module; what it
+        returns, unless None, replaces these gradients.
+        """
+        return self._register("backward before", hook)
+
+    def register_full_backward_hook(
+        self, hook: Callable[[Any, tuple[Any, ...], tuple[Any, ...]], Any]
+    ) -> Handle:
+        """Call ``hook(module, gradients of the arguments, gradients of the results)`` once a backward pass went through the
+        module; what it returns, unless None, replaces the gradients of the arguments.
+
+        A gradient is there for each positional argument, and for each element of a result that is a tuple; it is None for
+        what is no tensor and for an argument that needs no gradient. The gradients of parameters may not be complete yet.
+
+        Example::
+
+            layer = nn.Linear(3, 2)
+            layer.register_full_backward_hook(lambda module, before, after: (before[0] * 0.5,))
+        """
+        return self._register("backward", hook)
 
     # -- contents --------------------------------------------------------------------------------------------
 
@@ -289,12 +309,12 @@ class Module:
 
     def to(self: M, device: Any = None, dtype: Any = None) -> M:
         """Move parameters and buffers to a device, and the floating ones to a dtype, in place:
-        ``m.to("cuda")``, ``m.to(float64)``.
+        ``m.to("cuda")``, ``m.to(float64)``. float16 and bfloat16 are stored: ops compute in float32 and round.
         """
         if dtype is None and isinstance(device, DType):
             device, dtype = None, device
         kind = None if dtype is None else as_dtype(dtype)
-        if kind is not None and kind not in FLOATING:
+        if kind is not None and kind not in _LEARNED:
             raise DTypeError(f"Module.to: parameters need a floating dtype, got {kind.name}")
         for tensor in [*self.parameters(), *self.buffers()]:
             _move(tensor, device, kind)
@@ -346,7 +366,7 @@ class Module:
             hint = ""
             if value.shape == tensor.shape:
                 hint = f": call module.to(corelib.{value.dtype.name}) before"
-                if value.dtype not in FLOATING:
+                if value.dtype not in _LEARNED:
                     hint = (
                         f": cast it before, corelib.astype(state_dict[{name!r}], corelib.{tensor.dtype.name})"
                     )
@@ -405,7 +425,7 @@ def _move(tensor: Tensor, device: Any, dtype: DType | None) -> None:
     """Put ``tensor`` itself on another device or into another dtype; a leaf stays one, and its gradient goes
     with it.
     """
-    dtype = dtype if tensor.dtype in FLOATING else None
+    dtype = dtype if tensor.dtype in _LEARNED else None
 
     def moved(x: Tensor) -> Tensor:
         x = x.detach()

@@ -207,3 +207,9 @@ class InstanceNorm2d(_InstanceNorm):
     """Normalization of x (N, C, H, W), or (C, H, W), by the mean and variance of each channel of each example."""
 
     axes, shapes = 2, {4: "(N, C, H, W)"}
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalization of x (N, C, D, H, W), or (C, D, H, W), by the mean and variance of each channel of each example."""
+
+    axes, shapes = 3, {5: "(N, C, D, H, W)"}

@@ -70,10 +70,7 @@ class AvgPool1d(_Pool):
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
 
-class AvgPool2d(_Pool):
-    """The mean of each window of x (N, C, H, W); see ``ops.avg_pool``."""
-
-    function = staticmethod(functional.avg_pool2d)
+class _AvgPool(_Pool):
     options = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
     def __init__(
@@ -84,22 +81,69 @@ class AvgPool2d(_Pool):
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
 
-class AdaptiveAvgPool1d(_Pool):
-    """The means of ``output_size`` windows of x (N, C, L)."""
+class AvgPool2d(_AvgPool):
+    """The mean of each window of x (N, C, H, W); see ``ops.avg_pool``."""
 
-    function, options = staticmethod(functional.adaptive_avg_pool1d), ("output_size",)
+    function = staticmethod(functional.avg_pool2d)
+
+
+class AvgPool3d(_AvgPool):
+    """The mean of each window of x (N, C, D, H, W)."""
+
+    function = staticmethod(functional.avg_pool3d)
+
+
+class _AdaptiveAvgPool(_Pool):
+    options = ("output_size",)
 
     def __init__(self, output_size: Any) -> None:
         self.output_size = output_size
 
 
-class AdaptiveAvgPool2d(_Pool):
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """The means of ``output_size`` windows of x (N, C, L)."""
+
+    function = staticmethod(functional.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """The means of ``output_size`` windows of x (N, C, H, W): an integer, or one for each axis, None to keep it.
 
     Example: ``nn.AdaptiveAvgPool2d(1)(x)`` for x of shape (2, 3, 8, 6) has shape (2, 3, 1, 1).
     """
 
-    function, options = staticmethod(functional.adaptive_avg_pool2d), ("output_size",)
+    function = staticmethod(functional.adaptive_avg_pool2d)
 
-    def __init__(self, output_size: Any) -> None:
-        self.output_size = output_size
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """The means of ``output_size`` windows of x (N, C, D, H, W)."""
+
+    function = staticmethod(functional.adaptive_avg_pool3d)
+
+
+class _AdaptiveMaxPool(_Pool):
+    options = ("output_size", "return_indices")
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        self.output_size, self.return_indices = output_size, return_indices
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest elements of ``output_size`` windows of x (N, C, L)."""
+
+    function = staticmethod(functional.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The largest elements of ``output_size`` windows of x (N, C, H, W): an integer, or one for each axis, None to keep it.
+
+    Example: ``nn.AdaptiveMaxPool2d((2, 1))(x)`` for x of shape (2, 3, 8, 6) has shape (2, 3, 2, 1).
+    """
+
+    function = staticmethod(functional.adaptive_max_pool2d)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The largest elements of ``output_size`` windows of x (N, C, D, H, W)."""
+
+    function = staticmethod(functional.adaptive_max_pool3d)

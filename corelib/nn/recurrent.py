@@ -38,9 +38,14 @@ class _Recurrent(Module):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        dropout: float = 0.0, bidirectional: bool = False, device: Any = None, dtype: Any = None, generator: Any = None,
+        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, device: Any = None, dtype: Any = None,
+        generator: Any = None,
     ) -> None:  # fmt: skip
         name = type(self).__name__
+        if proj_size and (self.states != 2 or not 0 < proj_size < hidden_size):
+            raise ArgumentError(
+                f"{name}: proj_size is for LSTM and must be below hidden_size={hidden_size}, got {proj_size}"
+            )
         if num_layers < 1 or hidden_size < 1:
             raise ArgumentError(
                 f"{name}: num_layers and hidden_size must be positive, got {num_layers} and {hidden_size}"
@@ -54,15 +59,20 @@ class _Recurrent(Module):
             bias,
         )
         self.batch_first, self.dropout, self.bidirectional, self.generator = batch_first, dropout, bidirectional, generator  # fmt: skip
-        rows = self.gates * hidden_size
+        self.proj_size = proj_size
+        rows, shown = self.gates * hidden_size, proj_size or hidden_size
         for layer in range(num_layers):
-            width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            width = input_size if layer == 0 else shown * (2 if bidirectional else 1)
             for suffix in self._suffixes(layer):
                 setattr(self, f"weight_ih{suffix}", new_parameter((rows, width), device, dtype))
-                setattr(self, f"weight_hh{suffix}", new_parameter((rows, hidden_size), device, dtype))
+                setattr(self, f"weight_hh{suffix}", new_parameter((rows, shown), device, dtype))
                 if bias:
                     setattr(self, f"bias_ih{suffix}", new_parameter((rows,), device, dtype))
                     setattr(self, f"bias_hh{suffix}", new_parameter((rows,), device, dtype))
+                if proj_size:
+                    setattr(
+                        self, f"weight_hr{suffix}", new_parameter((proj_size, hidden_size), device, dtype)
+                    )
         self.reset_parameters(generator)
 
     def _suffixes(self, layer: int) -> list[str]:
@@ -87,7 +97,8 @@ class _Recurrent(Module):
     def forward(self, x: Tensor, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """(y, last state): x of shape (T, N, input_size), or (N, T, input_size) with ``batch_first``, or (T, input_size)
         for one example, gives y with the hidden size (twice it in both directions) on the last axis. A state has the
-        shape (layers and directions, N, hidden_size), and is 0 unless given. ``lengths``: the number of steps of each
+        shape (layers and directions, N, hidden_size), and is 0 unless given; with ``proj_size`` that takes the hidden
+        size's place in y and h. ``lengths``: the number of steps of each
         example, a tensor or a sequence of N integers.
         """
         name = type(self).__name__
@@ -128,17 +139,18 @@ class _Recurrent(Module):
         return y, ends[0] if self.states == 1 else tuple(ends)
 
     def _first(self, x: Tensor, state: Any, single: bool, directions: int) -> list[Tensor]:
-        shape = (self.num_layers * directions, x.shape[1], self.hidden_size)
+        widths = [self.proj_size or self.hidden_size, self.hidden_size][: self.states]
+        shapes = [(self.num_layers * directions, x.shape[1], width) for width in widths]
         if state is None:
-            return [full(shape, 0, dtype=x.dtype, device=x._backend)] * self.states
+            return [full(shape, 0, dtype=x.dtype, device=x._backend) for shape in shapes]
         given = [state] if self.states == 1 else list(state)
-        shown = (shape[0], shape[2]) if single else shape
-        if len(given) != self.states or any(s.shape != shown for s in given):
-            found = " and ".join(str(s.shape) for s in given)
+        wanted = [(shape[0], shape[2]) if single else shape for shape in shapes]
+        if [s.shape for s in given] != wanted:
+            shown, found = (" and ".join(map(str, each)) for each in (wanted, [s.shape for s in given]))
             raise ShapeError(
                 f"{type(self).__name__}: {'the state' if self.states == 1 else 'both states'} must have shape {shown}, got {found}"
             )
-        return [reshape(s, shape) for s in given]
+        return [reshape(s, shape) for s, shape in zip(given, shapes, strict=True)]
 
     def _lengths(self, x: Tensor, lengths: Any) -> Tensor:
         counts = lengths if isinstance(lengths, Tensor) else asarray(list(lengths), dtype="int64", device=x._backend)  # fmt: skip
@@ -162,6 +174,7 @@ class _Recurrent(Module):
             ("batch_first", False),
             ("dropout", 0.0),
             ("bidirectional", False),
+            ("proj_size", 0),
         ):
             shown += [f"{name}={getattr(self, name)}"] * (getattr(self, name) != default)
         return ", ".join(shown)
@@ -187,7 +200,7 @@ class RNN(_Recurrent):
         if nonlinearity not in ("tanh", "relu"):
             raise ArgumentError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype, generator)  # fmt: skip
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype, generator)  # fmt: skip
 
     def _layer(self, x: Tensor, state: list[Tensor], suffix: str, lengths: Tensor | None, reverse: bool) -> list[Tensor]:  # fmt: skip
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
@@ -196,7 +209,8 @@ class RNN(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997); the state is a pair (h, c).
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997); the state is a pair (h, c). With ``proj_size``, what is
+    shown of a step is weight_hr times it (Sak et al., arXiv:1402.1128); it then goes step by step, without a fused kernel.
 
     Example: ``nn.LSTM(3, 4, num_layers=2, bidirectional=True)(x)[0]`` for x of shape (5, 2, 3) has shape (5, 2, 8).
     """
@@ -206,7 +220,33 @@ class LSTM(_Recurrent):
     def _layer(self, x: Tensor, state: list[Tensor], suffix: str, lengths: Tensor | None, reverse: bool) -> list[Tensor]:  # fmt: skip
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
         parts = linear(x, w_ih, _both(b_ih, b_hh))
+        if self.proj_size:
+            return self._projected(parts, state, w_hh, getattr(self, f"weight_hr{suffix}"), lengths, reverse)
         return list(lstm(parts, state[0], state[1], w_hh, lengths, reverse=reverse))
+
+    def _projected(
+        self,
+        parts: Tensor,
+        state: list[Tensor],
+        w_hh: Tensor,
+        w_hr: Tensor,
+        lengths: Tensor | None,
+        reverse: bool,
+    ) -> list[Tensor]:
+        (h, c), steps = state, parts.shape[0]
+        order = range(steps - 1, -1, -1) if reverse else range(steps)
+        found: list[Any] = [None] * steps
+        for t in order:
+            gates = add(reshape(narrow(parts, -3, t, 1), parts.shape[1:]), linear(h, w_hh))
+            shown, cell = lstm_cell(gates, c)
+            new = [linear(shown, w_hr), cell]
+            if lengths is not None:
+                counts = expand_dims(
+                    less(full((), t, dtype=lengths.dtype, device=lengths._backend), lengths), axis=1
+                )
+                new = [where(counts, a, b) for a, b in zip(new, (h, c), strict=True)]
+            found[t] = h, c = new
+        return [stack([states[i] for states in found], axis=0) for i in range(2)]
 
 
 class GRU(_Recurrent):

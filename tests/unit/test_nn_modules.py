@@ -154,6 +154,126 @@ def test_hooks_see_and_replace_arguments_and_results_until_removed():
     assert len(log) == 1
 
 
+def test_backward_hooks_see_and_replace_gradients_until_removed():
+    layer, log = nn.Linear(2, 1, bias=False), []
+    layer.load_state_dict({"weight": ops.asarray([[2.0, 3.0]])})
+    x = ops.asarray([[1.0, 4.0]]).requires_grad_()
+    before = layer.register_full_backward_pre_hook(lambda m, after: (after[0] * 10,))
+    seen = layer.register_full_backward_hook(
+        lambda m, grads, after: log.append((m is layer, grads[0].tolist(), after[0].tolist()))
+    )
+    halved = layer.register_full_backward_hook(lambda m, grads, after: (grads[0] * 0.5,))
+    layer(x).sum().backward()
+    assert log == [(True, [[20.0, 30.0]], [[10.0]])]
+    assert x.grad.tolist() == [[10.0, 15.0]] and layer.weight.grad.tolist() == [[10.0, 40.0]]
+    for handle in (before, seen, halved):
+        handle.remove()
+    x.grad = layer.weight.grad = None
+    layer(x).sum().backward()
+    assert len(log) == 1 and x.grad.tolist() == [[2.0, 3.0]] and layer.weight.grad.tolist() == [[1.0, 4.0]]
+
+
+def test_backward_hooks_get_none_for_what_needs_no_gradient_and_run_without_any():
+    class Pair(nn.Module):
+        def __init__(self):
+            self.w = nn.Parameter(ops.asarray([2.0]))
+
+        def forward(self, x, factor, y):
+            return x * self.w * factor, y * 1
+
+    pair, log = Pair(), []
+    pair.register_full_backward_hook(
+        lambda m, grads, after: log.append([None if g is None else g.tolist() for g in (*grads, *after)])
+    )
+    x = ops.asarray([5.0]).requires_grad_()
+    sum(pair(x, 3, ops.ones((1,)))).sum().backward()
+    assert log == [[[6.0], None, None, [1.0], None]]
+    log.clear()
+    pair(ops.ones((1,)), 3, ops.ones((1,)))[0].sum().backward()  # only the weight needs one
+    assert log == [[[1.0], None]]
+    with corelib.no_grad():
+        pair(x, 3, x)
+    assert len(log) == 1
+
+
+def test_a_backward_hook_is_recorded_where_derivatives_are_and_compiled():
+    layer = nn.Linear(1, 1, bias=False)
+    layer.load_state_dict({"weight": ops.asarray([[3.0]])})
+    layer.register_full_backward_hook(lambda m, grads, after: (grads[0] * grads[0],))  # 3 becomes 9
+    x = ops.asarray([[2.0]]).requires_grad_()
+    slope = corelib.grad(lambda x: layer(x).sum())
+    assert slope(x).tolist() == [[9.0]]
+    slope(x).sum().backward()
+    assert layer.weight.grad.tolist() == [[6.0]]  # of the square of the weight
+    assert corelib.compile(lambda x: slope(x))(x.detach()).tolist() == [[9.0]]
+
+
+def test_a_backward_hook_that_returns_something_else_is_refused():
+    layer = nn.Linear(2, 2)
+    x = ops.ones((1, 2)).requires_grad_()
+    layer.register_full_backward_hook(lambda m, grads, after: (grads[0], grads[0]))
+    with pytest.raises(ArgumentError, match="a backward hook returned 2 gradients for 1"):
+        layer(x).sum().backward()
+    layer = nn.Linear(2, 2)
+    layer.register_full_backward_hook(lambda m, grads, after: (grads[0][0],))
+    with pytest.raises(
+        corelib.GradientError, match=r"Linear: a hook must return float32\[1, 2\] for each gradient"
+    ):
+        layer(x).sum().backward()
+
+
+@pytest.mark.parametrize("hook", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_backward_hooks_see_what_pytorchs_see(hook):
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: bench)")
+    x = np.linspace(-1, 1, 6, dtype="float32").reshape(3, 2)
+
+    def run(nn, tensor):
+        model, log = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)), []
+        with torch.no_grad(), corelib.no_grad():
+            for p in model.parameters():
+                p *= 0
+                p += 0.3
+        for child in (*model, model):
+            getattr(child, hook)(
+                lambda m, *grads: log.append(
+                    [[None if g is None else g.tolist() for g in each] for each in grads]
+                )
+            )
+        given = tensor(x).requires_grad_()
+        (model(given) ** 2).sum().backward()
+        return log
+
+    ours, theirs = run(nn, ops.asarray), run(torch.nn, torch.tensor)
+    assert len(ours) == len(theirs) == 4
+    for a, b in zip(ours, theirs, strict=True):
+        for mine, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(np.array(mine), np.array(other), rtol=1e-6)
+
+
+@on_each
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_module_can_be_stored_in_half_precision(device, dtype):
+    with corelib.use_backend(device):
+        model = nn.Sequential(
+            nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.GELU(), nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 3)
+        )
+        x = corelib.random.normal((4, 2, 5))
+        whole = model.eval()(x)
+        state = model.to(getattr(corelib, dtype)).state_dict()
+        assert {t.dtype.name for t in state.values()} == {dtype, "int64"}
+        y = model(x.astype(dtype))
+        assert y.dtype.name == dtype
+        # each of six layers rounds values below 4 once, and the last ones gain at most a factor of 2 for each
+        unit = corelib.finfo(getattr(corelib, dtype)).eps
+        assert ops.max(abs(y.astype("float32") - whole)).item() < 24 * 4 * unit
+        nn.functional.cross_entropy(y, corelib.arange(4) % 3).backward()
+        optim.AdamW(model.parameters(), lr=1e-2).step()
+        assert all(p.dtype.name == dtype and p.grad.dtype.name == dtype for p in model.parameters())
+        model.to(corelib.float32).load_state_dict(
+            {k: v.astype("float32") if v.dtype.kind == "float" else v for k, v in state.items()}
+        )
+
+
 # -- state -------------------------------------------------------------------------------------------------------
 
 

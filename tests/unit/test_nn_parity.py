@@ -56,7 +56,7 @@ def test_values_gradients_and_training_are_pytorchs(name, device, dtype):
 
 def test_the_file_has_every_case_and_is_small():
     assert set(EXPECTED) == set(nn_parity.CASES), "run `python tools/nn_parity.py`"
-    assert FILE.stat().st_size < 200_000
+    assert FILE.stat().st_size < 300_000
 
 
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss")
