@@ -4,7 +4,8 @@
   parameters change between calls; and its gradients, with the walk back recorded along with it.
 * ``compiled_program``: programs of 3 to 30 ops (``building.py``), results and gradients in one recording.
 
-Each is called twice: when it is recorded, and again. Where a backend is handed the kernels that the op itself calls, the
+Each is called three times: twice on other values, when it is recorded and again, which must give the same; and then on
+those that are judged, so that what a program keeps of its first calls is no part of a later result. Where a backend is handed the kernels that the op itself calls, the
 results must be equal to the last bit. Where it compiles programs, or generates kernels for parts of them, it may round
 differently: then they are judged as the op is, within its budget, or as programs are.
 """
@@ -20,6 +21,7 @@ from ..autograd import vjp
 from ..compile import compile as compile_
 from ..errors import TraceError
 from ..op import BY_NAME
+from ..samples import Values
 from .building import OPS, program
 from .cases import Case, planned
 from .check import Suite
@@ -27,13 +29,19 @@ from .compare import Disagreement, compare
 from .cotangents import differentiable, some
 from .declared import _residual
 from .derivatives import agree, gradient_limit, largest, sample_of
+from .distance import rounded
 from .families import BOUNDED, Plan, family
+from .layouts import laid
+from .operands import inexact, replaced
 from .oracle import as_run, cotangents, variables
 from .place import Result, arguments, results, tensor
 from .programs import judge, run
 
 SAMPLES = {"smoke": 1, "standard": 4, "full": 1000}
 COUNTS = {"smoke": 5, "standard": 100, "full": 1500}
+Ways = tuple[str, str]
+UNCOMPILED: Ways = ("uncompiled, of the same kernels", "compiled")
+AGAIN: Ways = ("at the first call, of the same values", "at the second")
 REPLAYED = "replayed, "  # of a program that is run kernel by kernel
 
 
@@ -56,24 +64,37 @@ def check(suite: Suite, case: Case) -> float:
         given = lambda sample=sample, call=call: arguments(op, sample, suite.backend, call.placement)
         args, kwargs = given()
         expected = results(op.fn(*args, **kwargs))
-        for _ in range(2):
+        earlier = replaced(sample, other)
+        try:
+            first, second = (
+                results(compiled(*args, **kwargs))
+                for args, kwargs in (arguments(op, earlier, suite.backend, call.placement) for _ in range(2))
+            )
             args, kwargs = given()
-            try:
-                found = results(compiled(*args, **kwargs))
-            except TraceError as error:
-                if "depends on values" not in str(error):
-                    raise
-                return 0.0
-            suite.same_kind(expected, found)
-            suite.unchanged(sample, (args, kwargs))
-            if exact(compiled):
-                same(call.id, expected, found)
-            elif op.residual is not None:
-                worst = max(worst, _residual(suite, call, sample, found))
-            else:
-                wanted = suite.asked(suite.oracle.value, call)
-                worst = max([worst, *(compare(call, e, got) for e, got in zip(wanted, found, strict=True))])
+            found = results(compiled(*args, **kwargs))
+        except TraceError as error:
+            if "depends on values" not in str(error):
+                raise
+            return 0.0
+        same(call.id, first, second, AGAIN)
+        suite.same_kind(expected, found)
+        suite.unchanged(sample, (args, kwargs))
+        if exact(compiled):
+            same(call.id, expected, found)
+        elif op.residual is not None:
+            worst = max(worst, _residual(suite, call, sample, found))
+        else:
+            wanted = suite.asked(suite.oracle.value, call)
+            worst = max([worst, *(compare(call, e, got) for e, got in zip(wanted, found, strict=True))])
     return worst
+
+
+def other(values: Values) -> Values:
+    """Values of the same dtype and shape for an earlier call: in another order, and floating ones half as large."""
+    data = values.data[::-1]
+    if inexact(values.dtype):
+        data = tuple(rounded(x / 2, values.dtype) for x in data)
+    return Values(values.shape, values.dtype, data)
 
 
 def gradient_cases(plan: Plan) -> Iterator[Case]:
@@ -94,19 +115,21 @@ def check_gradient(suite: Suite, case: Case) -> float:
     scale, limit = largest(cotangents(case, found)), gradient_limit(case)
     inside = compile_(lambda floats, given: list(vjp(function, *floats)[1](given)))
     outside = compile_(function)
+    earlier = variables(case, replaced(sample, other), backend)[1]
     worst = 0.0
-    for _ in range(2):
-        for compiled, got in (
-            (inside, results(inside(floats, given))),
-            (outside, results(list(vjp(outside, *floats)[1](given)))),
-        ):
-            suite.same_kind(expected, got)
-            # a library may round the product of two complex numbers otherwise than that of arrays of them, as NumPy does,
-            # and a program writes over arrays where the op makes new ones
-            if exact(compiled) and case.dtype is not None and case.dtype.kind != "complex":
-                same(case.id, expected, got)
-            else:
-                worst = max(worst, agree(expected, got, scale=scale, limit=limit))
+    for compiled, gradients in (
+        (inside, lambda floats: results(inside(floats, given))),
+        (outside, lambda floats: results(list(vjp(outside, *floats)[1](given)))),
+    ):
+        same(case.id, gradients(earlier), gradients(earlier), AGAIN)
+        got = gradients(floats)
+        suite.same_kind(expected, got)
+        # a library may round the product of two complex numbers otherwise than that of arrays of them, as NumPy does,
+        # and a program writes over arrays where the op makes new ones
+        if exact(compiled) and case.dtype is not None and case.dtype.kind != "complex":
+            same(case.id, expected, got)
+        else:
+            worst = max(worst, agree(expected, got, scale=scale, limit=limit))
     return worst
 
 
@@ -133,20 +156,24 @@ def programs(plan: Plan) -> Iterator[Case]:
 @family("compiled_program", level=2, generate=programs, by_op=False)
 def check_program(suite: Suite, case: Case) -> None:
     """Results and gradients of a compiled program are those of the program."""
-    made: list[Callable[..., Any]] = []
+    drawn, made = case.data, list[Callable[..., Any]]()
 
-    def twice(fn: Callable[..., Any]) -> Callable[..., Any]:
-        made.append(compile_(fn))
+    def at_last(fn: Callable[..., Any]) -> Callable[..., Any]:
+        made.append(compiled := compile_(fn))
+
+        def earlier() -> list[Result]:
+            given = zip(drawn.inputs, drawn.layouts, strict=True)
+            return results(compiled(*(laid(other(v), suite.backend, name) for v, name in given)))
 
         def call(*inputs: Any) -> Any:
-            made[0](*inputs)
-            return made[0](*inputs)
+            same(case.id, earlier(), earlier(), AGAIN)
+            return compiled(*inputs)
 
         return call
 
-    found = run(case.data, suite.backend, through=twice)
+    found = run(drawn, suite.backend, through=at_last)
     if exact(made[0]):
-        same(case.id, run(case.data, suite.backend), found)
+        same(case.id, run(drawn, suite.backend), found)
     else:
         judge(suite, case, found)
 
@@ -158,13 +185,13 @@ def exact(compiled: Any) -> bool:
     return all(how.startswith(REPLAYED) and "generated" not in how for how in hows)
 
 
-def same(name: str, expected: list[Result], found: list[Result]) -> None:
-    """Disagreement unless the results are equal to the last bit; one NaN is another."""
+def same(name: str, expected: list[Result], found: list[Result], ways: Ways = UNCOMPILED) -> None:
+    """Disagreement unless the results are equal to the last bit; one NaN is another. ``ways``: how the two came about."""
     for n, (want, got) in enumerate(zip(expected, found, strict=True)):
         if want.data != got.data and repr(want.data) != repr(got.data):
             i = next(
                 i for i, (e, a) in enumerate(zip(want.data, got.data, strict=True)) if repr(e) != repr(a)
             )
             raise Disagreement(
-                f"{name}: element {i} of result {n} is {got.data[i]!r} compiled, {want.data[i]!r} uncompiled, of the same kernels"
+                f"{name}: element {i} of result {n} is {got.data[i]!r} {ways[1]}, {want.data[i]!r} {ways[0]}"
             )

@@ -22,13 +22,14 @@ def plant() -> Iterator[Callable[..., str]]:
     """`plant(exp=change)` registers a backend whose kernels of exp are `change(kernel)`, and returns its name.
 
     `change` gets the base's kernel, and None as a `change` means that the backend has none. A change with `dtypes` is a
-    kernel of these alone.
+    kernel of these alone. ``programs``: how the backend compiles a recorded graph.
     """
 
     def build(
         base: str = "reference",
         deviations: dict[str, str] | None = None,
         lacks: tuple[str, ...] = (),
+        programs: Callable[[Any], Callable[..., Any]] | None = None,
         **changes: Any,
     ) -> str:
         class Planted(Overlay):
@@ -38,6 +39,9 @@ def plant() -> Iterator[Callable[..., str]]:
                 if op.name in changes and changes[op.name] is None:
                     return None
                 return super().find(op, dtype)
+
+            def compile(self, graph: Any) -> Callable[..., Any] | None:
+                return programs(graph) if programs else super().compile(graph)
 
         target = registry.get(base)
         for name, change in changes.items():

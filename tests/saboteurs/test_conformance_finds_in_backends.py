@@ -12,6 +12,7 @@ from planting import Kernel, call, elements, elementwise, only, remade, run
 from corelib import dtypes
 from corelib.dtypes import float64
 from corelib.registry import registry
+from corelib.replay import replayer
 
 # -- formulas --------------------------------------------------------------------------------------------------
 
@@ -224,4 +225,48 @@ def test_mistake_is_found(name, plant):
 def test_the_same_cases_pass_on_the_sound_backend(base, op, plant):
     """Planted too, with nothing changed."""
     report = run(plant(base, **{op: lambda kernel: kernel}), op)
+    assert report.ok, report.text()
+
+
+# -- compiled programs -----------------------------------------------------------------------------------------
+
+
+def kept_from_the_first_call(graph: Any) -> Any:
+    """A program in which one step was taken for a constant."""
+    for step in graph.steps:
+        if step.op.name == "exp":
+            kernel, known = step.kernel, []
+
+            def once(*arrays: Any, kernel: Any = kernel, known: Any = known, **params: Any) -> Any:
+                known.append(kernel(*arrays, **params))
+                return known[0]
+
+            step.kernel = once
+    return replayer(graph)
+
+
+def garbage_at_the_second_call(graph: Any) -> Any:
+    """A program whose buffers are somebody else's when it is called again."""
+    run_, calls = replayer(graph), []
+
+    def changed(*arrays: Any) -> Any:
+        calls.append(None)
+        found = run_(*arrays)
+        first = found[0] if isinstance(found, tuple) else found
+        if len(calls) == 2 and first.data and first.dtype.kind == "float":
+            first.data[-1] = 7.0
+        return found
+
+    return changed
+
+
+@pytest.mark.parametrize("name", ["kept_from_the_first_call", "garbage_at_the_second_call"])
+def test_program_is_found(name, plant):
+    report = run(plant("reference", programs=globals()[name]), "exp", what=["compiled"])
+    assert any("element" in o.reason for o in report.failures), report.text()
+    assert report.accounted
+
+
+def test_honest_program_passes(plant):
+    report = run(plant("reference", programs=replayer), "exp", what=["compiled", "compiled_gradient"])
     assert report.ok, report.text()
