@@ -18,6 +18,7 @@ class Adam(Optimizer):
     ``maximize`` ascends.
     """
 
+    recorded = True
     decoupled = False
 
     def __init__(

@@ -22,6 +22,7 @@ class RMSprop(Optimizer):
     Example: ``optim.RMSprop(model.parameters(), lr=1e-3, momentum=0.9)``.
     """
 
+    recorded = True
     shared: ClassVar[dict[str, float]] = {}
 
     def __init__(
@@ -67,6 +68,8 @@ class Adagrad(Optimizer):
 
     Example: ``optim.Adagrad(model.parameters(), lr=0.1)``.
     """
+
+    recorded = True
 
     def __init__(
         self, params: Any, lr: float | Tensor = 1e-2, lr_decay: float = 0, weight_decay: float = 0,

@@ -23,6 +23,7 @@ class NAdam(Optimizer):
     Example: ``optim.NAdam(model.parameters(), lr=2e-3)``.
     """
 
+    recorded = True
     shared: ClassVar[dict[str, float]] = {"step": 0.0, "mu_product": 1.0}
 
     def __init__(
@@ -66,6 +67,8 @@ class RAdam(Optimizer):
     Example: ``optim.RAdam(model.parameters(), lr=1e-3)``.
     """
 
+    recorded = True
+
     def __init__(
         self, params: Any, lr: float | Tensor = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, decoupled_weight_decay: bool = False, *, maximize: bool = False,
@@ -105,6 +108,7 @@ class Lion(Optimizer):
     Example: ``optim.Lion(model.parameters(), lr=1e-4, weight_decay=0.1)``.
     """
 
+    recorded = True
     shared: ClassVar[dict[str, float]] = {}
 
     def __init__(

@@ -33,6 +33,7 @@ class Muon(Optimizer):
         optimizer = optim.Muon(hidden, lr=0.02)
     """
 
+    recorded = True
     shared: ClassVar[dict[str, float]] = {}
 
     def __init__(

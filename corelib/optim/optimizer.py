@@ -12,13 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ..autograd import enable_grad, no_grad
+from ..backend import Backend
 from ..dtypes import float64
 from ..errors import ArgumentError, CheckpointError
 from ..op import calls
 from ..ops.creation import full, zeros_like
 from ..ops.interchange import asarray
 from ..ops.subscript import sole
+from ..registry import active_backends, registry
 from ..tensor import Tensor
+
+REPEATED = 1 << 22  # elements; making a program takes copies of all of them, to compare
 
 
 class Group(dict[str, Any]):
@@ -69,18 +73,31 @@ class Cohort:
         return [calls.astype(calls.to(x, p._backend), p.dtype) for x in numbers]
 
 
+def _advance(backend: Backend, optimizer: Optimizer) -> None:
+    """A step of an optimizer, as what is recorded."""
+    optimizer._advance()
+
+
 class Optimizer:
     """Base of the optimizers. ``params``: tensors that collect a gradient, pairs (name, tensor), or groups
     ``{"params": [...], "lr": 0.1}``.
 
     ``param_groups`` is the list of groups; ``state[p]`` are the tensors kept for parameter p. Subclasses
-    define ``_start`` and ``_update``, and which numbers parameters ``share``, with their first values.
+    define ``_start`` and ``_update``, and which numbers parameters ``share``, with their first values. With ``recorded``
+    true, a step on a device that runs programs becomes one by itself after some steps.
     """
 
     shared: ClassVar[dict[str, float]] = {"step": 0.0}
+    recorded: ClassVar[bool] = False  # whether ``_update`` does nothing besides updating tensors
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "recorded" not in vars(cls) and "_update" in vars(cls):
+            cls.recorded = False
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
+        self._repeated: Any = None
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self._cohorts: list[list[Cohort]] = []
@@ -155,10 +172,29 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         with no_grad():
-            for group, cohorts in zip(self.param_groups, self._cohorts, strict=True):
-                for cohort in self._ready(group, cohorts):
-                    self._update(group, cohort)
+            if self._repeated is None and self.state and self._repeats():
+                from ..compile.repeated import Repeated
+
+                self._repeated = Repeated()
+            if self._repeated is None or active_backends():
+                self._advance()
+            else:
+                self._repeated(_advance, registry.current(), self)
         return loss
+
+    def _repeats(self) -> bool:
+        """Whether steps become a program: where that is one call, for parameters whose kernels are not much longer than
+        the calls of them.
+        """
+        if not self.recorded or active_backends() or registry.current().__class__.link is Backend.link:
+            return False
+        return sum(p.size for group in self.param_groups for p in group["params"]) <= REPEATED
+
+    def _advance(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group, cohorts in zip(self.param_groups, self._cohorts, strict=True):
+            for cohort in self._ready(group, cohorts):
+                self._update(group, cohort)
 
     def _ready(self, group: Group, cohorts: list[Cohort]) -> list[Cohort]:
         """The cohorts to update: those whose parameters have gradients, split where only some have, and new

@@ -21,6 +21,7 @@ class SGD(Optimizer):
     Example: ``optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)``.
     """
 
+    recorded = True
     shared: ClassVar[dict[str, float]] = {}
 
     def __init__(
