@@ -17,6 +17,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from corelib.plugin_api import KernelSet
 
 from . import contract, index, native, pool
 from . import launch as team
+from .choice import Choice
 from .quiet import quiet
 
 VIEWS = ("reshape", "permute_dims", "broadcast_to", "strided_slice")
@@ -35,7 +37,7 @@ LARGEST = 400  # inputs and results of one
 GARBAGE = 0xFF  # NaN in every floating dtype
 _lock = threading.RLock()  # of captures: there is one at a time
 
-# Words: words of all kernels, the team's control block, kernels, places of addresses among the words, then the inputs'
+# Words: words of all kernels, the team's control block or 0 for one thread, kernels, places of addresses among the words, then the inputs'
 # and results' addresses.
 _DRIVER = """
 def kernel(lo, hi, args):
@@ -47,7 +49,11 @@ def kernel(lo, hi, args):
         words[places[1 + 3 * i]] = given[4 + places[2 + 3 * i]] + places[3 + 3 * i]
     held = release_interpreter()
     for i in range(table[0]):
-        run(given[1], table[1 + 5 * i], table[2 + 5 * i], table[3 + 5 * i], given[0] + 8 * table[4 + 5 * i])
+        block = given[0] + 8 * table[4 + 5 * i]
+        if given[1]:
+            run(given[1], table[1 + 5 * i], table[2 + 5 * i], table[3 + 5 * i], block)
+        else:
+            call_kernel(table[1 + 5 * i], 0, table[2 + 5 * i], block)
         if table[5 + 5 * i] != 0 and at_int64(table[5 + 5 * i])[0] != 0:
             break
     acquire_interpreter(held)
@@ -177,7 +183,8 @@ class Program:
         )
         if self.state == "native":
             size = sum(raw.nbytes for raw in self.private)
-            says = f"{self.table[0]} kernels started by one native call, {size} bytes of memory of its own"
+            threads = "all threads" if self.choice and not self.choice.way else "one thread"
+            says = f"{self.table[0]} kernels started by one native call on {threads}, {size} bytes of memory of its own"
         head = f"program of {len(self.steps)} steps: {says}"
         return "\n".join([head, *(f"    {_told(s)}" for s in self.steps)])
 
@@ -273,15 +280,22 @@ class Program:
         self.words = np.array(words, np.int64)
         self.places = np.array([len(places) // 3, *places], np.int64)
         self.driver = native.address(team.SOURCE + _DRIVER)
+        parted = any(units > chunk for _, units, chunk, _ in capture.launches)
+        self.choice = Choice() if parted and team.get_num_threads() > 1 else None
         self.capture = capture
         self.private = [raw for raw in capture.all() if id(raw) not in new]
 
     def native(self, arrays: Sequence[ndarray]) -> Any:
         """Start all kernels."""
         buffers = [pool.empty((size,), np.uint8, size) for _, size in self.buffers]
-        team.launch(
-            self.driver, 1, 1, self.words, self.team.control, self.table, self.places, *arrays, *buffers
-        )
+        choice = self.choice
+        if choice is None:
+            team.launch(self.driver, 1, 1, self.words, 0, self.table, self.places, *arrays, *buffers)
+        else:
+            control = 0 if choice.way else self.team.control
+            start = perf_counter()
+            team.launch(self.driver, 1, 1, self.words, control, self.table, self.places, *arrays, *buffers)
+            choice.took(perf_counter() - start)
         for flag in self.capture.flags.values():
             if flag[0]:  # nothing behind that kernel has been run
                 flag[0] = 0
