@@ -159,11 +159,11 @@ class ndarray:
     def view(self, dtype: Any) -> ndarray:
         return _view(self.host.view(dtype), self)
 
-    def copy(self) -> ndarray:
-        return _device(self.host.copy())
-
     def __getitem__(self, key: Any) -> ndarray:
-        return self._result(self.host[_hosts(key)])
+        host = self.host[_hosts(key)]
+        if not isinstance(host, np.ndarray):  # an element: CuPy's is a view
+            host = self.host[(*key, ...) if isinstance(key, tuple) else (key, ...)]
+        return self._result(host)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.host[_hosts(key)] = _hosts(value)
@@ -342,7 +342,6 @@ def _modules() -> dict[str, Any]:
         free_all_blocks=lambda: None,
     )
     forwarded = (
-        "concatenate",
         "matmul",
         "full",
         "zeros",
@@ -359,7 +358,6 @@ def _modules() -> dict[str, Any]:
         fft=fft,
         array=_device,
         asnumpy=lambda x, order="C": np.array(x.host, order=order),
-        ascontiguousarray=lambda x: x if x.host.flags.c_contiguous else _device(np.ascontiguousarray(x.host)),
         broadcast_to=_viewing(np.broadcast_to),
         get_default_memory_pool=lambda: pool,
         **{name: _forwarded(getattr(np, name)) for name in forwarded},

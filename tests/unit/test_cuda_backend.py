@@ -154,7 +154,8 @@ def test_with_several_devices_each_kernel_makes_its_own_device_current(machine, 
     second = CudaBackend("cuda", 1)
     assert str(second) == "cuda:1"
     reshape = second.find(next(op for op in PRIMITIVES if op.name == "reshape"), dtypes.float32)
-    assert reshape(types.SimpleNamespace(reshape=lambda shape: shape), shape=(2, 3)) == (2, 3)
+    dense = types.SimpleNamespace(reshape=lambda shape: shape, flags=types.SimpleNamespace(c_contiguous=True))
+    assert reshape(dense, shape=(2, 3)) == (2, 3)
     assert entered == [1, "left"]
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from corelib import dtypes
 from corelib_cuda import (
+    attention,
     contract,
+    copy,
     elementwise,
     indexing,
     launch,
@@ -94,6 +96,8 @@ FILES = {
         *(kernel.entry(forms, "dense", 32) for kernel, forms in linalg.every_kernel(NAMES)),
     ],
     "reduce.cu": lambda: list(reduce_entries()),
+    "attention.cu": lambda: [(k.name, k.entry) for k in attention.every_kernel()],
+    "copy.cu": lambda: [(k.name, k.entry) for k in copy.every_copy()],
     "scan.cu": lambda: list(scan_entries()),
     "softmax.cu": lambda: list(softmax_entries()),
     "sort.cu": lambda: [(k.name, k.entry) for k in ordering.every_kernel()],

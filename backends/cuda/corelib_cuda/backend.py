@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from corelib.plugin_api import Backend
+from corelib.plugin_api import Backend, decomposed, dtypes
 
 from . import (
+    attention,
     contract,
     elementwise,
     fft,
@@ -30,8 +31,10 @@ from . import (
     scan,
     softmax,
 )
+from .copy import copied
 from .kernels import kernels
 from .launch import cupy
+from .movement import widened
 
 # Importing a family registers its kernels.
 FAMILIES = (
@@ -48,6 +51,12 @@ FAMILIES = (
     scan,
     softmax,
 )
+
+# Kernels of composite ops that leave some operands to the op's body, in every floating dtype: name -> maker.
+PARTIAL: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
+    "attention_gradient": attention.make_attention_gradient,
+    "scaled_dot_product_attention": attention.make_attention,
+}
 
 INSTALL = "`pip install corelib[cuda12]` or `pip install corelib[cuda13]`, whichever fits the driver"
 OLDEST_CAPABILITY = (
@@ -122,8 +131,15 @@ class CudaBackend(Backend):
         return launch.on_device(self.index, function) if self._several else function
 
     def find(self, op: Any, dtype: Any) -> Callable[..., Any] | None:
+        if op.name in PARTIAL and dtype in (*dtypes.FLOATING, *dtypes.HALF):
+            return self._here(PARTIAL[op.name](dtype.name, self._body(op, dtype)))
         kernel = self.kernels.get(op, dtype)
         return None if kernel is None else self._here(kernel)
+
+    def _body(self, op: Any, dtype: Any) -> Callable[..., Any]:
+        body = decomposed(op, self)
+        assert body is not None
+        return widened(body, dtype) if dtype in dtypes.HALF else body
 
     # compiling a kernel takes a tenth of a second, once: small arrays do not pay it back
     fuse_from = 4096
@@ -158,8 +174,7 @@ class CudaBackend(Backend):
         return self._here(cupy().asnumpy)(half.stored(array), order="C")
 
     def copy(self, array: Any) -> Any:
-        copied = self._here(half.stored(array).copy)()
-        return half.Half(copied, array.dtype) if isinstance(array, half.Half) else copied
+        return half.named(self._here(copied)(half.stored(array)), array.dtype)
 
     def dlpack(self, array: Any) -> Any:
         return half.exported(array, cupy()) if isinstance(array, half.Half) else array

@@ -15,6 +15,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 from .movement import fill
@@ -74,7 +75,7 @@ def _integers(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int
     dense, strides = [], []
     for x, size in ((a, rows * depth), (b, depth * columns)):
         one = x.size == size  # one matrix serves the whole batch
-        dense.append(cp.ascontiguousarray(x if one else cp.broadcast_to(x, (*batch, *x.shape[-2:]))))
+        dense.append(contiguous(x if one else cp.broadcast_to(x, (*batch, *x.shape[-2:]))))
         strides.append(0 if one else size)
     out = cp.ndarray((*batch, rows, columns), a.dtype)
     blocks = batches * -(-rows // TILE) * -(-columns // TILE)

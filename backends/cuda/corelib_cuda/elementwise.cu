@@ -2,6 +2,7 @@
 // than one expression. elementwise.py appends the entry points, each with its op: struct Op { static Out apply(T1 x1, ...) }.
 #include "common.cuh"
 #include "complex.cuh"
+#include "layout.cuh"
 
 // --------------------------------------------------------------------------------------------------------- operands
 // An operand is an array, one value for all elements, or the position itself; each loop is written once for all.
@@ -56,18 +57,7 @@ INLINE void contiguous(Out* out, Index n, Operands... x) {
 }
 
 // ------------------------------------------------------------------------ strided: operands of any layout, out dense
-// Dimensions are merged and those of size 1 dropped before the launch (layout.py), so most calls have one or two.
 // A value takes a place in the layout as well: its strides are never looked at.
-
-constexpr int max_dims = 8;
-template <class Index, int operands> struct Layout {
-    Index size[max_dims];             // innermost first
-    Index stride[operands][max_dims]; // in elements; negative ones as two's complement
-    int64 ndim;
-};
-
-template <class Index> struct OffsetOf { typedef int32 type; };
-template <> struct OffsetOf<uint64> { typedef int64 type; };
 
 template <int... k> struct Places {};
 

@@ -15,10 +15,9 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import half, launch, layout
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
-
-INDEX_LIMIT = 2**31  # element counts and offsets below it take the kernels with 32-bit indices
 
 
 class Expression(NamedTuple):
@@ -200,7 +199,7 @@ class Elementwise:
         n = out.size
         if n == 0:
             return
-        bits, index = (32, np.uint32) if n < INDEX_LIMIT else (64, np.uint64)
+        bits, index = (32, np.uint32) if n < layout.INDEX_LIMIT else (64, np.uint64)
         threads = max(n // self.packet, min(n, self.packet))
         self._kernel(forms, "dense", bits)(
             launch.blocks_for(threads), (launch.THREADS,), (*arguments, out, index(n))
@@ -243,39 +242,19 @@ class Elementwise:
         sizes, merged = layout.merge(shape, strides)
         if len(sizes) > layout.MAX_DIMS:
             whole = [
-                cp.ascontiguousarray(cp.broadcast_to(x, shape)) if form == "a" else x
+                contiguous(cp.broadcast_to(x, shape)) if form == "a" else x
                 for form, x in zip(forms, arguments, strict=True)
             ]
             self._dense(out, forms, tuple(whole))
             return out
         far = max(out.size, *(layout.reach(sizes, s) for s in merged))
-        bits, index = (32, np.uint32) if far < INDEX_LIMIT else (64, np.uint64)
+        bits, index = (32, np.uint32) if far < layout.INDEX_LIMIT else (64, np.uint64)
         self._kernel(forms, "strided", bits)(
             launch.blocks_for(out.size),
             (launch.THREADS,),
-            (*arguments, out, index(out.size), packed_layout(sizes, merged, bits)),
+            (*arguments, out, index(out.size), layout.packed(sizes, merged, bits)),
         )
         return out
-
-
-def packed_layout(sizes: list[int], strides: list[list[int]], bits: int) -> Any:
-    """``struct Layout`` of elementwise.cu, as NumPy's array of one element: how CuPy passes a struct by
-    value.
-    """
-    word = np.dtype(f"i{bits // 8}")
-    dtype = np.dtype(
-        [
-            ("size", word, layout.MAX_DIMS),
-            ("stride", word, (len(strides), layout.MAX_DIMS)),
-            ("ndim", np.int64),
-        ],
-        align=True,
-    )
-    struct = np.zeros(1, dtype)
-    struct["size"][0, : len(sizes)] = sizes
-    struct["stride"][0, :, : len(sizes)] = strides
-    struct["ndim"] = len(sizes)
-    return struct
 
 
 # ------------------------------------------------------------------------------------------------------ the family

@@ -15,7 +15,7 @@ import numpy as np
 from corelib.plugin_api import dtypes
 
 from . import emit, half, launch, layout
-from .elementwise import INDEX_LIMIT, packed_layout
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 from .movement import cast
@@ -108,7 +108,7 @@ class _Flat(_Function):
             for a, unit in zip(arrays, self.unit, strict=True)
         )
         if dense:
-            bits, index = (32, np.uint32) if n < INDEX_LIMIT else (64, np.uint64)
+            bits, index = (32, np.uint32) if n < layout.INDEX_LIMIT else (64, np.uint64)
             threads = max(n // packet, min(n, packet))
             kernel = _kernel(emit.dense(self.plan, packet, bits))
             kernel(launch.blocks_for(threads), (launch.THREADS,), (*outs, *arrays, *self.numbers, index(n)))
@@ -119,11 +119,11 @@ class _Flat(_Function):
         ]
         sizes, merged = layout.merge(self.shape, strides)
         if len(sizes) > layout.MAX_DIMS:
-            return self([cp.ascontiguousarray(cp.broadcast_to(a, self.shape)) for a in arrays])
+            return self([contiguous(cp.broadcast_to(a, self.shape)) for a in arrays])
         far = max(n, *(layout.reach(sizes, s) for s in merged))
-        bits, index = (32, np.uint32) if far < INDEX_LIMIT else (64, np.uint64)
+        bits, index = (32, np.uint32) if far < layout.INDEX_LIMIT else (64, np.uint64)
         kernel = _kernel(emit.strided(self.plan, bits))
-        walk = packed_layout(sizes, merged, bits)
+        walk = layout.packed(sizes, merged, bits)
         kernel(launch.blocks_for(n), (launch.THREADS,), (*outs, *arrays, *self.numbers, index(n), walk))
         return outs
 
@@ -162,7 +162,7 @@ class _Rows(_Function):
 
     def __call__(self, arrays: list[Any]) -> list[Any]:
         cp, plan, packet = cupy(), self.plan, self.packet
-        arrays = [cp.ascontiguousarray(a) for a in arrays]
+        arrays = [contiguous(a) for a in arrays]
         if packet > 1 and any(
             a.data.ptr % (packet * a.itemsize) for a, look in zip(arrays, self.aligned, strict=True) if look
         ):

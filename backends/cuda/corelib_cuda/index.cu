@@ -4,6 +4,7 @@
 // Nothing here depends on which thread comes first: where indices repeat, the last value wins (scatter), and sums are
 // formed in the order of the values (scatter_add).
 #include "common.cuh"
+#include "reducers.cuh"
 
 struct Extents {
     int64 outer, places, inner, count; // count: how many indices
@@ -41,11 +42,6 @@ INLINE void scatter(const T* x, const T* values, const int64* writer, T* y, cons
         y[i] = writer[p] < 0 ? x[i] : values[(o * e.count + writer[p]) * e.inner + j];
     }
 }
-
-template <class T> struct Accumulator { typedef Word<T> type; };
-template <> struct Accumulator<float> { typedef double type; };
-template <> struct Accumulator<double> { typedef double type; };
-template <class T> struct Accumulator<Complex<T>> { typedef complex128 type; };
 
 // order (count) lists the values by place, those of one place in their own order; the values of place p are
 // order[begin[p]] .. order[begin[p + 1] - 1]. y may be x.

@@ -17,6 +17,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .elementwise import Elementwise
 from .kernels import kernels
 from .launch import cupy
@@ -107,7 +108,7 @@ def gather(x: Any, /, *indices: Any, axis: int) -> Any:
     out = cp.ndarray(before + indices[0].shape + behind, x.dtype)
     if out.size:
         e = extents(prod(before), prod(at), prod(behind), index.size)
-        arguments = (cp.ascontiguousarray(x), index, out, e)
+        arguments = (contiguous(x), index, out, e)
         move("gather", word(x))(launch.blocks_for(out.size), (launch.THREADS,), arguments)
     return out
 
@@ -123,7 +124,7 @@ def scattered(x: Any, values: Any, indices: tuple[Any, ...], axis: int, overwrit
     index = linear(indices, at)
     out = x if overwrite and x.flags.c_contiguous else cp.ndarray(x.shape, x.dtype)
     e = extents(prod(before), prod(at), prod(behind), index.size)
-    return cp.ascontiguousarray(x), cp.ascontiguousarray(values), index, out, e
+    return contiguous(x), contiguous(values), index, out, e
 
 
 @kernels.implements(ops.scatter)
@@ -163,7 +164,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int) -> Any:
     index = checked(linear_index(0, cp.broadcast_to(indices, (*before, count, *behind)), places))
     out = cp.ndarray((*before, count, *behind), x.dtype)
     if out.size:
-        dense = cp.ascontiguousarray(cp.broadcast_to(x, (*before, places, *behind)))
+        dense = contiguous(cp.broadcast_to(x, (*before, places, *behind)))
         e = extents(prod(before), places, prod(behind), count)
         move("take_along", word(x))(launch.blocks_for(out.size), (launch.THREADS,), (dense, index, out, e))
     return out

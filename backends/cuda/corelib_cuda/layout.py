@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
-MAX_DIMS = 8  # as in elementwise.cu; a layout that still has more dimensions is made dense first
+import numpy as np
+
+MAX_DIMS = 8  # as in layout.cuh; a layout that still has more dimensions is made dense first
+INDEX_LIMIT = 2**31  # element counts and offsets below it take the kernels with 32-bit indices
 
 
 def broadcast_shapes(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -67,6 +71,40 @@ def dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
             return size == 0 or 0 in shape
         expected *= size
     return True
+
+
+def viewable(shape: Sequence[int], strides: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether an array can be seen in another shape without a copy: whether the wanted axes divide each stretch that is
+    walked through evenly.
+    """
+    if 0 in shape:
+        return True
+    rest = [size for size in wanted if size != 1]
+    for stretch in merge(shape, [strides])[0]:
+        part = 1
+        while part < stretch and rest:
+            part *= rest.pop()
+        if part != stretch:
+            return False
+    return True
+
+
+def packed(sizes: list[int], strides: list[list[int]], bits: int) -> Any:
+    """``struct Layout`` of layout.cuh, as NumPy's array of one element: how CuPy passes a struct by value."""
+    word = np.dtype(f"i{bits // 8}")
+    dtype = np.dtype(
+        [
+            ("size", word, MAX_DIMS),
+            ("stride", word, (len(strides), MAX_DIMS)),
+            ("ndim", np.int64),
+        ],
+        align=True,
+    )
+    struct = np.zeros(1, dtype)
+    struct["size"][0, : len(sizes)] = sizes
+    struct["stride"][0, :, : len(sizes)] = strides
+    struct["ndim"] = len(sizes)
+    return struct
 
 
 def split(

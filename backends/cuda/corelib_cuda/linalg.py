@@ -16,6 +16,7 @@ import numpy as np
 from corelib.plugin_api import LinAlgError, dtypes, errors, ops
 
 from . import launch
+from .copy import contiguous
 from .elementwise import Elementwise, describe
 from .kernels import kernels
 from .launch import cupy
@@ -84,7 +85,7 @@ def identity(batch: Shape, n: int, dtype: str) -> Any:
 
 
 def lower_triangle(x: Any) -> Any:
-    return lower_kernel(x.dtype.name).fill(x.shape, "pav", cupy().ascontiguousarray(x), np.int64(x.shape[-1]))
+    return lower_kernel(x.dtype.name).fill(x.shape, "pav", contiguous(x), np.int64(x.shape[-1]))
 
 
 def finite(x: Any) -> bool:

@@ -1,7 +1,5 @@
-"""Creation and movement: views where the layout allows them, CuPy's copies where it does not.
-
-CuPy's copy kernels move bits unchanged, so no number passes through arithmetic here; `full`, `arange` and
-`astype`, which compute, are kernels of our own.
+"""Creation and movement: views where the layout allows them, copies (copy.py) where it does not, and what computes:
+`full`, `arange` and `astype`.
 """
 
 from __future__ import annotations
@@ -10,8 +8,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from corelib.plugin_api import dtypes, ops
 
+from .copy import copied, copy, overlap, reshaped
 from .elementwise import Elementwise, arange_kernel, cast_kernel, full_kernel
 from .half import named, stored
 from .kernels import kernels
@@ -36,6 +37,20 @@ def cast(x: Any, dtype: str) -> Any:
     return x if source == dtype else named(cast_for(source, dtype)(stored(x)), dtypes.as_dtype(dtype))
 
 
+def widened(body: Callable[..., Any], dtype: Any) -> Callable[..., Any]:
+    """``body``, which computes in float32, for float16 or bfloat16: its results are rounded once."""
+
+    def narrow(result: Any) -> Any:
+        return cast(result, dtype.name) if result.dtype == np.float32 else result
+
+    def widen_and_call(*operands: Any, **params: Any) -> Any:
+        wide = [cast(x, "float32") if getattr(x, "dtype", None) is dtype else x for x in operands]
+        result = body(*wide, **params)
+        return tuple(map(narrow, result)) if isinstance(result, tuple) else narrow(result)
+
+    return widen_and_call
+
+
 @kernels.implements(ops.full)
 def full(*, shape: tuple[int, ...], fill_value: Any, dtype: Any) -> Any:
     return fill(shape, fill_value, dtypes.as_dtype(dtype).name)
@@ -58,7 +73,7 @@ def astype(x: Any, /, *, dtype: Any) -> Any:
 
 @kernels.implements(ops.reshape)
 def reshape(x: Any, /, *, shape: tuple[int, ...]) -> Any:
-    return x.reshape(shape)
+    return reshaped(x, shape)
 
 
 @kernels.implements(ops.permute_dims)
@@ -79,14 +94,24 @@ def flip(x: Any, /, *, axis: Axes) -> Any:
 
 @kernels.implements(ops.concat)
 def concat(*xs: Any, axis: int) -> Any:
-    return cupy().concatenate(xs, axis)
+    first = xs[0]
+    shape, start = list(first.shape), 0
+    shape[axis] = sum(x.shape[axis] for x in xs)
+    if any(x.shape[:axis] != first.shape[:axis] or x.shape[axis:][1:] != first.shape[axis:][1:] for x in xs):
+        raise ValueError(f"shapes {', '.join(str(x.shape) for x in xs)} along axis {axis}")
+    out = cupy().ndarray(tuple(shape), first.dtype)
+    before = (slice(None),) * (axis + first.ndim)
+    for x in xs:
+        copy(x, out[(*before, slice(start, start + x.shape[axis]))])
+        start += x.shape[axis]
+    return out
 
 
 @kernels.implements(ops.pad)
 def pad(x: Any, /, *, pad_width: tuple[tuple[int, int], ...], constant_value: Any) -> Any:
     shape = tuple(low + size + high for size, (low, high) in zip(x.shape, pad_width, strict=True))
     out = fill(shape, constant_value, x.dtype.name)
-    out[tuple(slice(low, low + size) for size, (low, _) in zip(x.shape, pad_width, strict=True))] = x
+    copy(x, out[tuple(slice(low, low + size) for size, (low, _) in zip(x.shape, pad_width, strict=True))])
     return out
 
 
@@ -109,9 +134,9 @@ def strided_slice(x: Any, /, *, start: Axes, size: Axes, step: Axes) -> Any:
 
 @kernels.implements(ops.strided_update)
 def strided_update(x: Any, value: Any, /, *, start: Axes, size: Axes, step: Axes, overwrite: bool) -> Any:
-    out = x if overwrite else x.copy()
+    out = x if overwrite else copied(x)
     place = region(x.shape, start, size, step)
     if value.shape != tuple(size):
         raise ValueError(f"a value of shape {value.shape} for a region of shape {tuple(size)}")
-    out[place] = value
+    copy(copied(value) if overlap(value, out) else value, out[place])
     return out

@@ -13,6 +13,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .elementwise import describe, sort_key_kernel
 from .indexing import extents, move, word
 from .kernels import kernels
@@ -85,7 +86,7 @@ def _ordered(x: Any, axis: int, descending: bool) -> tuple[Any, Any, tuple[int, 
     if not -x.ndim <= axis < 0:
         raise IndexError(f"axis {axis} of an array with {x.ndim} dimensions")
     axes = [a for a in range(x.ndim) if a != axis + x.ndim] + [axis + x.ndim]
-    line = cupy().ascontiguousarray(x.transpose(axes))
+    line = contiguous(x.transpose(axes))
     key = keys(line, descending=descending).reshape(-1, line.shape[-1])
     places = cast(order_of_rows(key)[1], "int64").reshape(line.shape)
     return line, places, tuple(axes.index(a) for a in range(x.ndim))
@@ -142,7 +143,7 @@ def group(index: Any, places: int) -> tuple[Any, Any]:
 def nonzero(x: Any, /) -> tuple[Any, ...]:
     if not x.shape:
         return ()
-    chosen = cupy().ascontiguousarray(cast(x, "bool")).reshape(-1)
+    chosen = contiguous(cast(x, "bool")).reshape(-1)
     if not chosen.size:
         return tuple(fill((0,), 0, "int64") for _ in x.shape)
     rank = scan("cumulative_sum", "int64")(cast(chosen, "int64"), -1)

@@ -9,6 +9,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 
@@ -26,6 +27,6 @@ def random_bits(key: Any, counter: Any, /, *, shape: tuple[int, ...], dtype: Any
         words(
             grid,
             (launch.THREADS,),
-            (cp.ascontiguousarray(key), cp.ascontiguousarray(counter), out, np.int64(n)),
+            (contiguous(key), contiguous(counter), out, np.int64(n)),
         )
     return out

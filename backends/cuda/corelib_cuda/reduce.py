@@ -17,6 +17,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch, layout
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 from .movement import cast
@@ -115,7 +116,7 @@ class Reduction:
         order, form = layout.split(shape, strides, axes)
         if form is None:  # once through memory, kept axes first
             order = (*(a for a in range(ndim) if a not in reduced), *(a for a in range(ndim) if a in reduced))
-            x = cp.ascontiguousarray(x.transpose(order))
+            x = contiguous(x.transpose(order))
             form = (prod(kept), x.size // prod(kept), 1)
         y = cp.ndarray(tuple(kept[axis] for axis in order), self.dtype)
         self._reduce(x, y, *form)

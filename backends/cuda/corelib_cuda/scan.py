@@ -14,6 +14,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 from .movement import cast
@@ -59,7 +60,7 @@ class Scan:
         if x.size:
             first = axis + x.ndim
             shape = (prod(x.shape[:first]), x.shape[first], prod(x.shape[first + 1 :]))
-            self._scan("scan", cp.ascontiguousarray(x), y, *shape)
+            self._scan("scan", contiguous(x), y, *shape)
         return y
 
     def _scan(self, what: str, x: Any, y: Any, outer: int, length: int, inner: int) -> None:

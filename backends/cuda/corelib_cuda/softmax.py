@@ -11,6 +11,7 @@ import numpy as np
 from corelib.plugin_api import dtypes, ops
 
 from . import launch
+from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
 
@@ -66,7 +67,7 @@ class Softmax:
             order = [a for a in range(ndim) if a != axis % ndim] + [axis % ndim]
             back = [order.index(a) for a in range(ndim)]
             return self(x.transpose(order), -1).transpose(back)
-        x = cp.ascontiguousarray(x)
+        x = contiguous(x)
         y = cp.ndarray(x.shape, x.dtype)
         if x.size:
             self._rows(x, y, x.size // x.shape[-1], x.shape[-1])
