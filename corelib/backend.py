@@ -252,7 +252,9 @@ class Backend:
     fuse_from: ClassVar[int] = 0
 
     def fuses(self, step: Any) -> bool:
-        """Optional: whether a recorded step could be part of a kernel that :meth:`emit` generates."""
+        """Optional: whether a recorded step could be part of a kernel that :meth:`emit` generates: an element-wise one, a
+        reduction, or a ``pad``, whose source the kernel then reads at other places.
+        """
         return False
 
     def emit(self, group: Any) -> Callable[..., Any] | None:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .absorb import absorb, connect, loose
 from .graph import Graph, Step, Traced
 
 MEMBERS = 96  # of one group; longer chains gain nothing more and take LLVM long
@@ -33,10 +34,12 @@ class Group:
     """Steps that become one kernel, in order; ``kinds`` by the name of each result of a step.
 
     ``inputs``: arrays that come from outside; ``results``: members that are read outside. ``shape``: the domain;
-    ``columns``: how many of its last axes make a row, None where no member asks for rows.
+    ``columns``: how many of its last axes make a row, None where no member asks for rows. ``copies``: names of members that
+    stand in other groups too, or are windows of an input, and are never results; ``views``: steps that make inputs of
+    others' arrays. See absorb.py.
     """
 
-    __slots__ = ("columns", "inputs", "kinds", "results", "shape", "steps")
+    __slots__ = ("columns", "copies", "inputs", "kinds", "results", "shape", "steps", "views")
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape, self.columns = shape, None
@@ -44,6 +47,8 @@ class Group:
         self.kinds: dict[str, str] = {}
         self.inputs: list[Traced] = []
         self.results: list[Traced] = []
+        self.copies: set[str] = set()
+        self.views: list[Step] = []
 
     columns: int | None
 
@@ -72,16 +77,27 @@ def fused(graph: Graph, backend: Any, least: int = 0, *, alone: bool = False) ->
     if not any(len(g.steps) >= fewest for g in plan.groups):
         return graph
     steps: list[Step] = []
-    for node in plan.ordered():
+    order = plan.ordered()
+    if plan.segment[-1] == 0:  # nothing is written over: what is read later is what it was
+        absorb(order, plan.kept, fewest, backend)
+    else:
+        connect(order, plan.kept)
+    viewed: set[str] = set()
+    for node in order:
+        if isinstance(node, Group):
+            views = [v for v in node.views if v.outputs[0].name not in viewed]
+            viewed.update(v.outputs[0].name for v in views)
+            steps += views
         if isinstance(node, Group) and len(node.steps) >= fewest:
-            plan.connect(node)
             kernel = backend.emit(node)
             if kernel is not None:
                 op: Any = Fused(node)
                 steps.append(Step(op, kernel, node.inputs, {}, node.results, len(node.results) > 1))
                 continue
-        steps += node.steps if isinstance(node, Group) else [node]
-    return Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated)
+        steps += loose(node) if isinstance(node, Group) else [node]
+    found = Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated)
+    found.steps = _needed(found)
+    return found
 
 
 def placed(step: Step, shape: tuple[int, ...]) -> tuple[str, int | None] | None:
@@ -106,15 +122,12 @@ class _Grouping:
         self.made = {x.name: number for number, step in enumerate(graph.steps) for x in step.outputs}
         self.sources = [[self.made[name] for name in _names(s) if name in self.made] for s in graph.steps]
         self.kept = {x.name for x in graph.results if x is not None}
-        self.readers: dict[str, list[int]] = {}
         self.numbers: dict[int, int] = {}
         self.segment: list[int] = []
         self.shared: dict[str, list[Group]] = {}  # by a large array's name, who reads it
         segment = 0
         for number, step in enumerate(graph.steps):
             self.numbers[id(step)] = number
-            for name in _names(step):
-                self.readers.setdefault(name, []).append(number)
             # what writes over an array is never passed by steps that read it
             writes = bool(step.params.get("overwrite"))
             segment += writes
@@ -268,23 +281,6 @@ class _Grouping:
             if lower == first:
                 return first
             first = lower
-
-    def connect(self, group: Group) -> None:
-        """Say what a group reads and what is read of it."""
-        own = {self.numbers[id(s)] for s in group.steps}
-        reads = {
-            x.name: x
-            for s in group.steps
-            for x in s.inputs
-            if isinstance(x, Traced) and x.name not in group.kinds
-        }
-        group.inputs = list(reads.values())
-        group.results = [
-            x
-            for s in group.steps
-            for x in s.outputs
-            if x.name in self.kept or any(n not in own for n in self.readers.get(x.name, ()))
-        ]
 
     def ordered(self) -> list[Group | Step]:
         """Groups and the steps of no group, in an order in which they can run, close to the given one."""

@@ -1,9 +1,9 @@
 """Simplification: steps that compute nothing new are taken out. No result changes by a bit.
 
 What is exact for every value: ``x * 1``, ``x / 1``, ``x - 0``, ``x + -0.0`` (``x + 0.0`` is not: of -0.0 it is 0.0; of
-an integer it is), ``--x``, a reshape, permutation, broadcast or cast that gives what it got, two of them in a row that
-are one, and a cast there and back through a dtype that holds every value. ``x * 0`` stays: of infinity and NaN it is
-NaN. A step whose operands are all scalars known now is computed now, by the kernel that would compute it then.
+an integer it is), ``--x``, a reshape, permutation, broadcast, cast or region that gives what it got, two of the former in a
+row that are one, a region of a padded array that has nothing of the padding, and a cast there and back through a dtype
+that holds every value. ``x * 0`` stays: of infinity and NaN it is NaN. A step whose operands are all scalars known now is computed now, by the kernel that would compute it then.
 A step that nobody reads is dropped unless its kernel may raise an error, or is the user's own function.
 """
 
@@ -36,6 +36,7 @@ def simplified(graph: Graph, backend: Backend) -> Graph:
     for step in graph.steps:
         step.inputs = [instead.get(x, x) if isinstance(x, Traced) else x for x in step.inputs]
         _merged(step, made, backend)
+        _cropped(step, made)
         same = _itself(step, made)
         if same is not None:
             instead[step.outputs[0]] = same
@@ -269,6 +270,23 @@ def _merged(step: Step, made: dict[Traced, Step], backend: Backend) -> None:
     step.inputs = [source, *step.inputs[1:]]
 
 
+def _cropped(step: Step, made: dict[Traced, Step]) -> None:
+    """Let a region of a padded array that has nothing of the padding be a region of what was padded."""
+    before = made.get(step.inputs[0]) if step.op.name == "strided_slice" else None
+    if before is None or before.op.name != "pad":
+        return
+    x, start = before.inputs[0], []
+    axes = zip(
+        x.shape, before.params["pad_width"], *(step.params[k] for k in ("start", "size", "step")), strict=True
+    )
+    for length, (low, _), first, size, stride in axes:
+        last = first + (size - 1) * stride
+        if not (size and low <= min(first, last) and max(first, last) < low + length):
+            return
+        start.append(first - low)
+    step.inputs, step.params = [x], {**step.params, "start": tuple(start)}
+
+
 def _itself(step: Step, made: dict[Traced, Step]) -> Traced | None:
     """The operand that a step gives back unchanged, or None."""
     if step.several or len(step.inputs) == 0:
@@ -294,6 +312,11 @@ def _unchanged(step: Step, y: Traced) -> Traced | None:
 def _permuted(step: Step, y: Traced) -> Traced | None:
     n = len(y.shape)
     return step.inputs[0] if tuple(a % n for a in step.params["axes"]) == tuple(range(n)) else None
+
+
+def _region(step: Step, y: Traced) -> Traced | None:
+    whole = all(n == 1 for n in step.params["step"]) and not any(step.params["start"])
+    return step.inputs[0] if whole else None
 
 
 def _by_one(step: Step, y: Traced) -> Traced | None:
@@ -345,6 +368,7 @@ _RULES: dict[str, Callable[[Step, Traced], Traced | None]] = {
     "astype": _unchanged,
     "positive": _unchanged,
     "permute_dims": _permuted,
+    "strided_slice": _region,
     "multiply": _by_one,
     "divide": _by_one,
     "add": _plus_zero,

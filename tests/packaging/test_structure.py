@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
     {"printing", "backend", "dlpack", "hookspecs"},
     {"tensor"},
     {"binding", "tree", "compile.graph"},
+    {"compile.absorb"},
     {"compile.fuse"},
     {"registry"},
     {"replay"},
@@ -91,6 +92,7 @@ def room(module: str) -> str:
     """corelib.ops.linalg -> ops: the unit that has a floor."""
     parts = module.split(".")
     if parts[1:2] == ["compile"] and parts[2:3] in (
+        ["absorb"],
         ["graph"],
         ["fuse"],
     ):  # what eager composites need stands low

@@ -15,26 +15,25 @@ from typing import Any
 import numpy as np
 
 from . import native, scalars
-from .plan import Plan, squares, working
-from .quiet import named, scalar
-from .scalars import IR, Body
+from .plan import squares, working
+from .quiet import named
+from .reading import Reading, stored
+from .scalars import IR
 
 WORDS = 480  # what a call can carry
 
 
-class Kernel(Plan):
+class Kernel(Reading):
     """The text of a group's kernel, and the words that it is called with after the addresses of ``pointers``."""
 
     def __init__(self, group: Any, strides: dict[str, tuple[int, ...]]) -> None:
         super().__init__(group, strides)
-        self.body, self.entry, self.text = Body(), list[str](), ""
-        self.words: list[int] = []
-        self.names: dict[str, str] = {}  # a word's key -> its IR name
-        self.numbers: dict[str, str] = {}  # Python numbers likewise
         # arrays are renamed, so that the same steps of another program have the same text
         found = [*group.inputs, *(s.outputs[0] for s in group.steps)]
         self.id = {x.name: f"{chr(97 + n % 26)}{n}" for n, x in enumerate(found)}
+        self.text = ""
         self.loops = 0
+        self.edges: set[int] = set()  # loops over the few columns at the borders of windows
         self.widened: set[int] = set()  # loops over float32 that accumulate in float64
         self.vectors = not any((s.op.name, working(s)) in scalars.NO_VECTORS for s in group.steps)
         self.pointers = [*self.partial, *self.whole, *group.inputs]
@@ -42,39 +41,6 @@ class Kernel(Plan):
             self.write()
 
     # -- text --------------------------------------------------------------------------------------------------
-
-    def word(self, key: str, value: int = 0, *, pointer: bool = False) -> str:
-        """The IR name of a word of the call, which is new or known by its key."""
-        if key not in self.names:
-            place = len(self.names)
-            name = f"%w{place}"
-            self.entry += [
-                f"  %p{place} = getelementptr i64, ptr %words, i64 {place}",
-                f"  {name} = load {'ptr' if pointer else 'i64'}, ptr %p{place}",
-            ]
-            self.names[key] = name
-            if not pointer:
-                self.words.append(value)
-        return self.names[key]
-
-    def number(self, value: Any, dtype: str) -> str:
-        """A Python number as an operand, rounded as the kernels of single steps round it."""
-        bits = scalars.bits(scalar(value, named(dtype)), dtype)
-        key = f"number {dtype} {bits}"
-        if key not in self.numbers:
-            word = self.word(key, bits)
-            size, name = named(dtype).itemsize, f"{word}.{dtype}"
-            if dtype == "bool":
-                self.entry.append(f"  {name} = icmp ne i64 {word}, 0")
-            elif size == 8:
-                self.entry.append(f"  {name} = bitcast i64 {word} to {IR[dtype]}")
-            else:
-                narrow = f"{name}.bits" if named(dtype).kind == "f" else name
-                self.entry.append(f"  {narrow} = trunc i64 {word} to i{8 * size}")
-                if narrow != name:
-                    self.entry.append(f"  {name} = bitcast i{8 * size} {narrow} to {IR[dtype]}")
-            self.numbers[key] = name
-        return self.numbers[key]
 
     def write(self) -> None:
         """The whole module."""
@@ -118,6 +84,12 @@ class Kernel(Plan):
     def hints(self, i: int) -> list[tuple[str, str]]:
         """What LLVM is told about a loop."""
         found = [("llvm.loop.parallel_accesses", f"!{2 * i}")]
+        if i in self.edges:
+            once = [
+                (f"llvm.loop.{what}", "i32 1")
+                for what in ("vectorize.width", "interleave.count", "unroll.count")
+            ]
+            return [*found, *once]
         lanes = native.vector_bytes() // 4
         if self.vectors:  # a row shorter than the vectors of one iteration would be done element by element
             many = 4 if self.plain or self.columns >= 8 * lanes else 2 if self.columns >= 4 * lanes else 1
@@ -296,6 +268,7 @@ class Kernel(Plan):
         if phase == 0:
             self.places: dict[str, str] = {}
             self.values, self.loaded = {}, {}
+            self._window_rows()
             for x in self.group.inputs:
                 for row_level in (False, True):
                     if (x.name, row_level) in self.outer:
@@ -317,7 +290,42 @@ class Kernel(Plan):
         ]
         if not (folds or columns or written):
             return before
-        i = self.loops
+        work = (phase, first, folds, columns, written)
+        if not self.border or folds:
+            return self._loop("0", count, work)
+        self.joins += 1
+        k, parts = self.joins, f"parts{self.joins}"
+        left, right = self._borders(count, first)
+        b.line(f"br label %{parts}pre")
+        b.label(f"{parts}pre")
+        b.line(f"br label %{parts}")
+        b.label(parts)
+        b.line(f"%part{k} = phi i1 [ false, %{parts}pre ], [ true, %{parts}next ]")
+        start = b.value(f"select i1 %part{k}, i64 {right}, i64 0")
+        stop = b.value(f"select i1 %part{k}, i64 {count}, i64 {left}")
+        b.line(f"br i1 {b.value(f'icmp slt i64 {start}, {stop}')}, label %{parts}edge, label %{parts}gone")
+        b.label(f"{parts}edge")
+        self.edges.add(self.loops)
+        self._loop(start, stop, work)
+        b.line(f"br label %{parts}gone")
+        b.label(f"{parts}gone")
+        b.line(f"br i1 %part{k}, label %{parts}end, label %{parts}inner")
+        b.label(f"{parts}inner")
+        b.line(f"br i1 {b.value(f'icmp slt i64 {left}, {right}')}, label %{parts}long, label %{parts}next")
+        b.label(f"{parts}long")
+        self.inner = True
+        self._loop(left, right, work)
+        self.inner = False
+        b.line(f"br label %{parts}next")
+        b.label(f"{parts}next")
+        b.line(f"br label %{parts}")
+        b.label(f"{parts}end")
+        return f"{parts}end"
+
+    def _loop(self, start: str, stop: str, work: tuple[Any, ...]) -> str:
+        """One loop over columns start <= i < stop, of which there are some; the label that it ends in."""
+        phase, first, folds, columns, written = work
+        b, i = self.body, self.loops
         self.loops += 1
         self.group_number = 2 * i
         label = f"loop{i}"
@@ -325,11 +333,12 @@ class Kernel(Plan):
         b.label(f"{label}pre")
         b.line(f"br label %{label}")
         b.label(label)
-        b.line(f"%i{i} = phi i64 [ 0, %{label}pre ], [ %i{i}n, %{label} ]")
+        b.line(f"%i{i} = phi i64 [ {start}, %{label}pre ], [ %i{i}n, %{label}last ]")
+        self.label = label
         for s in folds:
             kind, neutral = self._accumulator(s.outputs[0])
             b.line(
-                f"%a{i}.{self.id[s.outputs[0].name]} = phi {IR[kind]} [ {neutral}, %{label}pre ], [ %b{i}.{self.id[s.outputs[0].name]}, %{label} ]"
+                f"%a{i}.{self.id[s.outputs[0].name]} = phi {IR[kind]} [ {neutral}, %{label}pre ], [ %b{i}.{self.id[s.outputs[0].name]}, %{label}last ]"
             )
         sources = {x.inputs[0].dtype.name for x in (*folds, *columns) if x.op.name == "sum"}
         if sources == {"float32"} and self.vectors:
@@ -359,8 +368,10 @@ class Kernel(Plan):
             if dtype == "bool":
                 value = b.value(f"zext i1 {value} to i8")
             b.line(f"store {stored(dtype)} {value}, ptr {place}, !llvm.access.group !{2 * i}")
+        b.line(f"br label %{label}last")
+        b.label(f"{label}last")
         b.line(f"%i{i}n = add nuw nsw i64 %i{i}, 1")
-        b.line(f"%i{i}t = icmp slt i64 %i{i}n, {count}")
+        b.line(f"%i{i}t = icmp slt i64 %i{i}n, {stop}")
         b.line(f"br i1 %i{i}t, label %{label}, label %{label}end, !llvm.loop !{2 * i + 1}")
         b.label(f"{label}end")
         for s in folds:
@@ -381,13 +392,6 @@ class Kernel(Plan):
                 value, kind = b.value(f"zext i1 {value} to i8"), "i8"
             place = b.value(f"getelementptr {kind}, ptr {self.names[x.name]}, i64 %row")
             b.line(f"store {kind} {value}, ptr {place}")
-
-    def _load(self, x: Any, place: str, group: int | None = None) -> str:
-        b, dtype = self.body, x.dtype.name
-        access = "" if group is None else f", !llvm.access.group !{group}"
-        if dtype == "bool":
-            return b.value(f"icmp ne i8 {b.value(f'load i8, ptr {place}{access}')}, 0")
-        return b.value(f"load {IR[dtype]}, ptr {place}{access}")
 
     def _column(self, x: Any, dtype: str) -> str:
         """The address of this column in the row of a result of the domain's shape."""
@@ -428,6 +432,8 @@ class Kernel(Plan):
     def _compute(self, step: Any, operand: Any) -> str:
         """One step's result for one element."""
         name, dtype = step.op.name, working(step)
+        if name == "pad":
+            return self._window(step)
         if name == "astype":
             (x,) = step.inputs
             return self.body.cast(operand(x), x.dtype.name, step.outputs[0].dtype.name)
@@ -451,8 +457,3 @@ def accumulator(name: str, dtype: str) -> tuple[str, str]:
     return dtype, str(
         value - (1 << 8 * kind.itemsize) if value > np.iinfo(f"i{kind.itemsize}").max else value
     )
-
-
-def stored(dtype: str) -> str:
-    """The IR type of a dtype in memory."""
-    return "i8" if dtype == "bool" else IR[dtype]

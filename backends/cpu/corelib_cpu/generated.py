@@ -17,6 +17,7 @@ from corelib.plugin_api import KernelSet, dtypes
 
 from . import emit, native, plan, pool, scalars
 from . import launch as team
+from .casts import HALF
 from .loops import PARALLEL
 from .movement import contiguous
 from .quiet import named
@@ -51,6 +52,8 @@ REDUCED = ("float32", "float64", "int32", "int64")
 def fuses(kernels: KernelSet, step: Any) -> bool:
     """Whether a step can be part of a generated kernel: its kernel is ours, nobody wraps it, and its op has a form."""
     op, name = step.op, step.op.name
+    if name == "pad":
+        return _pads(kernels, step)
     arrays = [x for x in step.inputs if hasattr(x, "dtype")]
     dtype = plan.working(step)
     if any(x is None for x in step.inputs) or step.kernel is not kernels.get(op, dtypes.as_dtype(dtype)):
@@ -67,6 +70,19 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
     if name == "where":
         return arrays[0] is step.inputs[0] and all(x.dtype.name == dtype for x in arrays[1:])
     return all(x.dtype.name == dtype for x in arrays)
+
+
+def _pads(kernels: KernelSet, step: Any) -> bool:
+    """Whether a padded array can be read as a window of its source."""
+    x, fill = step.inputs[0], step.params["constant_value"]
+    return (
+        step.kernel is kernels.get(step.op, x.dtype)
+        and x.dtype.name in scalars.IR
+        and x.dtype.name not in HALF
+        and fill.__class__ in (bool, int, float)
+        and 0 not in x.shape
+        and all(width >= 0 for widths in step.params["pad_width"] for width in widths)
+    )
 
 
 def make(group: Any) -> Callable[..., Any] | None:

@@ -22,14 +22,27 @@ FLAT = 16384  # elements of a row where the rows are only made for partial resul
 DEAR = 4  # cost from which a value is kept for the next phase
 
 
+class Window(NamedTuple):
+    """Where the elements of a padded array come from. ``axes``: of the rows, as (length, bytes, first, count): the source
+    has the places first <= i < first + count. ``first``, ``count``: the same of the columns; ``whole``: all of them.
+    """
+
+    axes: tuple[tuple[int, int, int, int], ...]
+    first: int
+    count: int
+    whole: bool
+
+
 class Layout(NamedTuple):
     """A domain as rows and columns. ``outer``: for each input, by its name and by whether it is read once per row,
-    whether it varies along a row, and its strides along the axes of the rows, as (length, bytes).
+    whether it varies along a row, and its strides along the axes of the rows, as (length, bytes). ``windows``: by the names
+    of padded arrays.
     """
 
     rows: int
     columns: int
     outer: dict[tuple[str, bool], tuple[bool, tuple[tuple[int, int], ...]]]
+    windows: dict[str, Window]
 
 
 def steps_of(x: Any, strides: tuple[int, ...] | None, rank: int) -> list[int]:
@@ -71,7 +84,7 @@ def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
     ] = {}  # and the rank of what is computed from it: with the row's axes as 1, or without them
     for step in group.steps:
         out = step.outputs[0]
-        for x in step.inputs:
+        for x in step.inputs if step.op.name != "pad" else ():
             if hasattr(x, "name") and x.name not in group.kinds:
                 if group.kinds[out.name] != "row":
                     full.add(x.name)
@@ -89,11 +102,19 @@ def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
                 expected *= length
         return (same or None) if along else False
 
+    pads = {s.outputs[0].name: s for s in group.steps if s.op.name == "pad"}
+
+    def reads_rows(k: int) -> bool:
+        """Whether all that is read has this form with rows of the last k axes."""
+        return not any(varies(name, k) is None for name in reads) and all(
+            window(s, domain, strides, k) is not None for s in pads.values()
+        )
+
     if columns is None:
         columns = rank
-        while columns > 1 and any(varies(name, columns) is None for name in reads):
+        while columns > 1 and not reads_rows(columns):
             columns -= 1
-    if any(varies(name, columns) is None for name in reads):
+    if not reads_rows(columns):
         return None
     before = domain[: rank - columns]
     outer = {
@@ -104,7 +125,34 @@ def layout(group: Any, strides: dict[str, tuple[int, ...]]) -> Layout | None:
         if x.name in row:
             of_rows = steps_of(x, strides.get(x.name), row[x.name])
             outer[x.name, True] = (False, collapsed(before, of_rows[: len(before)]))
-    return Layout(math.prod(before), math.prod(domain[rank - columns :]), outer)
+    windows = {name: window(s, domain, strides, columns) for name, s in pads.items()}
+    return Layout(math.prod(before), math.prod(domain[rank - columns :]), outer, windows)
+
+
+def window(
+    pad: Any, domain: tuple[int, ...], strides: dict[str, tuple[int, ...]], columns: int
+) -> Window | None:
+    """How a padded array is read in rows of the last axes; None where a row of its source is no run of elements."""
+    x, widths = pad.inputs[0], pad.params["pad_width"]
+    rank, size = len(domain), named(x.dtype.name).itemsize
+    steps = steps_of(x, strides.get(x.name), rank)
+    expected, inner = size, 1
+    for axis in reversed(range(rank - columns, rank)):
+        if x.shape[axis] > 1 and steps[axis] != expected or axis > rank - columns and any(widths[axis]):
+            return None
+        expected *= x.shape[axis]
+        inner *= domain[axis] if axis > rank - columns else 1
+    axes: list[tuple[int, int, int, int]] = []
+    for axis in range(rank - columns):
+        length, low, count = domain[axis], widths[axis][0], x.shape[axis]
+        if length == 1:
+            continue
+        if axes and count == length and axes[-1][3] == axes[-1][0] and axes[-1][1] == length * steps[axis]:
+            axes[-1] = (axes[-1][0] * length, steps[axis], 0, axes[-1][0] * length)
+        else:
+            axes.append((length, steps[axis], low, count))
+    first, count = (widths[rank - columns][0] * inner, x.shape[rank - columns] * inner)
+    return Window(tuple(axes), first, count, count == domain[rank - columns] * inner)
 
 
 class Plan:
@@ -130,6 +178,11 @@ class Plan:
     def _shaped(self, place: Layout) -> bool:
         """Settle rows, columns and units; False where the form does not pay."""
         self.outer, self.rows, self.columns = place.outer, place.rows, place.columns
+        self.windows = place.windows
+        # from where to where no window has a border along a row, if that is most of it
+        bounds = [(w.first, w.first + w.count) for w in self.windows.values() if not w.whole]
+        inner = (max([0, *(b for b, _ in bounds)]), min([self.columns, *(e for _, e in bounds)]))
+        self.border = inner if bounds and inner[1] - inner[0] >= self.columns * 7 // 8 else None
         self.total = self.rows * self.columns
         reduces = any(kind == "reduced" for kind in self.kinds.values())
         self.flat = self.rows == 1 and not reduces
@@ -207,6 +260,7 @@ class Plan:
 
     def _places(self, out: Any, taken: set[str], reads: dict[str, int]) -> list[int]:
         """The inputs, by number, that nothing reads after `out` has been written, and only at its own place."""
+        seen = {s.inputs[0].name for s in self.group.steps if s.op.name == "pad"}  # at other places
         if self.kinds[out.name] != "full" or out.name in taken or out.dtype.name == "bool":
             return []
         return [
@@ -214,6 +268,8 @@ class Plan:
             for number, x in enumerate(self.group.inputs)
             if (x.shape, x.dtype) == (out.shape, out.dtype)
             and (x.name, True) not in self.outer
+            and (x.name, False) in self.outer
+            and x.name not in seen
             and x.name not in self.strides
             and reads[x.name] <= self.phase[out.name]
         ]
