@@ -26,6 +26,7 @@ from . import (
     index,
     linalg,
     movement,
+    narrow,
     native,
     pool,
     pooling,
@@ -58,6 +59,8 @@ kernels.family(ops.astype, _by_dtype(casts.make_astype))
 kernels.family(ops.sum, _by_dtype(reduce.make_sum))
 kernels.family([ops.max, ops.min], _by_names(reduce.make_extreme))
 kernels.family(ops.matmul, _by_dtype(contract.make_matmul))
+kernels.family(ops.matmul, _by_dtype(narrow.make_product), dtypes.HALF)
+kernels.add(ops.int8_matmul, narrow.make_product("int8"))
 for _module, _names in (
     (reduce, ("prod", "argmax", "argmin")),
     (scan, ("cumulative_sum", "cumulative_prod")),

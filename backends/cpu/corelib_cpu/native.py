@@ -124,6 +124,7 @@ def _fingerprint() -> str:
         "varithmetic.py",
         "vcomplex.py",
         "vpower.py",
+        "vdots.py",
     ):
         digest.update(pkgutil.get_data(__package__, module) or b"")  # also from a zip archive
     return digest.hexdigest()
@@ -133,7 +134,7 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     """Address of the machine code of function `name` in `source`.
 
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
-    `corelib_cpu.machine`, `simd`, `vmath`, `varithmetic`, `vcomplex` and `vpower`. The default is the signature of every
+    `corelib_cpu.machine`, `simd`, `vmath`, `varithmetic`, `vcomplex`, `vpower` and `vdots`. The default is the signature of every
     kernel, ``kernel(lo, hi, args)``.
     """
     return _address(
@@ -267,7 +268,7 @@ def _translate(source: str, dtype: str, arguments: int) -> str:
 
 def _namespace() -> dict[str, Any]:
     """The names that the source of a kernel sees."""
-    from . import machine, simd, varithmetic, vcomplex, vmath, vpower
+    from . import machine, simd, varithmetic, vcomplex, vdots, vmath, vpower
 
     return {
         **vars(machine),
@@ -276,6 +277,7 @@ def _namespace() -> dict[str, Any]:
         **vars(varithmetic),
         **vars(vcomplex),
         **vars(vpower),
+        **vars(vdots),
     }
 
 

@@ -26,7 +26,7 @@ from numpy import ndarray
 from corelib.compile.graph import Graph, Step, Traced
 from corelib.plugin_api import KernelSet
 
-from . import contract, index, native, pool
+from . import contract, index, narrow, native, pool
 from . import launch as team
 from .choice import Choice
 from .quiet import quiet
@@ -525,9 +525,11 @@ def _captures(kernels: KernelSet, step: Step) -> bool:
         return few and len(arrays) == len(step.inputs) and _own(kernels, step)
     if step.op.name == "take_along_axis":
         return _own(kernels, step) and index.picks(step)
-    if step.op.name != "matmul" or not _own(kernels, step):
+    if step.op.name not in ("matmul", "int8_matmul") or not _own(kernels, step):
         return False
     first, second = step.inputs
+    if first.dtype.name in narrow.RESULTS:
+        return 0 not in first.shape and 0 not in second.shape
     return contract.launches(first.shape, second.shape, first.dtype.name)
 
 
