@@ -64,7 +64,17 @@ from .errors import (
 from .numerical import gradcheck, gradgradcheck
 from .ops import *  # noqa: F403 - every op's public name, listed in ops.__all__
 from .printing import printoptions, set_printoptions
-from .registry import backends, get_backend, register, set_backend, unregister, use_backend
+from .registry import (
+    backends,
+    empty_cache,
+    get_backend,
+    memory_stats,
+    register,
+    set_backend,
+    synchronize,
+    unregister,
+    use_backend,
+)
 from .tensor import VERSIONS, Tensor
 
 if TYPE_CHECKING:
@@ -126,9 +136,9 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ArgumentError", "AxisError", "BackendError", "BackendNotFoundError", "CheckpointError", "CorelibError", "DTypeError", "GradientError", "IndexOutOfBoundsError",
     "InterchangeError", "LinAlgError", "OutOfMemoryError", "PluginError", "ShapeError", "Tensor", "TraceError", "UnsupportedError", "backends", "bfloat16", "bool", "can_cast", "checkpoint", "compile", "complex128", "complex64", "custom_gradient", "data", "e",
-    "enable_grad", "fft", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "hvp", "iinfo", "inf", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacfwd", "jacrev", "jvp", "linalg", "load", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions", "quantization",
-    "random", "register", "result_type", "save", "set_backend", "set_printoptions", "train", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
+    "empty_cache", "enable_grad", "fft", "finfo", "float16", "float32", "float64", "get_backend", "grad", "gradcheck", "gradgradcheck", "hessian", "hvp", "iinfo", "inf", "int16",
+    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jacfwd", "jacrev", "jvp", "linalg", "load", "memory_stats", "nan", "newaxis", "nn", "no_grad", "ops", "optim", "pi", "printoptions", "quantization",
+    "random", "register", "result_type", "save", "set_backend", "set_printoptions", "synchronize", "train", "uint16", "uint32", "uint64", "uint8", "unregister", "use_backend",
     "value_and_grad", "vjp", "vmap",
     *ops.__all__,
 ]  # fmt: skip

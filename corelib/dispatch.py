@@ -532,11 +532,23 @@ def _bytes(result: Any) -> int:
 
 def _too_large(op: Op, result: Any, backend: Any) -> str:
     specs = result if result.__class__ is tuple else (result,)
-    size, unit = float(_bytes(result)), 0
+    shapes = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
+    text = f"{op.name}: the result {shapes} takes {_readable(_bytes(result))}, more than {backend.device!r} can allocate"
+    found = backend.memory_stats()
+    if "free" not in found or _bytes(result) > ADDRESSABLE:
+        return text
+    here = ", ".join(f"{_readable(found[name])} {name}" for name in ("used", "held", "free") if name in found)
+    return (
+        f"{text} ({here}): let go of tensors that are not needed any more, work in smaller batches or in float16 or bfloat16, "
+        "use corelib.checkpoint in training; corelib.empty_cache() gives back what is held without being used"
+    )
+
+
+def _readable(size: float) -> str:
+    unit = 0
     while size >= 1000 and unit < 8:
         size, unit = size / 1000, unit + 1
-    shapes = ", ".join(f"{s.dtype.name}{list(s.shape)}" for s in specs)
-    return f"{op.name}: the result {shapes} takes {size:.3g} {('bytes', *'kMGTPEZY')[unit]}{'B' * (unit > 0)}, more than {backend.device!r} can allocate"
+    return f"{size:.3g} {('bytes', *'kMGTPEZY')[unit]}{'B' * (unit > 0)}"
 
 
 def _cause(error: Exception) -> BaseException | None:

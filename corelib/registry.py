@@ -522,6 +522,38 @@ def backends() -> list[BackendStatus]:
     return registry.status()
 
 
+def synchronize(device: str | None = None) -> None:
+    """Wait until everything that was started on a device (by default the one that is selected) has finished.
+
+    A GPU works while the program goes on: call this before reading a clock. Raises BackendNotFoundError when the
+    device cannot be used, BackendError when it has failed.
+    """
+    _device(device).synchronize()
+
+
+def memory_stats(device: str | None = None) -> dict[str, int]:
+    """Bytes on a device (by default the one that is selected), by name: "used" by arrays, "held" by its pool, those in use
+    included, and "free", as far as it knows them.
+
+    Raises BackendNotFoundError when the device cannot be used.
+
+    Example: ``corelib.memory_stats("cpu")["held"]``.
+    """
+    return _device(device).memory_stats()
+
+
+def empty_cache(device: str | None = None) -> None:
+    """Give the memory that a device's pool holds and nobody uses back to the system, or to other programs.
+
+    Raises BackendNotFoundError when the device cannot be used.
+    """
+    _device(device).empty_cache()
+
+
+def _device(device: str | None) -> Backend:
+    return registry.current() if device is None else registry.get(device)
+
+
 def register(plugin: Any, name: str | None = None) -> str:
     """Register a plugin by hand: a module or object with hook implementations. Returns its name."""
     registry.discover()
@@ -539,10 +571,13 @@ __all__ = [
     "activate",
     "at_active_level",
     "backends",
+    "empty_cache",
     "get_backend",
+    "memory_stats",
     "register",
     "registry",
     "set_backend",
+    "synchronize",
     "unregister",
     "use_backend",
 ]

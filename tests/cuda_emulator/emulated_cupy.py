@@ -26,14 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import emulated_libraries
+import emulated_streams
 import numpy as np
+from emulated_streams import CudaError, reported, submit, waiting
 
 from corelib_cuda import launch
 
 HEADER = Path(__file__).with_name("cuda_emulator.h")
 PAGE = mmap.PAGESIZE
 ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
-order = "ascending"  # of the threads in a block; set_order() chooses
+order = "ascending"  # of the threads in a block
+asynchronous = False  # a kernel's failure is reported by a later call, as on a device, and by all after it
 
 CHECKS = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow"
 FLAGS = [
@@ -55,10 +58,6 @@ def unusable() -> str | None:
     return None
 
 
-class CudaError(RuntimeError):
-    """What a device would have reported, or should have."""
-
-
 # --------------------------------------------------------------------------------------------------------------- memory
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +73,18 @@ _libc.mmap.argtypes = [
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _alive: weakref.WeakSet[PooledMemory] = weakref.WeakSet()
+CAPACITY = 1 << 30
+
+
+class OutOfMemoryError(MemoryError):
+    """In CuPy's words."""
+
+    def __init__(self, size: int, total: int) -> None:
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+def _held() -> int:
+    return sum(m.size for m in _alive)
 
 
 class PooledMemory:
@@ -81,6 +92,8 @@ class PooledMemory:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        if size > CAPACITY // 2 and size > CAPACITY - _held():
+            raise OutOfMemoryError(size, _held())
         canary = -size % 256 or 256  # keeps the 256-byte alignment of a device
         body = -(-(size + canary) // PAGE) * PAGE
         self._extent = body + PAGE
@@ -105,13 +118,69 @@ class PooledMemory:
             raise CudaError(f"a kernel wrote past the end of an allocation of {self.size} bytes")
 
     def __del__(self) -> None:
-        _libc.munmap(self._base, self._extent)
+        if hasattr(self, "_extent"):
+            _libc.munmap(self._base, self._extent)
 
 
-def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, PooledMemory]:
+class Leased(PooledMemory):
+    """A block of a private pool, to which it goes back when nobody refers to it any more."""
+
+    def __init__(self, block: PooledMemory, pool: MemoryPool) -> None:
+        self.size, self.ptr, self.__array_interface__ = block.size, block.ptr, block.__array_interface__
+        self._block, self._pool = block, pool
+        pool.used += self.size
+
+    def __del__(self) -> None:
+        self._pool.used -= self.size
+        self._pool.blocks[self.size].append(self._block)
+
+
+class MemoryPool:
+    """Memory that stays where it is for as long as the pool lives: what a graph needs. The default one gives everything
+    back to the system at once, so that a kernel which still uses it stops."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[PooledMemory]] = {}
+        self.used = self.held = 0
+
+    def malloc(self, size: int) -> MemoryPointer:
+        free = self.blocks.setdefault(size, [])
+        self.held += 0 if free else size
+        return MemoryPointer(Leased(free.pop() if free else PooledMemory(size), self))
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def total_bytes(self) -> int:
+        return self.held
+
+
+_allocator: Any = None  # of this moment; None is the default pool
+
+
+@contextlib.contextmanager
+def using_allocator(chosen: Any) -> Iterator[None]:
+    before, globals()["_allocator"] = _allocator, chosen
+    try:
+        yield
+    finally:
+        globals()["_allocator"] = before
+
+
+class MemoryPointer:
+    """A place in memory, and what keeps it."""
+
+    def __init__(self, mem: PooledMemory, ptr: int | None = None) -> None:
+        self.mem, self.ptr = mem, mem.ptr if ptr is None else ptr
+
+
+def _allocate(shape: tuple[int, ...], dtype: np.dtype, pointer: Any) -> tuple[np.ndarray, PooledMemory]:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = PooledMemory(size)
-    return np.asarray(memory).view(dtype).reshape(shape), memory
+    if pointer is not None:
+        memory = pointer.mem
+    else:
+        memory = PooledMemory(size) if _allocator is None else _allocator(size).mem
+    return np.asarray(memory)[:size].view(dtype).reshape(shape), memory
 
 
 class ndarray:
@@ -119,13 +188,16 @@ class ndarray:
 
     __array_ufunc__ = None
 
-    def __init__(self, shape: Any, dtype: Any = float) -> None:
+    def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None) -> None:
         shape = tuple(shape) if hasattr(shape, "__len__") else (shape,)
-        self.host, self._memory = _allocate(shape, np.dtype(dtype))
+        self.host, self._memory = _allocate(shape, np.dtype(dtype), memptr)
         self.base: ndarray | None = None
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("implicit conversion to a NumPy array is not allowed: use .get()")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # memory of device 0, which nobody here can import
 
     dtype = property(lambda self: self.host.dtype)
     shape = property(lambda self: self.host.shape)
@@ -138,23 +210,31 @@ class ndarray:
 
     @property
     def data(self) -> Any:
-        return types.SimpleNamespace(ptr=self.host.__array_interface__["data"][0], mem=self._memory)
+        return MemoryPointer(self._memory, self.host.__array_interface__["data"][0])
 
-    def get(self) -> np.ndarray:
-        return self.host.copy()
+    def get(self, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
+        if blocking:
+            waiting()
+        if out is None:
+            return self.host.copy()
+        out[...] = self.host
+        return out
 
-    def _result(self, host: np.ndarray) -> ndarray:
-        """A view where NumPy made one, otherwise a new device array."""
-        return _view(host, self) if np.may_share_memory(host, self.host) and host.size else _device(host)
+    def _result(self, function: Any) -> ndarray:
+        """A view where NumPy makes one, otherwise a new device array."""
+        host = function()
+        if np.may_share_memory(host, self.host) and host.size:
+            return _view(host, self)
+        return _computed(function)
 
     def reshape(self, *shape: Any) -> ndarray:
-        return self._result(self.host.reshape(*shape))
+        return self._result(lambda: self.host.reshape(*shape))
 
     def transpose(self, axes: Any) -> ndarray:
-        return self._result(self.host.transpose(axes))
+        return self._result(lambda: self.host.transpose(axes))
 
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
-        return self._result(self.host.astype(dtype, copy=copy))
+        return self._result(lambda: self.host.astype(dtype, copy=copy))
 
     def view(self, dtype: Any) -> ndarray:
         return _view(self.host.view(dtype), self)
@@ -162,24 +242,46 @@ class ndarray:
     def __getitem__(self, key: Any) -> ndarray:
         host = self.host[_hosts(key)]
         if not isinstance(host, np.ndarray):  # an element: CuPy's is a view
-            host = self.host[(*key, ...) if isinstance(key, tuple) else (key, ...)]
-        return self._result(host)
+            key = (*key, ...) if isinstance(key, tuple) else (key, ...)
+        return self._result(lambda: self.host[_hosts(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.host[_hosts(key)] = _hosts(value)
+        submit(lambda: self.host.__setitem__(_hosts(key), _hosts(value)))
 
 
 def _view(host: np.ndarray, base: ndarray) -> ndarray:
+    """A view of an array's memory."""
     view = ndarray.__new__(ndarray)
     view.host, view._memory, view.base = host, base._memory, base
     return view
 
 
 def _device(host: Any) -> ndarray:
+    """A host array on the device. Pageable memory: the copy waits for the device."""
+    waiting()
+    return _made(host)
+
+
+def _made(host: Any) -> ndarray:
     host = np.asarray(host)
     array = ndarray(host.shape, host.dtype)
     array.host[...] = host
     return array
+
+
+def _computed(function: Any) -> Any:
+    """What a function of device memory gives, as work of the current stream: again in every launch of a graph."""
+    result = function()
+    several = isinstance(result, tuple)
+    made = [_made(part) for part in (result if several else (result,))]
+
+    def again() -> None:
+        for array, part in zip(made, function() if several else (function(),), strict=True):
+            array.host[...] = part
+
+    if emulated_streams.current().is_capturing():
+        submit(again)
+    return tuple(made) if several else made[0]
 
 
 def _hosts(value: Any) -> Any:
@@ -192,14 +294,13 @@ def _forwarded(function: Any) -> Any:
     """NumPy's function of the same name on device arrays, its results moved to the device."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        result = function(*_hosts(args), **kwargs)
-        return tuple(map(_device, result)) if isinstance(result, tuple) else _device(result)
+        return _computed(lambda: function(*_hosts(args), **kwargs))
 
     return call
 
 
 def _viewing(function: Any) -> Any:
-    return lambda x, *args: x._result(function(x.host, *args))
+    return lambda x, *args: x._result(lambda: function(x.host, *args))
 
 
 # -------------------------------------------------------------------------------------------------------------- kernels
@@ -264,8 +365,16 @@ class Function:
             raise CudaError(f"{self.name}: {len(args)} arguments for {len(self.parameters)} parameters")
         values = [self._value(i, a) for i, a in enumerate(args)]
         pointers = (ctypes.c_void_p * len(args))(*map(ctypes.addressof, values))
-        sizes, reason = (ctypes.c_uint * 6)(*grid, *block), ctypes.create_string_buffer(1024)
+        reported()
+        sizes = (ctypes.c_uint * 6)(*grid, *block)
+        submit(lambda: self._run(sizes, pointers, values))
+
+    def _run(self, sizes: Any, pointers: Any, values: Any) -> None:
+        reason = ctypes.create_string_buffer(1024)
         failed = self._launch(sizes, pointers, ORDERS[order], reason)
+        if failed and asynchronous:
+            emulated_streams.failure = "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"
+            return
         if failed:
             raise CudaError(f"{self.name}: {reason.value.decode()}")
         for memory in list(_alive):
@@ -325,20 +434,26 @@ def _modules() -> dict[str, Any]:
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDevice=lambda: 0,
-        memGetInfo=lambda: (2**30 - pool.total_bytes(), 2**30),
+        memGetInfo=lambda: (CAPACITY - _held(), CAPACITY),
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
-        getDeviceProperties=lambda _: {"name": b"emulated device", "totalGlobalMem": 2**30},
+        getDeviceProperties=lambda _: {"name": b"emulated device", "totalGlobalMem": CAPACITY},
     )
     cuda = types.SimpleNamespace(
         runtime=runtime,
         Device=_Device,
-        memory=types.SimpleNamespace(PooledMemory=PooledMemory),
-        get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None),
+        memory=types.SimpleNamespace(PooledMemory=PooledMemory, OutOfMemoryError=OutOfMemoryError),
+        get_current_stream=emulated_streams.current,
+        Stream=emulated_streams.Stream,
+        Event=emulated_streams.Event,
+        get_elapsed_time=emulated_streams.get_elapsed_time,
+        MemoryPool=MemoryPool,
+        alloc_pinned_memory=bytearray,
+        using_allocator=using_allocator,
     )
     pool = types.SimpleNamespace(
-        used_bytes=lambda: sum(m.size for m in _alive),
-        total_bytes=lambda: sum(m.size for m in _alive),
+        used_bytes=_held,
+        total_bytes=_held,
         free_all_blocks=lambda: None,
     )
     forwarded = (
@@ -357,7 +472,7 @@ def _modules() -> dict[str, Any]:
         linalg=linalg,
         fft=fft,
         array=_device,
-        asnumpy=lambda x, order="C": np.array(x.host, order=order),
+        asnumpy=lambda x, order="C": np.array(x.get(), order=order),
         broadcast_to=_viewing(np.broadcast_to),
         get_default_memory_pool=lambda: pool,
         **{name: _forwarded(getattr(np, name)) for name in forwarded},
@@ -387,5 +502,10 @@ def _forget() -> None:
     """What the backend remembers of the other CuPy."""
     for remembered in (launch.cupy, launch.device_count, launch.capability):
         remembered.cache_clear()
+    unload()
+
+
+def unload() -> None:
+    """Have every kernel loaded anew at its next launch."""
     while _loaded:
         _loaded.pop()._functions.clear()

@@ -93,6 +93,7 @@ FILES = {
         *elementwise_entries(),
         *elementwise_variants(),
         indexing.linear_index.entry("aav", "dense", 32),
+        indexing.clamped.entry("a", "dense", 32),
         *(kernel.entry(forms, "dense", 32) for kernel, forms in linalg.every_kernel(NAMES)),
     ],
     "reduce.cu": lambda: list(reduce_entries()),

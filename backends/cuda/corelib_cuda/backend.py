@@ -19,6 +19,7 @@ from . import (
     elementwise,
     fft,
     generated,
+    graphs,
     half,
     indexing,
     launch,
@@ -153,6 +154,11 @@ class CudaBackend(Backend):
         kernel = generated.make(group)
         return None if kernel is None else self._here(kernel)
 
+    def link(self, graph: Any, replay: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any] | None:
+        """Inside of :func:`corelib_cuda.graph`, a program that is launched as one CUDA graph."""
+        program = graphs.linked(graph, replay)
+        return None if program is None else self._here(program)
+
     def describe(self) -> str:
         """Name, compute capability and memory, as in "NVIDIA H200, compute capability 9.0, 139 GiB" on that
         device.
@@ -168,10 +174,10 @@ class CudaBackend(Backend):
     def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         size, native = int(np.prod(shape, dtype=np.int64)), half.storage(dtype.name)
         host = np.frombuffer(buffer, native, count=size) if size else np.empty(0, native)
-        return half.named(self._here(cupy().array)(host.reshape(shape)), dtype)
+        return half.named(launch.reporting(self._here(cupy().array), host.reshape(shape)), dtype)
 
     def to_host(self, array: Any) -> Any:
-        return self._here(cupy().asnumpy)(half.stored(array), order="C")
+        return launch.reporting(self._here(cupy().asnumpy), half.stored(array), order="C")
 
     def copy(self, array: Any) -> Any:
         return half.named(self._here(copied)(half.stored(array)), array.dtype)
@@ -201,7 +207,7 @@ class CudaBackend(Backend):
         )
 
     def synchronize(self) -> None:
-        self._here(lambda: cupy().cuda.get_current_stream().synchronize())()
+        launch.reporting(self._here(lambda: cupy().cuda.get_current_stream().synchronize()))
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes in use, held by CuPy's pool, and free: on the device, or in the pool."""

@@ -205,7 +205,8 @@ class Elementwise:
             launch.blocks_for(threads), (launch.THREADS,), (*arguments, out, index(n))
         )
 
-    def __call__(self, *operands: Any) -> Any:
+    def __call__(self, *operands: Any, out: Any = None) -> Any:
+        """The result, in ``out`` if that is given: a dense array that may be one of the operands."""
         cp = cupy()
         ndarray = cp.ndarray
         forms, shape, dense, arguments = "", None, True, []
@@ -223,16 +224,18 @@ class Elementwise:
                 forms += "v"
                 arguments.append(scalar(x))
         if dense:
-            out = ndarray(shape, self.dtype)
+            if out is None:
+                out = ndarray(shape, self.dtype)
             self._dense(out, forms, tuple(arguments))
             return out
-        return self._strided(forms, arguments)
+        return self._strided(forms, arguments, out)
 
-    def _strided(self, forms: str, arguments: list[Any]) -> Any:
+    def _strided(self, forms: str, arguments: list[Any], out: Any) -> Any:
         cp = cupy()
         arrays = [x for form, x in zip(forms, arguments, strict=True) if form == "a"]
         shape = layout.broadcast_shapes([x.shape for x in arrays])
-        out = cp.ndarray(shape, self.dtype)
+        if out is None:
+            out = cp.ndarray(shape, self.dtype)
         if out.size == 0:
             return out
         strides = []
@@ -343,18 +346,24 @@ def _make_unary(op: Any, dtype: Any) -> Callable[..., Any]:
     run = describe(op.name, dtype.name, dtype.kind)
     if run is None:
         return lambda x, /: x
-    return lambda x, /: run(x)
+    return _with_into(lambda x, /: run(x), run)
 
 
 def _make_binary(op: Any, dtype: Any) -> Callable[..., Any]:
     run = describe(op.name, dtype.name, dtype.kind)
     assert run is not None
-    return lambda x1, x2, /: run(x1, x2)
+    return _with_into(lambda x1, x2, /: run(x1, x2), run)
 
 
 def _make_where(op: Any, dtype: Any) -> Callable[..., Any]:
     run = where_kernel(dtype.name)
-    return lambda condition, x1, x2, /: run(condition, x1, x2)
+    return _with_into(lambda condition, x1, x2, /: run(condition, x1, x2), run)
+
+
+def _with_into(kernel: Any, run: Elementwise) -> Callable[..., Any]:
+    """The kernel with the form that writes over an array, which programs use: it also says that results are never views."""
+    kernel.into = lambda out, /, *operands: run(*operands, out=out)
+    return kernel  # type: ignore[no-any-return]
 
 
 kernels.family([getattr(ops, name) for name in UNARY], _make_unary)

@@ -32,6 +32,7 @@ linear_index = Elementwise(
     "int64",
     "x1 < 0 || x2 < -x3 || x2 >= x3 ? -1 : x1 * x3 + (x2 < 0 ? x2 + x3 : x2)",
 )
+clamped = Elementwise("clamped", ("int64",), "int64", "x1 < 0 ? 0 : x1")
 last_writer = launch.Kernel("index.cu", "last_writer")
 
 EXTENTS = np.dtype([(name, np.int64) for name in ("outer", "places", "inner", "count")])
@@ -72,8 +73,17 @@ def word(x: Any) -> str:
 
 
 def checked(index: Any) -> Any:
-    """A linear index that names existing places, dense; IndexError if it does not."""
-    if index.size and int(reduction("min", "int64", "int64")(index.reshape(-1), (-1,), False).get()) < 0:
+    """A linear index that names existing places, dense; IndexError if it does not. While a graph is captured nothing can
+    be asked: the smallest is left for later, and the index made to name the first place instead.
+    """
+    if not index.size:
+        return index
+    least = reduction("min", "int64", "int64")(index.reshape(-1), (-1,), False)
+    later = launch.deferred.get()
+    if later is not None:
+        later.append(least)
+        return clamped(index)
+    if int(least.get()) < 0:
         raise IndexError("index out of range")
     return index
 

@@ -16,8 +16,11 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from corelib.plugin_api import errors
 
 from . import nvrtc
 
@@ -26,6 +29,8 @@ THREADS = 256
 MAX_BLOCKS = 2**31 - 1
 
 log = logging.getLogger("corelib.cuda")
+# while a graph is captured: what must turn out not to be negative once it has run, see graphs.py
+deferred: ContextVar[list[Any] | None] = ContextVar("corelib_cuda_deferred", default=None)
 
 
 @functools.cache
@@ -153,17 +158,62 @@ class Kernel:
         function = self._functions.get(device)
         if function is None:
             function = self._load(device)
-        function(grid, block, arguments)
+        try:
+            function(grid, block, arguments)
+        except Exception as error:
+            raise explained(error) from error
 
     def _load(self, device: int) -> Callable[..., None]:
-        path = build(source(self.file, [self.entry]), capability(device), self.flags)
-        module = cupy().RawModule(path=path)
+        code, target = source(self.file, [self.entry]), capability(device)
+        path = build(code, target, self.flags)
+        try:
+            module = cupy().RawModule(path=path)
+        except Exception as error:
+            if fatal(error) is not None:
+                raise explained(error) from error
+            log.warning("the compiled kernel %s cannot be loaded (%s): compiled again", path, error)
+            os.unlink(path)
+            module = cupy().RawModule(path=build(code, target, self.flags))
         function = module.get_function(
             self.name
         ).kernel  # the driver's function: RawKernel looks it up at every call
         self._held.append(module)
         self._functions[device] = function
         return function
+
+
+# After one of these every call on the device fails, and only a new process can use it again. CUDA's two interfaces spell
+# them differently: CUDA_ERROR_ILLEGAL_ADDRESS and cudaErrorIllegalAddress.
+_FATAL = re.compile(
+    "illegal_?address|illegal_?instruction|misaligned_?address|launch_?fail|launch_?timeout|invalid_?pc|error_?assert"
+    "|hardware_?stack|ecc_?uncorrectable|invalid_?address_?space",
+    re.IGNORECASE,
+)
+
+
+def fatal(error: BaseException) -> str | None:
+    """What CUDA says of a failure after which nothing can run on the device; None for any other error."""
+    text = str(error)
+    return text if _FATAL.search(text.split(":")[0]) else None
+
+
+def explained(error: Exception) -> Exception:
+    """The error to raise for one of CUDA's: in words, if the device has failed."""
+    reason = fatal(error)
+    if reason is None or isinstance(error, errors.CorelibError):
+        return error
+    return errors.BackendError(
+        f"the CUDA device has failed: {reason}. It was in this op or in one before it, since kernels report late, and nothing "
+        "more can run on the device in this process: start another, where `with corelib_cuda.debugging():` names the op"
+    )
+
+
+def reporting(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """``function(...)``, which waits for the device and may learn that it has failed."""
+    try:
+        return function(*arguments, **options)
+    except Exception as error:
+        raise explained(error) from error
 
 
 def blocks_for(threads: int, block: int = THREADS) -> tuple[int]:

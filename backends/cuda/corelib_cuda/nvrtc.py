@@ -79,6 +79,13 @@ def _loadable(prefer_major: int | None) -> str | None:
     return None
 
 
+def trimmed(log: str, lines: int = 20) -> str:
+    """The beginning of a compiler's log, where the cause stands."""
+    found = log.splitlines()
+    more = len(found) - lines
+    return "\n".join([*found[:lines], *([f"... and {more} lines more"] if more > 0 else [])])
+
+
 class Compiler:
     """One loaded ``libnvrtc``."""
 
@@ -133,7 +140,9 @@ class Compiler:
             )
             log = self._read(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
             if status:
-                raise CompilationError(f"{name}: {library.nvrtcGetErrorString(status).decode()}\n{log}")
+                raise CompilationError(
+                    f"{name}: {library.nvrtcGetErrorString(status).decode()}\n{trimmed(log)}"
+                )
             return self._read(program, kind), log
         finally:
             library.nvrtcDestroyProgram(ctypes.byref(program))
