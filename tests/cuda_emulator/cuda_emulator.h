@@ -166,6 +166,27 @@ template <class T> T shuffle_up_sync(unsigned mask, T value, unsigned distance, 
     return value;
 }
 
+// d += a b as mma.sync.m16n8k16 gives it: `widen` makes a number of the 16 bits of an element. Lanes exchange their words.
+template <class Widen>
+inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Widen widen, int line = __builtin_LINE()) {
+    uint32_t held[6][32]; // of each lane: a[0..3], b[0..1]
+    for (int pair = 0; pair < 3; pair++) {
+        const uint32_t* from = pair < 2 ? a + 2 * pair : b;
+        const uint64_t* words = exchange(~0u, from[0] | uint64_t(from[1]) << 32, line);
+        for (int lane = 0; lane < 32; lane++) {
+            held[2 * pair][lane] = uint32_t(words[lane]);
+            held[2 * pair + 1][lane] = uint32_t(words[lane] >> 32);
+        }
+    }
+    const auto element = [&](int word, int lane, int k) { return widen(held[word][lane] >> (16 * (k & 1)) & 0xffff); };
+    const int g = int(current->number % 32) / 4, t = int(current->number % 4);
+    for (int i = 0; i < 4; i++) {
+        const int row = i / 2, column = 2 * t + i % 2; // the row is g + 8 row
+        for (int k = 0; k < 16; k++)
+            d[i] += element(row + 2 * (k / 8), 4 * g + k % 8 / 2, k) * element(4 + k / 8, 4 * column + k % 8 / 2, k);
+    }
+}
+
 // -------------------------------------------------------------------------------------------------------- scheduling
 
 inline void enter() {
@@ -361,6 +382,12 @@ inline long long __double_as_longlong(double x) {
 }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
+inline int __dp4a(int a, int b, int c) {
+    uint32_t sum = uint32_t(c); // wraps
+    for (int i = 0; i < 32; i += 8) sum += uint32_t(int(int8_t(a >> i)) * int(int8_t(b >> i)));
+    return int(sum);
+}
 inline float __fmul_rn(float a, float b) { return a * b; }
 template <class T> T atomicMax(T* at, T value) {
     const T old = *at;

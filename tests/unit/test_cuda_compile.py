@@ -10,6 +10,7 @@ from corelib import dtypes
 from corelib_cuda import (
     attention,
     contract,
+    conv,
     copy,
     elementwise,
     indexing,
@@ -98,6 +99,7 @@ FILES = {
     ],
     "reduce.cu": lambda: list(reduce_entries()),
     "attention.cu": lambda: [(k.name, k.entry) for k in attention.every_kernel()],
+    "conv.cu": lambda: [(k.name, k.entry) for k in conv.every_kernel()],
     "copy.cu": lambda: [(k.name, k.entry) for k in copy.every_copy()],
     "scan.cu": lambda: list(scan_entries()),
     "softmax.cu": lambda: list(softmax_entries()),

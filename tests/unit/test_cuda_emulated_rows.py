@@ -524,6 +524,18 @@ def test_matmul(device, dtype, shapes):
         same(expected, actual)
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [((3, 4), (4, 5)), ((70, 37), (37, 66)), ((4,), (4, 3)), ((2, 3, 40), (40,)), ((5, 1, 3, 4), (2, 4, 2)), ((3, 0), (0, 2)), ((0, 3), (3, 2))],
+    ids=str,
+)  # fmt: skip
+def test_int8_products_are_summed_exactly_in_int32(device, order, shapes):
+    a, b = numbers("int8", shapes[0]), numbers("int8", shapes[1], seed=1)
+    same(np.matmul(a.astype("i4"), b.astype("i4")), run(device, "int8_matmul", a, b))
+    full = [np.full(s, -128, "i1") for s in shapes]
+    same(np.matmul(*(x.astype("i4") for x in full)), run(device, "int8_matmul", *full))
+
+
 def test_matmul_of_views_and_of_shapes_that_do_not_fit(device):
     a = numbers("int32", (3, 4))
     same(a.T @ a, run(device, "matmul", to_device(a).transpose((1, 0)), to_device(a)))

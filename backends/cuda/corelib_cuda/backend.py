@@ -16,6 +16,7 @@ from corelib.plugin_api import Backend, decomposed, dtypes
 from . import (
     attention,
     contract,
+    conv,
     elementwise,
     fft,
     generated,
@@ -56,6 +57,9 @@ FAMILIES = (
 # Kernels of composite ops that leave some operands to the op's body, in every floating dtype: name -> maker.
 PARTIAL: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
     "attention_gradient": attention.make_attention_gradient,
+    "conv": conv.make_conv,
+    "conv_transpose": conv.make_conv_transpose,
+    "conv_weight_gradient": conv.make_conv_weight_gradient,
     "scaled_dot_product_attention": attention.make_attention,
 }
 

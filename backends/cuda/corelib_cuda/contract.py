@@ -20,7 +20,7 @@ from .kernels import kernels
 from .launch import cupy
 from .movement import fill
 
-TILE = 16  # as in matmul.cu
+TILE, INT8_TILE = 16, 64  # as in matmul.cu
 SIZES = np.dtype(
     [(name, np.int64) for name in ("batches", "rows", "depth", "columns", "a_stride", "b_stride")]
 )
@@ -35,8 +35,12 @@ def integer_kernel(dtype: str) -> launch.Kernel:
     return launch.Kernel("matmul.cu", f"matmul_{dtype}", entry)
 
 
+int8_kernel = launch.Kernel("matmul.cu", "matmul_int8_int32")
+
+
 def every_matmul(names: list[str]) -> Iterator[launch.Kernel]:
     """Each kernel of matmul.cu: what the tests compile."""
+    yield int8_kernel
     for dtype in names:
         if dtypes.as_dtype(dtype) in dtypes.INTEGER:
             yield integer_kernel(dtype)
@@ -49,8 +53,10 @@ def product_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ..
     return np.broadcast_shapes(a[:-2], b[:-2]), (a[-2], a[-1], b[-1])
 
 
-def _product(multiply: Callable[..., Any], x1: Any, x2: Any) -> Any:
-    """matmul by ``multiply(a, b, batch shape, sizes)``, which need not know of vectors and empty arrays."""
+def _product(multiply: Callable[..., Any], x1: Any, x2: Any, dtype: str) -> Any:
+    """matmul by ``multiply(a, b, batch shape, sizes)``, which need not know of vectors and empty arrays; with a result of
+    ``dtype``.
+    """
     if x1.ndim == 0 or x2.ndim == 0:
         raise ValueError("matmul needs at least one dimension in each operand")
     a = x1.reshape(1, -1) if x1.ndim == 1 else x1
@@ -58,7 +64,7 @@ def _product(multiply: Callable[..., Any], x1: Any, x2: Any) -> Any:
     batch, (rows, depth, columns) = product_shape(a.shape, b.shape)
     shape = (*batch, rows, columns)
     if 0 in shape or depth == 0:
-        out = fill(shape, 0, x1.dtype.name)
+        out = fill(shape, 0, dtype)
     else:
         out = multiply(a, b, batch, (rows, depth, columns))
     if x1.ndim == 1:
@@ -68,7 +74,17 @@ def _product(multiply: Callable[..., Any], x1: Any, x2: Any) -> Any:
     return out.reshape(shape) if out.shape != shape else out
 
 
-def _integers(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> Any:
+def _launched(
+    kernel: launch.Kernel,
+    tile: int,
+    block: tuple[int, ...],
+    result: Any,
+    a: Any,
+    b: Any,
+    batch: tuple[int, ...],
+    sizes: tuple[int, int, int],
+) -> Any:
+    """A product of integers, of dtype ``result``, by blocks of ``tile`` x ``tile`` sums."""
     cp = cupy()
     rows, depth, columns = sizes
     batches = prod(batch)
@@ -77,13 +93,20 @@ def _integers(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int
         one = x.size == size  # one matrix serves the whole batch
         dense.append(contiguous(x if one else cp.broadcast_to(x, (*batch, *x.shape[-2:]))))
         strides.append(0 if one else size)
-    out = cp.ndarray((*batch, rows, columns), a.dtype)
-    blocks = batches * -(-rows // TILE) * -(-columns // TILE)
+    out = cp.ndarray((*batch, rows, columns), result)
+    blocks = batches * -(-rows // tile) * -(-columns // tile)
     if blocks > launch.MAX_BLOCKS:
         raise ValueError(f"matmul: a result of shape {out.shape} takes more blocks than CUDA can launch")
-    arguments = (*dense, out, np.array([(batches, rows, depth, columns, *strides)], SIZES))
-    integer_kernel(a.dtype.name)((blocks,), (TILE, TILE), arguments)
+    kernel((blocks,), block, (*dense, out, np.array([(batches, rows, depth, columns, *strides)], SIZES)))
     return out
+
+
+def _integers(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> Any:
+    return _launched(integer_kernel(a.dtype.name), TILE, (TILE, TILE), a.dtype, a, b, batch, sizes)
+
+
+def _int8(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> Any:
+    return _launched(int8_kernel, INT8_TILE, (launch.THREADS,), np.int32, a, b, batch, sizes)
 
 
 def _cublas(a: Any, b: Any, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> Any:
@@ -110,9 +133,14 @@ def _make(op: Any, dtype: Any) -> Callable[..., Any]:
         multiply = _cublas
 
     def kernel(x1: Any, x2: Any, /) -> Any:
-        return _product(multiply, x1, x2)
+        return _product(multiply, x1, x2, dtype.name)
 
     return kernel
 
 
 kernels.family(ops.matmul, _make, dtypes=dtypes.NUMERIC)
+
+
+@kernels.implements(ops.int8_matmul)
+def int8_matmul(x1: Any, x2: Any, /) -> Any:
+    return _product(_int8, x1, x2, "int32")
