@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,17 @@ def resident(which: str) -> int:
     return 0
 
 
-def serve(program: str, contestant: str) -> None:
-    """Make the program, then time calls as standard input asks: a number of calls, a line of JSON each."""
+def say(**what: Any) -> None:
+    """A line of JSON."""
+    print(json.dumps(what), flush=True)
 
-    def say(**what: Any) -> None:
-        print(json.dumps(what), flush=True)
 
+def serve(make: Callable[[], programs.Call], *, losses: bool) -> None:
+    """Make the program, then time calls as standard input asks: a number of calls, a line of JSON each. ``losses``: whether
+    calls return a loss.
+    """
     try:
-        call = made(program, contestant)
+        call = make()
         before = resident("VmRSS")
         start = time.perf_counter()
         result = call()
@@ -80,13 +84,9 @@ def serve(program: str, contestant: str) -> None:
         say(missing=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200])
         return
     start = time.perf_counter()
-    losses = (
-        [float(r) for r in [result, *(call() for _ in range(CHECKED - 1))]]
-        if program in ("mlp", "gpt", "lstm")
-        else []
-    )
+    found = [float(r) for r in [result, *(call() for _ in range(CHECKED - 1))]] if losses else []
     second = (time.perf_counter() - start) / max(CHECKED - 1, 1) if losses else 0.0
-    say(first=first, second=second, losses=losses)
+    say(first=first, second=second, losses=found)
     for line in sys.stdin:
         number = int(line)
         if number == 0:
@@ -101,14 +101,19 @@ def serve(program: str, contestant: str) -> None:
 
 
 class Process:
-    """A contestant that waits to be asked."""
+    """A contestant that waits to be asked; ``module`` serves it, and without ``caches`` it has the user's."""
 
-    def __init__(self, program: str, contestant: str, caches: str) -> None:
-        env = {
-            **os.environ, "CORELIB_CACHE_DIR": f"{caches}/corelib", "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
-            "JAX_COMPILATION_CACHE_DIR": f"{caches}/jax", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu",
+    def __init__(
+        self, program: str, contestant: str, caches: str, module: str = "benchmarks.compile"
+    ) -> None:
+        folders = {
+            "CORELIB_CACHE_DIR": f"{caches}/corelib", "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
+            "JAX_COMPILATION_CACHE_DIR": f"{caches}/jax",
         }  # fmt: skip
-        command = [sys.executable, "-m", "benchmarks.compile", "--serve", program, contestant]
+        env = {
+            **os.environ, **(folders if caches else {}), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu",
+        }  # fmt: skip
+        command = [sys.executable, "-m", module, "--serve", program, contestant]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -147,18 +152,20 @@ class Process:
 # -- all of them ---------------------------------------------------------------------------------------------
 
 
-def measured(program: str, contestants: list[str], rounds: int, seconds: float) -> dict[str, Any]:
+def measured(
+    program: str, contestants: list[str], rounds: int, seconds: float, *, module: str = "benchmarks.compile", agree: bool = True
+) -> dict[str, Any]:  # fmt: skip
     """All figures of one program: per contestant first calls, minimum and median of a call, memory, or why it is missing."""
     found: dict[str, Any] = {}
     running: dict[str, Process] = {}
     with tempfile.TemporaryDirectory() as caches:
         for name in contestants:
-            cold = Process(program, name, caches)
+            cold = Process(program, name, caches, module)
             if "missing" in cold.started:
                 found[name] = cold.started
                 continue
             cold.end()
-            running[name] = warm = Process(program, name, caches)
+            running[name] = warm = Process(program, name, caches, module)
             found[name] = {
                 "cold": cold.started["first"],
                 "cached": warm.started["first"],
@@ -181,7 +188,8 @@ def measured(program: str, contestants: list[str], rounds: int, seconds: float) 
                 "min": min(t["min"] for t in times),
                 "median": statistics.median(t["median"] for t in times),
             }
-    agreed(program, found)
+    if agree:
+        agreed(program, found)
     return found
 
 
@@ -216,21 +224,23 @@ def table(results: dict[str, Any]) -> list[str]:
                 continue
             target = TARGETS[program].get(name)
             lines.append(
-                f"| {PROGRAMS[program]} | {_time(ours['min'])} | {name} | {_time(theirs['min'])} | {theirs['min'] / ours['min']:.2f} | "
-                f"{target or '-'} | {theirs['median'] / ours['median']:.2f} | {_time(ours['cold'])} / {_time(ours['cached'])} | "
-                f"{_time(theirs['cold'])} / {_time(theirs['cached'])} | {_size(ours['grown'])} | {_size(theirs['grown'])} |"
+                f"| {PROGRAMS[program]} | {time_of(ours['min'])} | {name} | {time_of(theirs['min'])} | {theirs['min'] / ours['min']:.2f} | "
+                f"{target or '-'} | {theirs['median'] / ours['median']:.2f} | {time_of(ours['cold'])} / {time_of(ours['cached'])} | "
+                f"{time_of(theirs['cold'])} / {time_of(theirs['cached'])} | {size_of(ours['grown'])} | {size_of(theirs['grown'])} |"
             )
     return [*lines, "", *missing]
 
 
-def _time(seconds: float) -> str:
+def time_of(seconds: float) -> str:
+    """Seconds for reading."""
     for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
+    """Bytes for reading."""
     return f"{count / 1e6:.1f} MB"
 
 
@@ -266,7 +276,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="of one contestant's turn")
     options = parser.parse_args()
     if options.serve:
-        serve(*options.serve)
+        program, contestant = options.serve
+        serve(lambda: made(program, contestant), losses=program in ("mlp", "gpt", "lstm"))
         return 0
     text, _ = run(
         options.program or list(PROGRAMS),

@@ -115,7 +115,7 @@ def test_a_parameter_is_not_silently_replaced_by_a_plain_tensor():
 def test_what_has_no_forward_says_so():
     with pytest.raises(NotImplementedError, match=r"Module does not define forward\(\)"):
         nn.Module()(1)
-    with pytest.raises(ArgumentError, match=r"argument 1 must be a Module, got .*relu.*: use nn.ReLU\(\)"):
+    with pytest.raises(ArgumentError, match=r"element 1 must be a Module, got .*relu.*: use nn.ReLU\(\)"):
         nn.Sequential(nn.Identity(), ops.relu)
 
 
