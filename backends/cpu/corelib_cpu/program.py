@@ -320,7 +320,9 @@ class Program:
             self.reason = "the native run differed from the one step by step"
             native.log.warning("corelib: cpu: a program is run step by step: %s", self.reason)
             del self.capture, self.private
-        return self.run(*arrays)
+        result = self.run(*arrays)
+        pool.release()  # copies and results of the comparison, which a native run does not need
+        return result
 
     def _agrees(self, arrays: Sequence[ndarray]) -> bool:
         """Whether both ways of running leave the same in results and inputs."""
