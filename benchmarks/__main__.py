@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--only",
-        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu", "generated", "compile"),
+        choices=("startup", "dispatch", "training", "standard", "transforms", "cpu", "generated", "compile", "models"),
         help="one group of workloads",
     )
     parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
@@ -63,6 +63,8 @@ def main() -> int:
         return standard_functions(write=not options.no_write)
     if options.only == "compile":
         return whole_programs(options.rounds, write=not options.no_write)
+    if options.only == "models":
+        return training_steps(options.rounds, write=not options.no_write)
     if options.only == "transforms":
         return transformations(write=not options.no_write, rounds=options.rounds)
     if options.only == "generated":
@@ -257,6 +259,19 @@ def whole_programs(rounds: int, *, write: bool) -> int:
     print(text)
     if write:
         written("compile", text, {"machine": facts, **data})
+    return 0
+
+
+def training_steps(rounds: int, *, write: bool) -> int:
+    """The table of the examples' training steps beside PyTorch's, with memory."""
+    from . import models
+
+    text, data = models.run(list(models.MODELS), rounds, 0.3)
+    facts = machine()
+    text = text.replace("\n\n", "\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + "\n\n", 1)
+    print(text)
+    if write:
+        written("models", text, {"machine": facts, **data})
     return 0
 
 

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from common import options
+from common import compare, options
 
 import corelib as cl
 from corelib import nn, optim
 
 
-def distance(steps: int) -> tuple[float, float]:
-    """Train a critic; the Wasserstein distance it finds, and the mean size of its gradient."""
+def distance(steps: int) -> tuple[float, float, Callable[[], float]]:
+    """Train a critic; the Wasserstein distance it finds, the mean size of its gradient, and one more step."""
     a = cl.random.normal((128, 2))
     b = a + cl.asarray([1.2, 1.6])
     critic = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 1))
@@ -41,7 +42,29 @@ def distance(steps: int) -> tuple[float, float]:
 
     for _ in range(steps):
         found = step(cl.random.uniform((128, 1)))
-    return found.item(), cl.mean(slopes(cl.random.uniform((128, 1)))).item()
+    share = cl.random.uniform((128, 1))
+    return found.item(), cl.mean(slopes(share)).item(), lambda: step(share).item()
+
+
+def torch_step() -> Callable[[], Any]:
+    """A step of the critic in PyTorch."""
+    import torch
+
+    a, share = torch.randn(128, 2), torch.rand(128, 1)
+    b = a + torch.tensor([1.2, 1.6])
+    critic = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1))
+    optimizer = torch.optim.Adam(critic.parameters(), lr=0.01)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        found = critic(b).mean() - critic(a).mean()
+        points = (a + share * (b - a)).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
+        (50 * (((slope**2).sum(1).sqrt() - 1) ** 2).mean() - found).backward()
+        optimizer.step()
+        return found.item()
+
+    return step
 
 
 def newton() -> float:
@@ -106,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run; the result."""
     given = options(__doc__, argv, steps=1500)
     started = time.perf_counter()
-    found, slope = distance(given.steps // 3)
+    found, slope, step = distance(given.steps // 3)
     print(f"distance of the clouds {found:.3f} (it is 2), size of the critic's gradient {slope:.3f}")
     left = newton()
     print(f"Newton's step by Hessian-vector products leaves {left:.1e} of the gradient")
@@ -114,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     print(
         f"oscillator from its equation: largest error {error:.4f}; {time.perf_counter() - started:.1f} s on {given.backend}"
     )
+    compare(given, step, torch_step)
     return {"distance": found, "slope": slope, "newton": left, "oscillator": error}
 
 

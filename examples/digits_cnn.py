@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common import accuracy, best_times, compare, digits, options
+from common import accuracy, best_times, classifier_step, compare, digits, options, torch_classifier_step
 
 import corelib as cl
 from corelib import data, nn, optim, quantization, train
@@ -29,24 +29,12 @@ def network() -> nn.Module:
 
 def torch_step() -> Callable[[], Any]:
     """A step of the same network in PyTorch."""
-    import torch
     from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU
 
-    net = torch.nn.Sequential(
-        Conv2d(1, 16, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(16, 32, 3, padding=1), ReLU(),
+    return torch_classifier_step(
+        BATCH, Conv2d(1, 16, 3, padding=1), ReLU(), MaxPool2d(2), Conv2d(16, 32, 3, padding=1), ReLU(),
         Flatten(), Linear(512, 64), ReLU(), Linear(64, 10),
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    x, y = torch.rand(BATCH, 1, 8, 8), torch.randint(10, (BATCH,))
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
 
 
 class Shifted(data.TensorDataset):
@@ -107,16 +95,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     with cl.no_grad():
         times = best_times(lambda: model(test_x).numpy(), lambda: integers(test_x).numpy(), repeats=5)
     print(f"{len(test_x)} images: {times[0]:.2f} ms in float32, {times[1]:.2f} ms in integers")
-    optimizer = optim.AdamW(model.parameters(), lr=3e-3)
-
-    @cl.compile
-    def step(images: cl.Tensor, labels: cl.Tensor) -> cl.Tensor:
-        optimizer.zero_grad()
-        loss = cl.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = cl.compile(classifier_step(model, optim.AdamW(model.parameters(), lr=3e-3)))
     compare(given, lambda: step(x[:BATCH], y[:BATCH]).item(), torch_step)
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import accuracy, compare, digits, options
+from common import accuracy, classifier_step, compare, digits, options, torch_classifier_step
 
 import corelib as cl
 from corelib import data, nn, optim, train
@@ -27,26 +27,9 @@ def network() -> nn.Module:
 
 def torch_step() -> Callable[[], Any]:
     """A step of the same network in PyTorch."""
-    import torch
+    from torch.nn import Dropout, Flatten, Linear, ReLU
 
-    net = torch.nn.Sequential(
-        torch.nn.Flatten(),
-        torch.nn.Linear(64, 128),
-        torch.nn.ReLU(),
-        torch.nn.Dropout(0.2),
-        torch.nn.Linear(128, 10),
-    )
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    x, y = torch.rand(BATCH, 1, 8, 8), torch.randint(10, (BATCH,))
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(net(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return torch_classifier_step(BATCH, Flatten(), Linear(64, 128), ReLU(), Dropout(0.2), Linear(128, 10))
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -74,16 +57,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     )
 
     model.train()
-    batch = x[:BATCH], y[:BATCH]
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = cl.cross_entropy(model(batch[0]), batch[1])
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    compare(given, step, torch_step)
+    step = classifier_step(model, optimizer)
+    compare(given, lambda: step(x[:BATCH], y[:BATCH]).item(), torch_step)
     return {"accuracy": reached, "loss": history[-1]["train_loss"]}
 
 

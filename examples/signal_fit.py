@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from common import digits, options
+from common import compare, digits, options
 
 import corelib as cl
 from corelib import optim
@@ -65,8 +66,8 @@ def draw(place: cl.Tensor, width: cl.Tensor, light: cl.Tensor) -> cl.Tensor:
     return cl.einsum("n,nr,nc->rc", light, rows, columns)
 
 
-def fit_image(steps: int) -> float:
-    """The peak signal-to-noise ratio of the picture in decibels."""
+def fit_image(steps: int) -> tuple[float, Callable[[], float]]:
+    """The peak signal-to-noise ratio of the picture in decibels, and one more step."""
     image = digits()[0][3, 0]
     draws = cl.random.Generator(0)
     place = cl.random.uniform((12, 2), 0.2, 0.8, generator=draws).requires_grad_()
@@ -86,7 +87,28 @@ def fit_image(steps: int) -> float:
     for _ in range(steps):
         step()
         schedule.step()
-    return -10 * math.log10(cl.mse_loss(draw(place, width, light), image).item())
+    ratio = -10 * math.log10(cl.mse_loss(draw(place, width, light), image).item())
+    return ratio, lambda: step().item()
+
+
+def torch_step() -> Callable[[], Any]:
+    """A step of the picture in PyTorch."""
+    import torch
+
+    image, at = torch.rand(8, 8), (torch.arange(8) + 0.5) / 8
+    place, width, light = torch.rand(12, 2), torch.full((12, 1), 4.0), torch.full((12,), 0.3)
+    parameters = [t.requires_grad_() for t in (place, width, light)]
+    optimizer = torch.optim.Adam(parameters, lr=0.01)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        rows, columns = (torch.exp(-((at - place[:, i : i + 1]) ** 2) * torch.exp(width)) for i in (0, 1))
+        loss = ((torch.einsum("n,nr,nc->rc", light, rows, columns) - image) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
@@ -95,8 +117,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     started = time.perf_counter()
     error, grid = fit_tones(min(given.steps, 100))
     print(f"tones: frequencies to {error:.1e}, the Fourier transform's peaks to {grid:.1e}")
-    ratio = fit_image(given.steps)
+    ratio, step = fit_image(given.steps)
     print(f"image by 12 spots: {ratio:.1f} dB; {time.perf_counter() - started:.1f} s on {given.backend}")
+    compare(given, step, torch_step)
     return {"frequency": error, "grid": grid, "decibel": ratio}
 
 

@@ -7,11 +7,11 @@ layers, with the parameters that scikit-learn may set.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from common import options
+from common import compare, options
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import Ridge
@@ -91,6 +91,24 @@ class CorelibRegressor(RegressorMixin, _Estimator):
         return self._outputs(X)[:, 0] * self.scale_ + self.mean_
 
 
+def torch_fit(x: np.ndarray, y: np.ndarray, epochs: int) -> Callable[[], Any]:
+    """Training of the classifier's network in PyTorch, in batches of 32."""
+    import torch
+
+    inputs, labels = torch.tensor(np.asarray(x, "float32")), torch.tensor(y)
+
+    def run() -> None:
+        net = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 32), torch.nn.ReLU(), torch.nn.Linear(32, 3))
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+        for _ in range(epochs):
+            for part in torch.randperm(len(labels)).split(32):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(net(inputs[part]), labels[part]).backward()
+                optimizer.step()
+
+    return run
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run; the result."""
     given = options(__doc__, argv, epochs=20)
@@ -102,16 +120,18 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         cv=3,
     ).fit(x, y)
     print(f"wine: {search.best_score_:.1%} by cross-validation with {search.best_params_}")
-    x, y = load_diabetes(return_X_y=True)
+    x_, y_ = load_diabetes(return_X_y=True)
     network = make_pipeline(
         StandardScaler(), CorelibRegressor(hidden=16, epochs=given.epochs, lr=0.003, weight_decay=1.0)
     )
     scores = {
-        name: float(cross_val_score(model, x, y, cv=3).mean())
+        name: float(cross_val_score(model, x_, y_, cv=3).mean())
         for name, model in (("network", network), ("ridge", Ridge()))
     }
     print("diabetes: R2 by cross-validation " + ", ".join(f"{n} {s:.3f}" for n, s in scores.items()))
     print(f"{time.perf_counter() - started:.1f} s on {given.backend}")
+    one = CorelibClassifier(epochs=given.epochs)
+    compare(given, lambda: one.fit(x, y), lambda: torch_fit(x, y, given.epochs), "fit of the wines")
     return {"wine": float(search.best_score_), "diabetes": scores["network"], "ridge": scores["ridge"]}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from common import options
+from common import compare, options
 
 import corelib as cl
 
@@ -83,14 +83,13 @@ def by_hand(steps: int, seed: int) -> list[float]:
     return losses
 
 
-def by_corelib(steps: int, seed: int) -> list[float]:
-    """The same with tensors: the four rows of the table at once."""
-    rows, last = start(seed)
+def corelib_step(rows: list[list[float]], last: list[float]) -> Callable[[], float]:
+    """The same with tensors, the four rows of the table at once: a function that makes a step and returns the loss."""
     hidden, output = (cl.asarray(w, dtype=cl.float64).requires_grad_() for w in (rows, last))
     x = cl.asarray([[*pair, 1.0] for pair, _ in TABLE], dtype=cl.float64)
     targets = cl.asarray([t for _, t in TABLE], dtype=cl.float64)
-    losses = []
-    for _ in range(steps):
+
+    def step() -> float:
         y = cl.tanh(x @ hidden.T) @ output[:-1] + output[-1]
         loss = cl.mean((y - targets) ** 2)
         loss.backward()
@@ -98,18 +97,45 @@ def by_corelib(steps: int, seed: int) -> list[float]:
             for w in (hidden, output):
                 w -= RATE * w.grad
                 w.grad = None
-        losses.append(loss.item())
-    return losses
+        return loss.item()
+
+    return step
+
+
+def torch_step(rows: list[list[float]], last: list[float]) -> Callable[[], float]:
+    """The same step in PyTorch."""
+    import torch
+
+    hidden, output = (torch.tensor(w, dtype=torch.float64, requires_grad=True) for w in (rows, last))
+    x = torch.tensor([[*pair, 1.0] for pair, _ in TABLE], dtype=torch.float64)
+    targets = torch.tensor([t for _, t in TABLE], dtype=torch.float64)
+
+    def step() -> float:
+        y = torch.tanh(x @ hidden.T) @ output[:-1] + output[-1]
+        loss = ((y - targets) ** 2).mean()
+        loss.backward()
+        with torch.no_grad():
+            for w in (hidden, output):
+                w -= RATE * w.grad
+                w.grad = None
+        return loss.item()
+
+    return step
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run; the result."""
     given = options(__doc__, argv, steps=600)
-    ours, theirs = by_hand(given.steps, given.seed), by_corelib(given.steps, given.seed)
+    begin = start(given.seed)
+    step = corelib_step(*begin)
+    ours, theirs = by_hand(given.steps, given.seed), [step() for _ in range(given.steps)]
     apart = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
     print(f"loss by hand {ours[-1]:.6f}, by corelib {theirs[-1]:.6f}, largest difference {apart:.1e}")
+    compare(given, step, lambda: torch_step(*begin))
     return {"loss": theirs[-1], "difference": apart}
 
 
 if __name__ == "__main__":
-    main()
+    found = main()
+    assert found["loss"] < 1e-6
+    assert found["difference"] < 1e-11
