@@ -190,7 +190,8 @@ class Program:
 
     def _prepared(self, arrays: Sequence[ndarray]) -> Any:
         """One of the first calls: capture, then compare."""
-        if self.state == "new":  # much is run once and never again, such as the step that makes an optimizer's state
+        if self.state == "new":
+            # much is run once and never again, such as the step that makes an optimizer's state
             self.state = "seen"
             return self.run(*arrays)
         if self.state == "captured" and self.strides == [a.strides for a in arrays]:
