@@ -52,7 +52,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--only",
-        choices="startup dispatch training standard transforms cpu generated compile models".split(),
+        choices=[
+            "startup",
+            "dispatch",
+            "training",
+            "standard",
+            "transforms",
+            "cpu",
+            "generated",
+            "compile",
+            "models",
+        ],
         help="one group of workloads",
     )
     parser.add_argument("--match", default="", help="with --only cpu: workloads whose name contains this")
