@@ -126,11 +126,11 @@ class _Absorbing:
             return
         many: dict[Any, int] = {}
         for group, step, _ in places:
+            if not self._reads_whole(group, step.outputs[0]) or not self.backend.fuses(step):
+                return
             many[group] = many.get(group, 0) + 1
             inside = step.params["pad_width"][len(group.shape) - (group.columns or 1) + 1 :]
             if group.shape[-1:] < (SHORT,) or any(any(widths) for widths in inside):
-                return
-            if not self._reads_whole(group, step.outputs[0]) or not self.backend.fuses(step):
                 return
             if many[group] > WINDOWS or len(group.steps) + many[group] > MEMBERS:
                 return

@@ -42,6 +42,7 @@ COUNTS = {"smoke": 5, "standard": 100, "full": 1500}
 Ways = tuple[str, str]
 UNCOMPILED: Ways = ("uncompiled, of the same kernels", "compiled")
 AGAIN: Ways = ("at the first call, of the same values", "at the second")
+FAILED = "could not compile it"  # and why
 REPLAYED = "replayed, "  # of a program that is run kernel by kernel
 
 
@@ -179,9 +180,14 @@ def check_program(suite: Suite, case: Case) -> None:
 
 
 def exact(compiled: Any) -> bool:
-    """Whether all programs of a compiled function call the kernels that the function calls, and no others."""
+    """Whether all programs of a compiled function call the kernels that the function calls, and no others. A program that
+    the backend failed to compile is a Disagreement.
+    """
     hows = [p.how for p in compiled.compiled.programs]
     hows += [p.link.how for p in compiled.compiled.programs if p.link is not None]
+    for how in hows:
+        if FAILED in how:
+            raise Disagreement(how)
     return all(how.startswith(REPLAYED) and "generated" not in how for how in hows)
 
 

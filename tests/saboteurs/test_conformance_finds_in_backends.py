@@ -260,10 +260,21 @@ def garbage_at_the_second_call(graph: Any) -> Any:
     return changed
 
 
-@pytest.mark.parametrize("name", ["kept_from_the_first_call", "garbage_at_the_second_call"])
-def test_program_is_found(name, plant):
+def refused(graph: Any) -> Any:
+    raise AttributeError("a mistake in the compiler")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("kept_from_the_first_call", "element"),
+        ("garbage_at_the_second_call", "element"),
+        ("refused", "could not compile it"),
+    ],
+)
+def test_program_is_found(name, words, plant):
     report = run(plant("reference", programs=globals()[name]), "exp", what=["compiled"])
-    assert any("element" in o.reason for o in report.failures), report.text()
+    assert any(words in o.reason for o in report.failures), report.text()
     assert report.accounted
 
 
