@@ -176,7 +176,8 @@ def _places(
     Only kernels that can write in place are taken for sure to return no view of what they read.
     """
     private = {x.name for step in steps if _writes(step) for x in step.outputs} - set(results)
-    private |= {x.name for x in donated} - set(results)
+    given = {x.name for x in donated}
+    private |= given - set(results)
     root: dict[str, str] = {}  # of what may be a view: what it may be a view of
     last = dict(
         last
@@ -204,8 +205,8 @@ def _places(
         ]
         if step.op.kind == "fused":
             private -= {step.inputs[i].name for i in dead}
-            if dead:
-                into[number] = tuple(dead)
+            if dead:  # donated memory first: a result there needs no buffer of its own, and can be donated again
+                into[number] = tuple(sorted(dead, key=lambda i: step.inputs[i].name not in given))
             continue
         out = step.outputs[0]
         for i in dead:

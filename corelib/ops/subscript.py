@@ -473,7 +473,7 @@ def sole(x: Tensor, *others: Tensor) -> bool:
     backend = x._backend
     if backend.level or _references(x) > _ONE:
         return False
-    if any(o._data is x._data or o._backend is not backend for o in others):
+    if others and any(o._data is x._data or o._backend is not backend for o in others):
         return (
             False  # a tensor of a transformation would take x into it, as a value that it may keep or spread
         )
