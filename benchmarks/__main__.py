@@ -263,13 +263,19 @@ def whole_programs(rounds: int, *, write: bool) -> int:
     """The table of compiled programs beside PyTorch's and JAX's."""
     from . import compile as compiled
 
-    text, data = compiled.run(list(compiled.PROGRAMS), list(compiled.CONTESTANTS), rounds, 0.3)
     facts = machine()
-    text = text.replace("\n\n", "\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + "\n\n", 1)
-    print(text)
-    if write:
-        written("compile", text, {"machine": facts, **data})
-    return 0
+
+    def page(text: str) -> str:
+        return text.replace("\n\n", "\n\n" + ", ".join(f"{k} {v}" for k, v in facts.items()) + "\n\n", 1)
+
+    def keep(text: str, data: dict[str, Any]) -> None:
+        written("compile", page(text), {"machine": facts, **data})
+
+    text, data = compiled.run(
+        list(compiled.PROGRAMS), list(compiled.CONTESTANTS), rounds, 0.2, keep=keep if write else None
+    )
+    print(page(text))
+    return compiled.failed(data)
 
 
 def training_steps(rounds: int, *, write: bool) -> int:

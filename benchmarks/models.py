@@ -201,7 +201,7 @@ def run(only: list[str], rounds: int, seconds: float) -> tuple[str, dict[str, An
     missing = []
     for model in only:
         found = results[model] = whole.measured(
-            model, list(CONTESTANTS), rounds, seconds, module="benchmarks.models", agree=False
+            model, list(CONTESTANTS), rounds, seconds, 300.0, module="benchmarks.models"
         )
         for name in ("corelib", "corelib eager", "torch eager"):
             process = whole.Process(model, f"tensors:{name}", "", module="benchmarks.models")

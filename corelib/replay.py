@@ -205,7 +205,9 @@ def _places(
         ]
         if step.op.kind == "fused":
             private -= {step.inputs[i].name for i in dead}
-            if dead:  # donated memory first: a result there needs no buffer of its own, and can be donated again
+            if (
+                dead
+            ):  # donated memory first: a result there needs no buffer of its own, and can be donated again
                 into[number] = tuple(sorted(dead, key=lambda i: step.inputs[i].name not in given))
             continue
         out = step.outputs[0]
