@@ -119,7 +119,12 @@ class Process:
     """
 
     def __init__(
-        self, program: str, contestant: str, caches: str, module: str = "benchmarks.compile", seconds: float = 100.0
+        self,
+        program: str,
+        contestant: str,
+        caches: str,
+        module: str = "benchmarks.compile",
+        seconds: float = 100.0,
     ) -> None:
         folders = {
             "CORELIB_CACHE_DIR": f"{caches}/corelib", "TORCHINDUCTOR_CACHE_DIR": f"{caches}/inductor",
