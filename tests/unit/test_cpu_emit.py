@@ -315,7 +315,7 @@ def test_stored_functions_that_are_damaged_or_cannot_be_stored_are_made_again(da
         texts.append(native.function_ir("def function(x):\n    return x * x\n", "float32", 1))
         for file in tmp_path.glob("cpu/*.o"):
             file.write_bytes(damage or b"")
-    assert texts[0] == texts[1] and "define internal float @FUNCTION(float %x0)" in texts[0]
+    assert texts[0] == texts[1] and "define internal float @FUNCTION(float " in texts[0]
 
 
 def test_nan_infinity_and_signed_zeros_come_out_as_they_do_step_by_step(monkeypatch):

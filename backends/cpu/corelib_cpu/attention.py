@@ -50,14 +50,14 @@ tile = matrix_tile(T, HEIGHT, VECTORS, LANES, True, False)
 column = tile_column(T, HEIGHT, VECTORS, LANES)
 QUICK = {"reassoc", "nsz", "contract"}
 
-@register_jitable
+@inline
 def scores(out, row, a, panels, features, first, last):
     # a tile's rows times columns first to last, in whole panels
     for panel in range(first // WIDTH, (last + WIDTH - 1) // WIDTH):
         b = panels + panel * features * WIDTH * SIZE
         tile(a, 0, 0, b, WIDTH * SIZE, features, out + panel * WIDTH * SIZE, row, 0, 0, 0)
 
-@register_jitable
+@inline
 def product(out, out_row, a, row, b, b_row, first, last, columns, height):
     # columns first to last of a tile's rows times those rows of a matrix
     if last <= first:
@@ -70,7 +70,7 @@ def product(out, out_row, a, row, b, b_row, first, last, columns, height):
         column(a + first * SIZE, row, SIZE, b + first * b_row + j * SIZE, b_row, last - first, out + j * SIZE, out_row, 0, 0,
                height, min(columns - j, WIDTH))
 
-@register_jitable(fastmath=QUICK)
+@inline(fastmath=QUICK)
 def scaled_largest(x, count, scale):
     largest = -T_INF
     for j in range(count):
@@ -78,14 +78,14 @@ def scaled_largest(x, count, scale):
         largest = maximum(largest, x[j])
     return largest
 
-@register_jitable(fastmath=QUICK)
+@inline(fastmath=QUICK)
 def largest_of(x, count):
     largest = -T_INF
     for j in range(count):
         largest = maximum(largest, x[j])
     return largest
 
-@register_jitable(fastmath=QUICK)
+@inline(fastmath=QUICK)
 def exponentials(x, count, shift):
     total = T_ZERO
     for j in range(count):
@@ -93,7 +93,7 @@ def exponentials(x, count, shift):
         total += x[j]
     return total
 
-@register_jitable
+@inline
 def masked(x, first, count, mask, step, kind):
     if kind == 1:
         for j in range(first, count):
@@ -103,7 +103,7 @@ def masked(x, first, count, mask, step, kind):
         for j in range(first, count):
             x[j] += at_T(mask + j * step)[0]
 
-@register_jitable
+@inline
 def softmax(x, count, last, scale, mask, step, kind):
     # a row's exponentials, zero from count to last; the sum of them, and what was subtracted
     largest = scaled_largest(x, count, scale)
@@ -116,12 +116,12 @@ def softmax(x, count, last, scale, mask, step, kind):
         x[j] = T_ZERO
     return (T_ONE if total == T_ZERO else total), shift
 
-@register_jitable
+@inline
 def scaled_row(x, count, factor):
     for j in range(count):
         x[j] = x[j] * factor
 
-@register_jitable
+@inline
 def divided(x, count, total):
     for j in range(count):
         x[j] = x[j] / total
@@ -159,14 +159,14 @@ def kernel(lo, hi, args):
 # inverse of the sum, and the mean of the cotangent of its probabilities, then the threads' scratch. A unit is a tile's
 # rows of queries.
 _QUERIES = """
-@register_jitable(fastmath=QUICK)
+@inline(fastmath=QUICK)
 def weighted(x, y, count):
     total = T_ZERO
     for j in range(count):
         total += x[j] * y[j]
     return total
 
-@register_jitable
+@inline
 def cotangents(x, y, count, inverse, mean):
     for j in range(count):
         x[j] = x[j] * inverse * (y[j] - mean)
@@ -208,7 +208,7 @@ def kernel(lo, hi, args):
 # Words: the cotangents of k and v, k, v, packed q, packed cotangent, q, the cotangent, mask, the layout, what the queries
 # left, then the threads' scratch. A unit is a tile's rows of keys.
 _KEYS = """
-@register_jitable
+@inline
 def probabilities(x, first, last, scale, mask, step, kind, shifts, inverses):
     for i in range(first, last):
         x[i] = x[i] * scale
@@ -217,7 +217,7 @@ def probabilities(x, first, last, scale, mask, step, kind, shifts, inverses):
     for i in range(first, last):
         x[i] = exp_T(x[i] - shifts[i]) * inverses[i]
 
-@register_jitable
+@inline
 def cotangents(x, y, first, last, means):
     for i in range(first, last):
         y[i] = x[i] * (y[i] - means[i])

@@ -99,7 +99,7 @@ class CpuBackend(Backend):
 
     @classmethod
     def probe(cls) -> str | None:
-        """Usable wherever NumPy is; numba is asked for when the first compiled kernel is."""
+        """Usable wherever NumPy is; llvmlite is asked for when the first compiled kernel is."""
         return None
 
     @classmethod

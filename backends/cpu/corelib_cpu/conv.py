@@ -59,7 +59,7 @@ def kernel(lo, hi, args):
 _CONVOLVE = """
 tile = matrix_tile(T, HEIGHT, VECTORS, LANES, True, False, True)
 
-@register_jitable
+@inline
 def fill(image, x, of):
     # the image of a group with zeros around it, in parts by the remainder of each place
     plane = of[18] * of[19] * of[20]
@@ -94,7 +94,7 @@ def fill(image, x, of):
                         for j in range(last):
                             out[j] = at_T(source + (i + j * of[17]) * of[8])[0]
 
-@register_jitable
+@inline
 def block(a, start, case, buffer, rows, length, out, apart, bias, o, height):
     # some rows of windows and a tile's rows of units, from there to the result
     line, taps = at_T(buffer), case[0]

@@ -77,7 +77,7 @@ EVERY = {
 FINITE = "(fabs(x.real) < R(inf)) & (fabs(x.imag) < R(inf))"
 COMPLEX = {
     "negative": Expression("-x"),
-    "conj": Expression("x.conjugate()"),
+    "conj": Expression("N(complex(x.real, -x.imag))"),
     "abs": Expression("R(modulus_V(x))", 2),
     "isnan": Expression("x != x"),
     "isinf": Expression("(fabs(x.real) == R(inf)) | (fabs(x.imag) == R(inf))"),

@@ -38,13 +38,13 @@ KERNEL, UNITS, CHUNK, ARGUMENTS, THREADS, ARRAY = 32, 33, 34, 35, 36, 37  # word
 MUTEX, CONDITION = 320, 384
 FIELD, LOW = 0xFFFF, 1 << 16  # STATE is generation << 32 | next chunk from below << 16 | end of the chunks
 
-@register_jitable
+@inline
 def slice_of(kernel, index, chunk, units, words):
     lo = index * chunk
     hi = lo + chunk
     call_kernel(kernel, lo, units if hi > units else hi, words)
 
-@register_jitable
+@inline
 def run(control, kernel, units, chunk, words):
     job = at_int64(control)
     if chunk * 60000 < units:

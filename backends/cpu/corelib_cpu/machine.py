@@ -1,8 +1,8 @@
 """What kernels are made of besides arithmetic: typed pointers, atomics, calls, and operations that a machine
 has and Python has not.
 
-The names of this module and of vmath.py are what the source of a kernel sees. Importing it imports numba, so
-only the compiler of kernels does it.
+The names of this module and of vmath.py are what the source of a kernel sees. Only the compiler of kernels imports
+it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from .language import External, declared, intrinsic, types
 
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
 uint8, uint16, uint32, uint64 = np.uint8, np.uint16, np.uint32, np.uint64
@@ -40,11 +39,11 @@ def _pointer(name: str) -> Any:
     machine = _BYTES[name.removeprefix("u")]
 
     @intrinsic
-    def pointer(typing, address):
-        def emit(context, builder, signature, arguments):
+    def pointer(address):
+        def emit(builder, arguments):
             return builder.inttoptr(arguments[0], machine.as_pointer())
 
-        return types.CPointer(element)(types.int64), emit
+        return types.pointer(element)(types.int64), emit
 
     return pointer
 
@@ -58,51 +57,49 @@ at_float16 = at_bfloat16 = at_uint16  # stored numbers are their bits
 
 
 @intrinsic
-def stack_words(typing, count):
+def stack_words(count):
     """Address of 512 words on the stack of the calling function."""
 
-    def emit(context, builder, signature, arguments):
-        block = cgutils.alloca_once(builder, ir.ArrayType(_WORD, 512))
+    def emit(builder, arguments):
+        block = builder.alloca(ir.ArrayType(_WORD, 512))
         return builder.ptrtoint(block, _WORD)
 
     return types.int64(types.int64), emit
 
 
 @intrinsic
-def call_kernel(typing, address, lo, hi, arguments):
+def call_kernel(address, lo, hi, arguments):
     """Calls the kernel at an address on a slice of the work."""
 
-    def emit(context, builder, signature, values):
+    def emit(builder, values):
         kind = ir.FunctionType(ir.VoidType(), [_WORD, _WORD, _WORD])
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
-        return context.get_dummy_value()
 
     word = types.int64
     return types.void(word, word, word, word), emit
 
 
 @intrinsic
-def atomic_load(typing, address):
-    def emit(context, builder, signature, arguments):
+def atomic_load(address):
+    def emit(builder, arguments):
         return builder.load_atomic(builder.inttoptr(arguments[0], _WORD.as_pointer()), "seq_cst", 8)
 
     return types.int64(types.int64), emit
 
 
 @intrinsic
-def atomic_store(typing, address, value):
-    def emit(context, builder, signature, arguments):
+def atomic_store(address, value):
+    def emit(builder, arguments):
         builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()), "seq_cst", 8)
-        return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), emit
 
 
 @intrinsic
-def atomic_add(typing, address, value):
+def atomic_add(address, value):
     """Adds, and returns what was there before."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
         return builder.atomic_rmw("add", pointer, arguments[1], "seq_cst")
 
@@ -110,10 +107,10 @@ def atomic_add(typing, address, value):
 
 
 @intrinsic
-def atomic_swap_if(typing, address, expected, value):
+def atomic_swap_if(address, expected, value):
     """Stores a value where the expected one stands; 1 if it did."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         pointer = builder.inttoptr(arguments[0], _WORD.as_pointer())
         pair = builder.cmpxchg(pointer, arguments[1], arguments[2], "seq_cst", "seq_cst")
         return builder.zext(builder.extract_value(pair, 1), _WORD)
@@ -125,29 +122,28 @@ _X86 = platform.machine().lower() in ("x86_64", "amd64", "i686")
 
 
 @intrinsic
-def pause(typing):
+def pause():
     """Tells the processor that this is a waiting loop."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         if _X86:
             kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
+            builder.call(declared(builder.module, kind, "llvm.x86.sse2.pause"), [])
 
     return types.void(), emit
 
 
 # Functions of the C library and of Python that the launcher calls; the addresses are resolved in the process.
 _word = types.int64
-yield_processor = types.ExternalFunction("sched_yield", types.int32())
-mutex_lock = types.ExternalFunction("pthread_mutex_lock", types.int32(_word))
-mutex_unlock = types.ExternalFunction("pthread_mutex_unlock", types.int32(_word))
-condition_wait = types.ExternalFunction("pthread_cond_wait", types.int32(_word, _word))
-condition_broadcast = types.ExternalFunction("pthread_cond_broadcast", types.int32(_word))
-integer_value = types.ExternalFunction("PyLong_AsLongLong", _word(_word))
-release_interpreter = types.ExternalFunction("PyEval_SaveThread", _word())
-acquire_interpreter = types.ExternalFunction("PyEval_RestoreThread", types.void(_word))
-add_reference = types.ExternalFunction("Py_IncRef", types.void(_word))
+yield_processor = External("sched_yield", types.int32())
+mutex_lock = External("pthread_mutex_lock", types.int32(_word))
+mutex_unlock = External("pthread_mutex_unlock", types.int32(_word))
+condition_wait = External("pthread_cond_wait", types.int32(_word, _word))
+condition_broadcast = External("pthread_cond_broadcast", types.int32(_word))
+integer_value = External("PyLong_AsLongLong", _word(_word))
+release_interpreter = External("PyEval_SaveThread", _word())
+acquire_interpreter = External("PyEval_RestoreThread", types.void(_word))
+add_reference = External("Py_IncRef", types.void(_word))
 
 
 # --- machine operations -------------------------------------------------------------------------------------
@@ -156,7 +152,7 @@ add_reference = types.ExternalFunction("Py_IncRef", types.void(_word))
 def _operation(name: str, count: int) -> Any:
     """An LLVM intrinsic of `count` operands of one floating type."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         kind = arguments[0].type
         declared = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * count))
         return builder.call(declared, arguments)
@@ -164,17 +160,17 @@ def _operation(name: str, count: int) -> Any:
     if count == 1:
 
         @intrinsic
-        def operation(typing, x):
+        def operation(x):
             return x(x), emit
     elif count == 2:
 
         @intrinsic
-        def operation(typing, x, y):
+        def operation(x, y):
             return x(x, x), emit
     else:
 
         @intrinsic
-        def operation(typing, x, y, z):
+        def operation(x, y, z):
             return x(x, x, x), emit
 
     return operation
@@ -191,8 +187,8 @@ def _remainder() -> Any:
     """C's fmod: exact, with the sign of x."""
 
     @intrinsic
-    def remainder(typing, x, y):
-        def emit(context, builder, signature, arguments):
+    def remainder(x, y):
+        def emit(builder, arguments):
             return builder.frem(*arguments)
 
         return x(x, x), emit
@@ -207,8 +203,8 @@ def _reinterpret(source: str, result: str) -> Any:
     """The same bits as another type."""
 
     @intrinsic
-    def reinterpret(typing, x):
-        def emit(context, builder, signature, arguments):
+    def reinterpret(x):
+        def emit(builder, arguments):
             return builder.bitcast(arguments[0], _BYTES[result])
 
         return getattr(types, result)(getattr(types, source)), emit
@@ -221,20 +217,20 @@ bits_f64, from_bits_f64 = _reinterpret("float64", "int64"), _reinterpret("int64"
 
 
 @intrinsic
-def from_float16(typing, bits):
+def from_float16(bits):
     """The float32 of a float16's bits."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
     return types.float32(types.uint16), emit
 
 
 @intrinsic
-def to_float16(typing, x):
+def to_float16(x):
     """The bits of the float16 nearest to a float32."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
 
     return types.uint16(types.float32), emit
@@ -244,8 +240,8 @@ def _saturate(result: str) -> Any:
     """Truncation to an integer; what lies outside becomes the nearest end of the range and NaN becomes 0."""
 
     @intrinsic
-    def saturate(typing, x):
-        def emit(context, builder, signature, arguments):
+    def saturate(x):
+        def emit(builder, arguments):
             source, target = arguments[0].type, _BYTES[result.removeprefix("u")]
             name = "llvm.fptoui.sat" if result.startswith("u") else "llvm.fptosi.sat"
             declared = builder.module.declare_intrinsic(

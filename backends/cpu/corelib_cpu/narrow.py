@@ -35,7 +35,7 @@ A_LINE, B_LINE = (HEIGHT + LANES - 1) // LANES * LANES * 4, WIDTH * 4  # bytes o
 
 inside, at_edge = (dot_tile(KIND, HEIGHT, VECTORS, LANES, edge) for edge in (False, True))
 
-@register_jitable
+@inline
 def product(a, b, depth, c, c_row, add, height, width):
     starts = a + depth * HEIGHT * 4
     if height == HEIGHT and width == WIDTH:
@@ -43,7 +43,7 @@ def product(a, b, depth, c, c_row, add, height, width):
     else:
         at_edge(a, b, WIDTH * 4, depth, c, c_row, starts, add, height, width)
 
-@register_jitable
+@inline
 def rounded(c, c_row, out, out_row, height, width):
     for i in range(height):
         sums, numbers = at_float32(c + i * c_row), at_RESULT(out + i * out_row)
@@ -56,7 +56,7 @@ def rounded(c, c_row, out, out_row, height, width):
 _BFLOAT = """
 quick, exact = product, dot_tile("bfloat16 exactly", HEIGHT, VECTORS, LANES, True)
 
-@register_jitable
+@inline
 def product(a, b, depth, c, c_row, add, height, width):
     first = (at_int32(a + depth * HEIGHT * 4)[0] + 1) >> 7
     second = (at_int32(b + depth * WIDTH * 4)[0] + 1) >> 7

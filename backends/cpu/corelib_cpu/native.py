@@ -1,9 +1,8 @@
 """Compiles kernels once per machine: Python source in, address of machine code out.
 
-A kernel is the source text of a Python function over 64-bit integers. numba turns it into LLVM IR, LLVM into
-an object file, and the object file is kept on disk under a hash of everything that it depends on. A later
-process loads it in about a millisecond and never imports numba, which alone takes 130 ms, or compiles, which
-takes 70 ms.
+A kernel is the source text of a function in the language of language.py, over 64-bit integers. It becomes LLVM IR in
+about 10 ms, LLVM makes an object file of it in 10 to 250 ms, and that is kept on disk under a hash of everything that it
+depends on. A later process loads it in about a millisecond.
 
 This module knows nothing about arrays, operations or threads.
 """
@@ -113,11 +112,13 @@ def _fingerprint() -> str:
         llvmlite.__version__,
         *host(),
         str(object.__basicsize__),
-        os.environ.get("NUMBA_OPT", ""),
     ):
         digest.update(part.encode() + b"\0")
     for module in (
         "native.py",
+        "language.py",
+        "expressions.py",
+        "walk.py",
         "machine.py",
         "simd.py",
         "vmath.py",
@@ -199,27 +200,13 @@ def _load(code: bytes, symbol: str) -> int:
 
 def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str) -> bytes:
     """Object code of one function, under the given symbol."""
-    import llvmlite.binding as llvm
-
     started = time.perf_counter()
-    from numba import cfunc, types
+    from .language import types
+    from .walk import compiled
 
-    namespace = _namespace()
-    exec(compile(source, f"<corelib_cpu kernel {name}>", "exec"), namespace)
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
-    options = namespace.get("OPTIONS", {})
-    compiled = cfunc(signature, error_model="numpy", **options)(namespace[name])
-
-    target = _engine()[0]
-    module = llvm.parse_assembly(compiled.inspect_llvm())
-    for function in module.functions:
-        if function.name == compiled.native_name:
-            function.name = symbol
-        elif not function.is_declaration:
-            function.linkage = "internal"
-    builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=1))
-    builder.getModulePassManager().run(module, builder)
-    code = target.emit_object(module)
+    module = _optimised(compiled(source, name, _namespace(), signature, symbol))
+    code = _engine()[0].emit_object(module)
     seconds = time.perf_counter() - started
     (log.warning if seconds > 1 else log.debug)("corelib: cpu: compiled a kernel in %.2f s", seconds)
     return code
@@ -227,43 +214,39 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
 
 def _assemble(text: str, symbol: str) -> bytes:
     """Object code of a module of IR with one function @KERNEL."""
-    import llvmlite.binding as llvm
-
     started = time.perf_counter()
-    target = _engine()[0]
-    module = llvm.parse_assembly(text.replace("@KERNEL", f"@{symbol}"))
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = options.loop_interleaving = True
-    builder = llvm.create_pass_builder(target, options)
-    builder.getModulePassManager().run(module, builder)
-    code = target.emit_object(module)
+    module = _optimised(text.replace("@KERNEL", f"@{symbol}"))
+    code = _engine()[0].emit_object(module)
     log.debug("corelib: cpu: assembled a kernel in %.1f ms", 1e3 * (time.perf_counter() - started))
     return code
 
 
-def _translate(source: str, dtype: str, arguments: int) -> str:
-    """numba's IR of a function of one element, without what guards against exceptions, which it cannot raise."""
+def _optimised(text: str) -> Any:
+    """LLVM's module of a text of IR, with its loops turned into vectors."""
     import llvmlite.binding as llvm
-    from numba import cfunc, types
 
-    namespace = _namespace()
-    exec(compile(source, "<corelib_cpu function>", "exec"), namespace)
+    target = _engine()[0]
+    module = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.loop_interleaving = True
+    builder = llvm.create_pass_builder(target, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def _translate(source: str, dtype: str, arguments: int) -> str:
+    """IR of a function of one element, and of all that it calls."""
+    from .language import types
+    from .walk import compiled
+
     kind = getattr(types, dtype)
-    compiled = cfunc(kind(*(kind,) * arguments), error_model="numpy")(namespace["function"])
-    module = llvm.parse_assembly(compiled.inspect_llvm())
-    (inner,) = [f for f in module.functions if not f.is_declaration and not f.name.startswith("cfunc.")]
-    parts = [re.sub(r"(, !\w+ !\d+)|( #\d+)", "", str(inner)).replace(f"@{inner.name}", "@FUNCTION.inner")]
-    parts[0] = re.sub(r"^define .*? i32 @", "define internal i32 @", parts[0], count=1, flags=re.MULTILINE)
-    used = [f for f in module.functions if f.is_declaration and f"@{f.name}(" in parts[0]]
-    parts += [re.sub(r" #\d+", "", str(f)) for f in used]
-    t = "float" if dtype == "float32" else "double"
-    names = [f"{t} %x{i}" for i in range(arguments)]
-    parts.append(
-        f"define internal {t} @FUNCTION({', '.join(names)}) alwaysinline {{\n  %place = alloca {t}\n"
-        f"  %status = call i32 @FUNCTION.inner({', '.join(['ptr %place', 'ptr null', *names])}) alwaysinline\n"
-        f"  %result = load {t}, ptr %place\n  ret {t} %result\n}}"
-    )
-    return "\n".join(parts) + "\n"
+    text = compiled(source, "function", _namespace(), kind(*(kind,) * arguments), "FUNCTION")
+    module = _optimised(text)
+    for function in module.functions:
+        if not function.is_declaration:
+            function.linkage = "internal"
+    text = "".join(map(str, module.functions))
+    return re.sub(r" #\d+", "", re.sub(r" #\d+ \{", " alwaysinline {", re.sub(r"(?m)^;.*\n", "", text)))
 
 
 def _namespace() -> dict[str, Any]:

@@ -9,9 +9,9 @@ from corelib.plugin_api import BackendInfo, hookimpl
 def declare_backend() -> BackendInfo:
     return BackendInfo(
         name="cpu",
-        summary="NumPy arrays; kernels compiled by numba, with SIMD and threads",
+        summary="NumPy arrays; kernels compiled by LLVM, with SIMD and threads",
         load="corelib_cpu.backend:CpuBackend",
-        requires=("numpy", "numba"),
-        install_hint="pip install numpy numba",
+        requires=("numpy", "llvmlite"),
+        install_hint="pip install numpy llvmlite",
         priority=10,
     )

@@ -37,11 +37,11 @@ _INTEGER_MAX, _INTEGER_MIN = ("LOWEST", "x if x > s else s"), ("HIGHEST", "x if 
 # Words: result, input, rows in a group, rows in a part, parts in a group, [columns]. A unit is a part of a
 # group.
 _COMBINE_SOURCE = """
-@register_jitable({options})
+@inline({options})
 def combine(s, x):
     return {combine}
 
-@register_jitable({options})
+@inline({options})
 def combine8(a, b, c, d, e, f, g, h):
     return combine(combine(combine(a, b), combine(c, d)), combine(combine(e, f), combine(g, h)))
 """

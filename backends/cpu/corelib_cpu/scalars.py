@@ -1,6 +1,6 @@
 """One element of each element-wise op in LLVM IR: what generated kernels are made of.
 
-An operation is a template over the IR names of its operands, or a function of vmath.py, whose IR numba makes once per
+An operation is a template over the IR names of its operands, or a function of vmath.py, whose IR is made once per
 machine. Both give the bits of the compiled loops of elementwise.py: nothing is contracted, and no order is changed.
 """
 

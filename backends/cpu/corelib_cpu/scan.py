@@ -21,7 +21,7 @@ PARALLEL = 65536  # elements from which a second thread pays
 # Words: result, elements, how many along the axis, how many behind it. A unit is a line where nothing is behind the axis:
 # four of them go side by side, because each waits for its last addition. Otherwise it is a run of columns.
 _SCAN = """
-@register_jitable
+@inline
 def line(out, x, n):
     total = NEUTRAL
     for i in range(n):

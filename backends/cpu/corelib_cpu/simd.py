@@ -12,11 +12,9 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
 
 from . import machine, native
+from .language import declared, inline, intrinsic, types
 from .machine import atomic_load, atomic_store, atomic_swap_if, pause
 
 _WORD, _HALF = ir.IntType(64), ir.IntType(32)
@@ -62,9 +60,7 @@ class Emitter:
         if mask is None:
             return self.builder.load(pointer, align=self.size)
         kind = ir.FunctionType(self.vector, [pointer.type, _HALF, self.masks, self.vector])
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.masked.load.{self.suffix}.p0"
-        )
+        function = declared(self.builder.module, kind, f"llvm.masked.load.{self.suffix}.p0")
         return self.builder.call(function, [pointer, ir.Constant(_HALF, self.size), mask, self.zero])
 
     def store(self, value: Any, address: Any, mask: Any = None) -> None:
@@ -73,9 +69,7 @@ class Emitter:
             self.builder.store(value, pointer, align=self.size)
             return
         kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, _HALF, self.masks])
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.masked.store.{self.suffix}.p0"
-        )
+        function = declared(self.builder.module, kind, f"llvm.masked.store.{self.suffix}.p0")
         self.builder.call(function, [value, pointer, ir.Constant(_HALF, self.size), mask])
 
     def everywhere(self, value: Any) -> Any:
@@ -97,7 +91,7 @@ class Emitter:
         if not has_fma():
             return self.builder.fadd(total, self.builder.fmul(x, y))
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.{self.suffix}")
+        function = declared(self.builder.module, kind, f"llvm.fma.{self.suffix}")
         return self.builder.call(function, [x, y, total])
 
     def smaller(self, x: Any, y: Any) -> Any:
@@ -116,7 +110,7 @@ def matrix_tile(
     is that many bytes behind b.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         a, a_row, a_column, b, b_row, depth, c, c_row, add, height, width = arguments
         code = Emitter(builder, element, lanes)
         size = code.size
@@ -165,10 +159,9 @@ def matrix_tile(
                     _store_tile(code, sums, rows, vectors, c, c_row, adds, height if edge else None, mask)
         builder.branch(end)
         builder.position_at_end(end)
-        return context.get_dummy_value()
 
     @intrinsic
-    def tile(typing, a, a_row, a_column, b, b_row, depth, c, c_row, add, height, width):
+    def tile(a, a_row, a_column, b, b_row, depth, c, c_row, add, height, width):
         return types.void(*(types.int64,) * 11), emit
 
     return tile
@@ -199,7 +192,7 @@ def copy_line(element: str, vectors: int, lanes: int, edge: bool) -> Any:
     and zeros follow.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         source, out, count = arguments
         code = Emitter(builder, element, lanes)
         steps = [v * lanes for v in range(vectors)]
@@ -209,10 +202,9 @@ def copy_line(element: str, vectors: int, lanes: int, edge: bool) -> Any:
         ]
         for s, value in zip(steps, line, strict=True):
             code.store(value, code.place(out, s * code.size))
-        return context.get_dummy_value()
 
     @intrinsic
-    def copy(typing, source, out, count):
+    def copy(source, out, count):
         return types.void(*(types.int64,) * 3), emit
 
     return copy
@@ -226,7 +218,7 @@ def transpose_block(element: str, rows: int, lanes: int, edge: bool) -> Any:
     `width` rows are stored.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         source, source_row, height, width, out, out_row = arguments
         code = Emitter(builder, element, lanes)
         mask = code.below(width) if edge else None
@@ -258,10 +250,9 @@ def transpose_block(element: str, rows: int, lanes: int, edge: bool) -> Any:
         if done is not None:
             builder.branch(done)
             builder.position_at_end(done)
-        return context.get_dummy_value()
 
     @intrinsic
-    def transpose(typing, source, source_row, height, width, out, out_row):
+    def transpose(source, source_row, height, width, out, out_row):
         return types.void(*(types.int64,) * 6), emit
 
     return transpose
@@ -272,7 +263,7 @@ def dot_rows(element: str, rows: int, vectors: int, lanes: int) -> Any:
     vector, of which the first `height` exist; each is a sum of `vectors` * `lanes` running sums.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         a, a_row, x, depth, out, out_row, height = arguments
         code = Emitter(builder, element, lanes)
         function, before = builder.function, builder.basic_block
@@ -338,10 +329,9 @@ def dot_rows(element: str, rows: int, vectors: int, lanes: int) -> Any:
             builder.store(number, code.pointer(code.place(out, i, out_row), code.scalar), align=code.size)
         builder.branch(done)
         builder.position_at_end(done)
-        return context.get_dummy_value()
 
     @intrinsic
-    def dots(typing, a, a_row, x, depth, out, out_row, height):
+    def dots(a, a_row, x, depth, out, out_row, height):
         return types.void(*(types.int64,) * 7), emit
 
     return dots
@@ -350,7 +340,7 @@ def dot_rows(element: str, rows: int, vectors: int, lanes: int) -> Any:
 # --- made of these --------------------------------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def take_slot(flags, count):
     """The number of a part of the scratch memory that no other thread has: it is ours until `free_slot`."""
     while True:
@@ -360,7 +350,7 @@ def take_slot(flags, count):
         pause()
 
 
-@register_jitable
+@inline
 def free_slot(flags, slot):
     atomic_store(flags + slot * 64, 0)
 
@@ -377,7 +367,7 @@ def panel_packer(element: str, width: int, lanes: int) -> Any:
     line, line_edge = copy_line(element, vectors, lanes, ragged), copy_line(element, vectors, lanes, True)
     block, block_edge = (transpose_block(element, rows, lanes, edge) for edge in (False, True))
 
-    @register_jitable
+    @inline
     def pack(out, source, row_step, column_step, count, depth):
         if column_step == size:
             if count == width:
@@ -413,7 +403,7 @@ def tile_column(element: str, rows: int, vectors: int, lanes: int) -> Any:
     full = vectors * lanes
     tile, tile_edge = (matrix_tile(element, rows, vectors, lanes, False, edge) for edge in (False, True))
 
-    @register_jitable
+    @inline
     def column(a, row_step, column_step, b, b_row, depth, c, c_row, add, first, last, width):
         for i in range(first, last, rows):
             height = min(last - i, rows)

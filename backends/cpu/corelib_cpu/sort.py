@@ -44,7 +44,7 @@ def key_of(x):
 # Words: positions, elements, how many along the axis, whether descending, then the threads' scratch: two arrays of keys
 # and two of positions. A unit is a line.
 _ARGSORT = """
-@register_jitable
+@inline
 {key}
 
 def kernel(lo, hi, args):
@@ -91,11 +91,11 @@ def kernel(lo, hi, args):
 """
 # Words: places, the ordered elements, what is searched, how many ordered elements. A unit is some searches.
 _SEARCH = """
-@register_jitable
+@inline
 def less(a, b):
     return (a < b) | ((b != b) & (a == a))
 
-@register_jitable
+@inline
 def before(a, b):
     return {before}
 

@@ -8,26 +8,26 @@ products are exact in double precision.
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
 
+from .language import inline
 from .machine import bits_f64, copysign, fabs, float32, float64, fma, from_bits_f64, inf, nan, sqrt
 
 LARGE, SMALL = 2.0**500, 2.0**-500  # squares between these are normal numbers, and so are sums of them
 LARGE_F, SMALL_F, DOWN_F, UP_F = (np.float32(2.0**n) for n in (60, -40, -66, 86))  # the same of complex64
 
 
-@register_jitable
+@inline
 def finite(x):
     return fabs(x) < inf
 
 
-@register_jitable
+@inline
 def exponent(x):
     """n where 2**n <= |x| < 2**(n + 1), of a normal number."""
     return ((bits_f64(x) >> 52) & 2047) - 1023
 
 
-@register_jitable
+@inline
 def scaled(x, n):
     """x * 2**n, rounded once; x is neither large nor small."""
     while n > 1000:
@@ -43,7 +43,7 @@ def scaled(x, n):
     return x * from_bits_f64((n + 1023) << 52)
 
 
-@register_jitable
+@inline
 def powers_for(large):
     """A power of 2 that brings a number, of which `large` is the larger part, to where squares are normal numbers,
     and the one that brings it back.
@@ -54,7 +54,7 @@ def powers_for(large):
     )
 
 
-@register_jitable
+@inline
 def modulus_complex(z):
     """|z| without overflow or underflow on the way; infinite if a part is, even beside NaN."""
     x, y = fabs(z.real), fabs(z.imag)
@@ -64,7 +64,7 @@ def modulus_complex(z):
     return inf if (x == inf) | (y == inf) else r
 
 
-@register_jitable
+@inline
 def modulus_single(z):
     """The same of complex64, in single precision."""
     x, y = fabs(z.real), fabs(z.imag)
@@ -76,7 +76,7 @@ def modulus_single(z):
     return float32(inf) if (x == float32(inf)) | (y == float32(inf)) else r
 
 
-@register_jitable
+@inline
 def sign_complex(z):
     """z / |z|; 0 for 0, NaN + NaN i where a part is NaN."""
     x, y = fabs(z.real), fabs(z.imag)
@@ -89,13 +89,13 @@ def sign_complex(z):
     return complex(nan if lost else 0.0 if zero else a, nan if lost else 0.0 if zero else b)
 
 
-@register_jitable
+@inline
 def at_infinity(x):
     """A part of an infinite number as seen from afar: 1 if it is infinite, else 0, with its sign."""
     return copysign(1.0 if fabs(x) == inf else 0.0, x)
 
 
-@register_jitable
+@inline
 def sum_of_products(a, b, c, d):
     """ab + cd within an ULP and a half, of the right sign where it is zero."""
     p = c * d
@@ -104,7 +104,7 @@ def sum_of_products(a, b, c, d):
     return a * b + p if r == 0.0 or r != r else r
 
 
-@register_jitable
+@inline
 def mantissa(x):
     """m and n with x = m 2**n and 1 <= |m| < 2; a zero is far below everything."""
     if x == 0.0:
@@ -116,7 +116,7 @@ def mantissa(x):
     return scaled(x, -n), n - shift
 
 
-@register_jitable
+@inline
 def far_sum(a, b, c, d):
     """ab + cd of any finite numbers as x 2**n."""
     (a, i), (b, j), (c, k), (d, m) = mantissa(a), mantissa(b), mantissa(c), mantissa(d)
@@ -124,7 +124,7 @@ def far_sum(a, b, c, d):
     return sum_of_products(scaled(a, max(i + j - n, -1000)), b, scaled(c, max(k + m - n, -1000)), d), n
 
 
-@register_jitable
+@inline
 def divide_complex(z, w):
     """z / w. By zero as real numbers are divided; infinite by finite is infinite, finite by infinite zero, and
     infinite by infinite NaN.
@@ -144,19 +144,19 @@ def divide_complex(z, w):
     return complex(nan, nan)
 
 
-@register_jitable
+@inline
 def fits(x):
     """Neither the products of such parts overflow nor those of the parts that are not 0 underflow."""
     return (x < 2.0**300) & ((x > 2.0**-300) | (x == 0.0))
 
 
-@register_jitable
+@inline
 def divides_plainly(z, w):
     x, y, c, d = fabs(z.real), fabs(z.imag), fabs(w.real), fabs(w.imag)
     return fits(x) & fits(y) & fits(c) & fits(d) & (c + d > 0.0)
 
 
-@register_jitable
+@inline
 def quotient_complex(z, w):
     """z / w where it divides plainly."""
     a, b, c, d = z.real, z.imag, w.real, w.imag
@@ -164,7 +164,7 @@ def quotient_complex(z, w):
     return complex(sum_of_products(a, c, b, d) / norm, sum_of_products(b, c, -a, d) / norm)
 
 
-@register_jitable
+@inline
 def quotient_single(z, w):
     """z / w of complex64, whose products are double precision numbers, where w is not 0 and nothing is infinite or NaN."""
     a, b, c, d = float64(z.real), float64(z.imag), float64(w.real), float64(w.imag)
@@ -172,7 +172,7 @@ def quotient_single(z, w):
     return complex((a * c + b * d) / norm, (b * c - a * d) / norm)
 
 
-@register_jitable
+@inline
 def two_sum(a, b):
     """a + b, exactly."""
     s = a + b

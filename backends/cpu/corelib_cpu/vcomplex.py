@@ -11,18 +11,15 @@ Everything is computed in double precision, for complex64 as well: it is then ro
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from numba import types
-from numba.extending import register_jitable
-
+from .language import External, inline, types
 from .machine import bits_f64, copysign, fabs, float64, fma, from_bits_f64, inf, nan, sqrt
 from .varithmetic import LARGE, SMALL, finite, two_sum
 from .vmath import atan2_float64, cos_sin_float64, exp_float64, log_parts_float64, sinh_cosh_float64
 
 _double = types.float64
-hypot: Any = types.ExternalFunction("hypot", _double(_double, _double))
-atan2: Any = types.ExternalFunction("atan2", _double(_double, _double))
+hypot = External("hypot", _double(_double, _double))
+atan2 = External("atan2", _double(_double, _double))
 PI = math.pi
 LN2, LN10 = math.log(2), math.log(10)
 LOG2E, LOG10E = 1 / LN2, 1 / LN10
@@ -32,7 +29,7 @@ E709 = math.exp(709)  # nearly the largest power of e that is a double
 # --- exponentials -------------------------------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def product(x, y):
     """x * y, where a zero wins over infinity and NaN."""
     if x == 0.0 or y == 0.0:
@@ -41,7 +38,7 @@ def product(x, y):
     return x * y
 
 
-@register_jitable
+@inline
 def exp_times(x, factor):
     """e**x * factor, finite also where e**x alone is not."""
     for _ in range(2):
@@ -50,21 +47,21 @@ def exp_times(x, factor):
     return product(math.exp(x), factor)
 
 
-@register_jitable
+@inline
 def sinh_times(x, factor):
     if fabs(x) > 709.0:  # here it is e**|x| / 2
         return exp_times(fabs(x) - 709.0, copysign(E709 / 2, x) * factor)
     return product(math.sinh(x), factor)
 
 
-@register_jitable
+@inline
 def cosh_times(x, factor):
     if fabs(x) > 709.0:
         return exp_times(fabs(x) - 709.0, E709 / 2 * factor)
     return product(math.cosh(x), factor)
 
 
-@register_jitable
+@inline
 def exp_complex(z):
     """e**x cos y + i e**x sin y."""
     x, y = z.real, z.imag
@@ -73,7 +70,7 @@ def exp_complex(z):
     return complex(exp_times(x, math.cos(y)), exp_times(x, math.sin(y)))
 
 
-@register_jitable
+@inline
 def expm1_complex(z):
     """(expm1(x) cos y - 2 sin(y/2)**2) + i e**x sin y: nothing large cancels near 0."""
     x, y = z.real, z.imag
@@ -87,7 +84,7 @@ def expm1_complex(z):
     return complex(real, exp_times(x, math.sin(y)))
 
 
-@register_jitable
+@inline
 def sinh_complex(z):
     """sinh x cos y + i cosh x sin y."""
     x, y = z.real, z.imag
@@ -96,7 +93,7 @@ def sinh_complex(z):
     return complex(sinh_times(x, math.cos(y)), cosh_times(x, math.sin(y)))
 
 
-@register_jitable
+@inline
 def cosh_complex(z):
     """cosh x cos y + i sinh x sin y."""
     x, y = z.real, z.imag
@@ -108,33 +105,33 @@ def cosh_complex(z):
 # As vectors: parts so near to 0 that nothing overflows, and angles are reduced by three products.
 
 
-@register_jitable
+@inline
 def is_near(x, y):
     return (fabs(x) < 300.0) & (fabs(y) < 1e9)
 
 
-@register_jitable
+@inline
 def exp_near(z):
     r = exp_float64(float64(z.real))
     c, s = cos_sin_float64(float64(z.imag))
     return complex(r * c, r * s)
 
 
-@register_jitable
+@inline
 def sinh_near(z):
     sinh, cosh = sinh_cosh_float64(float64(z.real))
     cos, sin = cos_sin_float64(float64(z.imag))
     return complex(sinh * cos, cosh * sin)
 
 
-@register_jitable
+@inline
 def cosh_near(z):
     sinh, cosh = sinh_cosh_float64(float64(z.real))
     cos, sin = cos_sin_float64(float64(z.imag))
     return complex(cosh * cos, sinh * sin)
 
 
-@register_jitable
+@inline
 def tanh_near(z):
     """(sinh x cosh x + i sin y cos y) / (sinh**2 x + cos**2 y)."""
     sinh, cosh = sinh_cosh_float64(float64(z.real))
@@ -143,7 +140,7 @@ def tanh_near(z):
     return complex(sinh * cosh / d, sin * cos / d)
 
 
-@register_jitable
+@inline
 def tanh_complex(z):
     """Kahan's quotient: with t = tan y and s = sinh x, ((1 + t**2) sqrt(1 + s**2) s + i t) / (1 + (1 + t**2) s**2)."""
     x, y = z.real, z.imag
@@ -164,7 +161,7 @@ def tanh_complex(z):
 # --- logarithms and inverse functions -----------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def excess(x, y, offset):
     """(offset + x)**2 + y**2 - 1 for an offset of 0 or 1, in which squares cancel the 1."""
     p, q = x * x, y * y
@@ -175,7 +172,7 @@ def excess(x, y, offset):
     return s + (e + f + lost)
 
 
-@register_jitable
+@inline
 def log_modulus(x, y, offset):
     """log |offset + x + yi|: near the unit circle from |z|**2 - 1, of which a rounded |z| has lost all digits."""
     r = hypot(offset + x, y)
@@ -189,13 +186,13 @@ def log_modulus(x, y, offset):
     return math.log(r)
 
 
-@register_jitable
+@inline
 def log_complex(z):
     """log |z| + i arg z."""
     return complex(log_modulus(z.real, z.imag, 0.0), atan2(z.imag, z.real))
 
 
-@register_jitable
+@inline
 def log_near(z):
     """log z where |z|**2 is an ordinary number."""
     x, y = float64(z.real), float64(z.imag)
@@ -209,7 +206,7 @@ def log_near(z):
     return complex(0.5 * log, atan2_float64(y, x))
 
 
-@register_jitable
+@inline
 def log1p_complex(z):
     """log(1 + z), without loss near 0."""
     x, y = z.real, z.imag
@@ -218,7 +215,7 @@ def log1p_complex(z):
     return complex(log_modulus(x, y, 1.0), atan2(y, 1.0 + x))
 
 
-@register_jitable
+@inline
 def log2_complex(z):
     """log z / log 2, exact on the powers of 2."""
     x, y = z.real, z.imag
@@ -229,7 +226,7 @@ def log2_complex(z):
     return complex(log_modulus(x, y, 0.0) * LOG2E, angle)
 
 
-@register_jitable
+@inline
 def log10_complex(z):
     """log z / log 10, exact on the powers of 10."""
     x, y = z.real, z.imag
@@ -240,7 +237,7 @@ def log10_complex(z):
     return complex(log_modulus(x, y, 0.0) * LOG10E, angle)
 
 
-@register_jitable
+@inline
 def sqrt_complex(z):
     """The root whose real part is not negative: t + i y/2t with t = sqrt((|z| + |x|) / 2), for x >= 0."""
     x, y = fabs(z.real), fabs(z.imag)
@@ -250,12 +247,12 @@ def sqrt_complex(z):
     return root(z, x * there, y * there, back)
 
 
-@register_jitable
+@inline
 def sqrt_single(z):
     return root(z, float64(fabs(z.real)), float64(fabs(z.imag)), 1.0)
 
 
-@register_jitable
+@inline
 def root(z, x, y, back):
     """The square root of z, the parts of which are x and y but for signs and the square of the factor `back`."""
     r = sqrt(fma(x, x, y * y))
@@ -269,19 +266,19 @@ def root(z, x, y, back):
     return complex(inf if y == inf else real, copysign(inf if y == inf else imaginary, float64(z.imag)))
 
 
-@register_jitable
+@inline
 def far(x, y):
     """So far from 0 that z - 1 and z + 1 are z; infinitely, perhaps."""
     return not (fabs(x) < 2.0**60 and fabs(y) < 2.0**60)
 
 
-@register_jitable
+@inline
 def log_twice(x, y):
     """log |2z| of a large z."""
     return math.log(hypot(x * 2.0**-60, y * 2.0**-60)) + 61.0 * LN2
 
 
-@register_jitable
+@inline
 def asinh_complex(z):
     x, y = z.real, z.imag
     if y == 0.0 and x != x:
@@ -292,7 +289,7 @@ def asinh_complex(z):
     return complex(math.asinh(p.real * q.imag - q.real * p.imag), atan2(y, p.real * q.real - p.imag * q.imag))
 
 
-@register_jitable
+@inline
 def acosh_complex(z):
     x, y = z.real, z.imag
     if x == 0.0 and y != y:
@@ -303,7 +300,7 @@ def acosh_complex(z):
     return complex(math.asinh(p.real * q.real + p.imag * q.imag), 2.0 * atan2(p.imag, q.real))
 
 
-@register_jitable
+@inline
 def acos_complex(z):
     x, y = z.real, z.imag
     if x == 0.0 and y != y:
@@ -314,7 +311,7 @@ def acos_complex(z):
     return complex(2.0 * atan2(p.real, q.real), math.asinh(q.real * p.imag - q.imag * p.real))
 
 
-@register_jitable
+@inline
 def atanh_complex(z):
     x, y = z.real, z.imag
     if x == 0.0 and y != y:
@@ -338,51 +335,51 @@ def atanh_complex(z):
 # f(z) = -i F(iz) for sin, tan, asin, atan, and cos z = cosh(iz)
 
 
-@register_jitable
+@inline
 def turned(z):
     return complex(-z.imag, z.real)
 
 
-@register_jitable
+@inline
 def turned_back(w):
     return complex(w.imag, -w.real)
 
 
-@register_jitable
+@inline
 def sin_near(z):
     return turned_back(sinh_near(turned(z)))
 
 
-@register_jitable
+@inline
 def cos_near(z):
     return cosh_near(turned(z))
 
 
-@register_jitable
+@inline
 def tan_near(z):
     return turned_back(tanh_near(turned(z)))
 
 
-@register_jitable
+@inline
 def sin_complex(z):
     return turned_back(sinh_complex(turned(z)))
 
 
-@register_jitable
+@inline
 def cos_complex(z):
     return cosh_complex(turned(z))
 
 
-@register_jitable
+@inline
 def tan_complex(z):
     return turned_back(tanh_complex(turned(z)))
 
 
-@register_jitable
+@inline
 def asin_complex(z):
     return turned_back(asinh_complex(turned(z)))
 
 
-@register_jitable
+@inline
 def atan_complex(z):
     return turned_back(atanh_complex(turned(z)))

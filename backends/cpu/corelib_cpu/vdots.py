@@ -23,11 +23,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
 
 from . import native
+from .language import declared, inline, intrinsic, types
 from .machine import at_int8, at_int16, at_int32, int64
 from .simd import _HALF, _WORD, Emitter, panel_packer
 
@@ -76,7 +74,7 @@ def product_kind(element: str) -> str:
 
 def _call(code: Emitter, name: str, result: Any, operands: list[Any]) -> Any:
     kind = ir.FunctionType(result, [x.type for x in operands])
-    return code.builder.call(cgutils.get_or_insert_function(code.builder.module, kind, name), operands)
+    return code.builder.call(declared(code.builder.module, kind, name), operands)
 
 
 def _parts(code: Emitter, words: Any, kind: Any) -> Any:
@@ -134,7 +132,7 @@ def dot_tile(kind: str, rows: int, vectors: int, lanes: int, edge: bool, scatter
     `height` rows and `width` columns of C exist.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         a, b, b_row, depth, c, c_row, starts, add, height, width = arguments
         code, words = Emitter(builder, SUMS[kind], lanes), Emitter(builder, "int32", lanes)
         function, before = builder.function, builder.basic_block
@@ -196,10 +194,9 @@ def dot_tile(kind: str, rows: int, vectors: int, lanes: int, edge: bool, scatter
                     builder.position_at_end(done)
         builder.branch(end)
         builder.position_at_end(end)
-        return context.get_dummy_value()
 
     @intrinsic
-    def tile(typing, a, b, b_row, depth, c, c_row, starts, add, height, width):
+    def tile(a, b, b_row, depth, c, c_row, starts, add, height, width):
         return types.void(*(types.int64,) * 10), emit
 
     return tile
@@ -214,7 +211,7 @@ def _interleave(size: int, lanes: int, edge: bool) -> Any:
     """
     group = 4 // size
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         source, step, out, have, count, flip = arguments
         code, words = Emitter(builder, f"int{8 * size}", lanes), Emitter(builder, "int32", lanes)
         total, last = None, builder.sub(have, code.word(1))
@@ -229,10 +226,9 @@ def _interleave(size: int, lanes: int, edge: bool) -> Any:
                 row = builder.or_(total, row)
             total = row
         words.store(builder.xor(total, words.everywhere(builder.trunc(flip, _HALF))), out)
-        return context.get_dummy_value()
 
     @intrinsic
-    def line(typing, source, step, out, have, count, flip):
+    def line(source, step, out, have, count, flip):
         return types.void(*(types.int64,) * 6), emit
 
     return line
@@ -241,7 +237,7 @@ def _interleave(size: int, lanes: int, edge: bool) -> Any:
 def _widen(kind: str, lanes: int) -> Any:
     """``widen(source, low, high)``: a vector of words as two of words of half as many numbers."""
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         code = Emitter(builder, "int32", lanes)
         words = code.load(arguments[0])
 
@@ -259,10 +255,9 @@ def _widen(kind: str, lanes: int) -> Any:
                 floats = builder.fpext(half, ir.VectorType(ir.FloatType(), lanes))
                 value = builder.bitcast(floats, code.vector)
             code.store(value, out)
-        return context.get_dummy_value()
 
     @intrinsic
-    def widen(typing, source, low, high):
+    def widen(source, low, high):
         return types.void(*(types.int64,) * 3), emit
 
     return widen
@@ -274,7 +269,7 @@ def _over_line(kind: str, lanes: int) -> Any:
     than what it had.
     """
 
-    def emit(context, builder, signature, arguments):
+    def emit(builder, arguments):
         panel, step, depth, out = arguments
         code = Emitter(builder, "int32", lanes)
         function, before = builder.function, builder.basic_block
@@ -308,10 +303,9 @@ def _over_line(kind: str, lanes: int) -> Any:
             builder.store(
                 code.smaller(builder.zext(least, _HALF), builder.load(place, align=4)), place, align=4
             )
-        return context.get_dummy_value()
 
     @intrinsic
-    def found(typing, panel, step, depth, out):
+    def found(panel, step, depth, out):
         return types.void(*(types.int64,) * 4), emit
 
     return found
@@ -331,7 +325,7 @@ def group_packer(kind: str, width: int, lanes: int, left: bool) -> Any:
     line, line_edge = (_interleave(size, lanes, edge) for edge in (False, True))
     transpose = panel_packer("int32", width, lanes)
 
-    @register_jitable
+    @inline
     def gather(out, source, k_step, step, count, depth, scratch):
         whole, words = depth // group, (depth + group - 1) // group
         if step == size:
@@ -367,7 +361,7 @@ def group_packer(kind: str, width: int, lanes: int, left: bool) -> Any:
     if kind in WIDENED:
         widen = _widen(kind, lanes)
 
-        @register_jitable
+        @inline
         def pack(out, source, k_step, step, count, depth, scratch):
             words = gather(scratch, source, k_step, step, count, depth, scratch)
             for k in range(words):
@@ -381,7 +375,7 @@ def group_packer(kind: str, width: int, lanes: int, left: bool) -> Any:
     elif kind == "bfloat16" or (kind == "int8" and left):
         found, start, apart = _over_line(kind, lanes), 0xFFFF, 4 if kind == "int8" else 0
 
-        @register_jitable
+        @inline
         def pack(out, source, k_step, step, count, depth, scratch):
             words = gather(out, source, k_step, step, count, depth, scratch)
             after = out + words * width * 4

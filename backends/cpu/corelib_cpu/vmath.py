@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.extending import register_jitable
 
+from .language import inline
 from .machine import (
     bits_f32,
     bits_f64,
@@ -69,7 +69,7 @@ ERFC_F = tuple(map(_F, (
     -1.8357836140125983e-08)))  # fmt: skip
 
 
-@register_jitable
+@inline
 def exp_float32(x):
     """2^n (1 + r + r^2 q(r)), n = round(x / ln 2); 2^n in two factors, so that subnormal results are right."""
     x = float32(89.0) if x > float32(89.0) else x
@@ -89,7 +89,7 @@ def exp_float32(x):
     )
 
 
-@register_jitable
+@inline
 def log_parts_float32(x):
     """n, f, s = f^2 and p with x = 2^n (1 + f), 2/3 <= 1 + f < 4/3, and log(1 + f) = f - s / 2 + s p."""
     tiny = x < float32(1.17549435e-38)
@@ -106,7 +106,7 @@ def log_parts_float32(x):
     return n, f, s, p * f
 
 
-@register_jitable
+@inline
 def log_ends_float32(x, r):
     """r, or what a logarithm is of 0, infinity, negative numbers and NaN."""
     r = x if x > float32(3.4028234e38) else r
@@ -115,14 +115,14 @@ def log_ends_float32(x, r):
     return r if x == x else x
 
 
-@register_jitable
+@inline
 def log_float32(x):
     n, f, s, p = log_parts_float32(x)
     r = fma(p, s, fma(float32(-0.5), s, fma(n, LN2_LO_F, f)))
     return log_ends_float32(x, fma(n, LN2_HI_F, r))
 
 
-@register_jitable
+@inline
 def log10_float32(x):
     """As log_float32, times log10 e; f, the largest part, times log10 e in two parts."""
     n, f, s, p = log_parts_float32(x)
@@ -130,7 +130,7 @@ def log10_float32(x):
     return log_ends_float32(x, fma(n, LOG10_2_HI_F, fma(f, LOG10E_HI_F, r)))
 
 
-@register_jitable
+@inline
 def asin_float32(x):
     """x + x^3 p(x^2) up to 1/2; above, pi/2 - 2 asin(s) with s^2 = (1 - |x|) / 2, and what the root has lost."""
     a = fabs(x)
@@ -146,7 +146,7 @@ def asin_float32(x):
     return r if x == x else x
 
 
-@register_jitable
+@inline
 def tanh_float32(x):
     """An odd polynomial near 0, 1 - 2 / (exp(2|x|) + 1) elsewhere."""
     a = fabs(x)
@@ -160,7 +160,7 @@ def tanh_float32(x):
     return t if x == x else x
 
 
-@register_jitable
+@inline
 def erf_float32(x):
     """An odd polynomial below 1, 1 - exp(log erfc(|x|)) above."""
     a = fabs(x)
@@ -175,12 +175,12 @@ def erf_float32(x):
     return t if x == x else x
 
 
-@register_jitable
+@inline
 def floor_divide_float32(x, y):
     return float32(floor_divide_float64(float64(x), float64(y)))
 
 
-@register_jitable
+@inline
 def remainder_float32(x, y):
     return float32(remainder_float64(float64(x), float64(y)))
 
@@ -198,7 +198,7 @@ LOG_D = (
     0.15385598374695844, 0.1327708564738829, 0.13053417640714363)  # fmt: skip
 
 
-@register_jitable
+@inline
 def exp_float64(x):
     """As exp_float32."""
     x = 710.0 if x > 710.0 else x
@@ -216,7 +216,7 @@ def exp_float64(x):
     return p * from_bits_f64((h + 1023) << 52) * from_bits_f64((g + 1023) << 52)
 
 
-@register_jitable
+@inline
 def log_parts_float64(n, f):
     """n log 2 + log(1 + f) with log(1 + f) = 2 atanh(f / (2 + f)), after fdlibm; sqrt(1/2) <= 1 + f < sqrt(2)."""
     s = f / (2.0 + f)
@@ -227,7 +227,7 @@ def log_parts_float64(n, f):
     return n * LN2_HI_D - ((h - (s * (h + p) + n * LN2_LO_D)) - f)
 
 
-@register_jitable
+@inline
 def log_float64(x):
     """n log 2 + log(1 + f), x = 2^n (1 + f)."""
     tiny = x < 2.2250738585072014e-308
@@ -254,7 +254,7 @@ COS_D = (
     -1.1379086634729478e-11)  # fmt: skip
 
 
-@register_jitable
+@inline
 def cos_sin_float64(x):
     """cos x and sin x of |x| < 2**30: polynomials in x - n pi/2, n = round(2x / pi)."""
     z = fma(x, TWO_OVER_PI_D, MAGIC_D)
@@ -281,7 +281,7 @@ ATAN_D = (
     -0.019147248964611764)  # fmt: skip
 
 
-@register_jitable
+@inline
 def sinh_cosh_float64(x):
     """sinh x and cosh x of |x| < 700: of e**|x| and its inverse; a polynomial for sinh below 1."""
     a = fabs(x)
@@ -294,7 +294,7 @@ def sinh_cosh_float64(x):
     return copysign(s, x), 0.5 * (e + r)
 
 
-@register_jitable
+@inline
 def atan2_float64(y, x):
     """The angle of a point whose larger part is an ordinary number: that of a slope of at most tan(pi/8), to one of the
     axes and diagonals.
@@ -314,12 +314,12 @@ def atan2_float64(y, x):
     return copysign(r, y)
 
 
-@register_jitable
+@inline
 def erf_float64(x):
     return math.erf(x)
 
 
-@register_jitable
+@inline
 def floor_divide_float64(x, y):
     """floor of the exact quotient below 2**53, the IEEE quotient from there on, by 0 and with infinities.
 
@@ -334,7 +334,7 @@ def floor_divide_float64(x, y):
     return f if fabs(q) < 9007199254740992.0 and fabs(y) < inf else q
 
 
-@register_jitable
+@inline
 def remainder_float64(x, y):
     """Python's %: the sign is y's; NaN where y is 0 or x infinite."""
     m = fmod(x, y)
@@ -344,12 +344,12 @@ def remainder_float64(x, y):
 # --- half precision, as bits --------------------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def from_bfloat16(bits):
     return from_bits_f32(int32(int32(bits) << int32(16)))
 
 
-@register_jitable
+@inline
 def to_bfloat16(x):
     """The upper half of a float32, rounded to nearest, ties to even."""
     b = bits_f32(x)
@@ -357,7 +357,7 @@ def to_bfloat16(x):
     return uint16(rounded if x == x else int32(0x7FC0))
 
 
-@register_jitable
+@inline
 def odd_float32(x):
     """A double rounded to float32 so that a second rounding is right: to odd, unless it is exact."""
     y = float32(x)
@@ -366,7 +366,7 @@ def odd_float32(x):
     return from_bits_f32(int32(b | int32(1)) if float64(y) != x else b)
 
 
-@register_jitable
+@inline
 def odd_float64(x, lost, last):
     """A long integer as a double, rounded to odd: `lost` are the bits that a double may not hold, `last` is the one above."""
     low = x & lost
@@ -378,7 +378,7 @@ def odd_float64(x, lost, last):
 # --- every type ---------------------------------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def power_of_integer(x, n):
     """x^n modulo 2^bits by squaring; the truncated exact result where n is negative."""
     one = x * 0 + 1

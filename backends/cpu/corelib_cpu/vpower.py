@@ -6,8 +6,7 @@ exact products by fma.
 
 from __future__ import annotations
 
-from numba.extending import register_jitable
-
+from .language import inline
 from .machine import bits_f64, copysign, fabs, float32, float64, floor, fma, from_bits_f64, inf, nan
 from .varithmetic import LARGE, SMALL, exponent, finite, scaled, sum_of_products, two_sum
 from .vcomplex import exp_complex, exp_near, log_complex, log_near
@@ -16,33 +15,33 @@ from .vmath import cos_sin_float64, exp_float64
 # --- sums and products of pairs of doubles, hi + lo with |lo| <= ulp(hi) / 2 --------------------------------
 
 
-@register_jitable
+@inline
 def pair(large, small):
     """Their exact sum as a pair."""
     s = large + small
     return s, small - (s - large)
 
 
-@register_jitable
+@inline
 def pair_sum(a, b):
     s, e = two_sum(a[0], b[0])
     return pair(s, e + (a[1] + b[1]))
 
 
-@register_jitable
+@inline
 def pair_product(a, b):
     p = a[0] * b[0]
     return pair(p, fma(a[0], b[0], -p) + fma(a[0], b[1], a[1] * b[0]))
 
 
-@register_jitable
+@inline
 def times(a, x):
     """A pair times a double."""
     p = a[0] * x
     return pair(p, fma(a[1], x, fma(a[0], x, -p)))
 
 
-@register_jitable
+@inline
 def pair_quotient(a, b):
     q = a[0] / b[0]
     p = q * b[0]
@@ -50,7 +49,7 @@ def pair_quotient(a, b):
     return pair(q, rest / b[0])
 
 
-@register_jitable
+@inline
 def negated(a):
     return -a[0], -a[1]
 
@@ -67,7 +66,7 @@ ODD = tuple(1.0 / n for n in range(1, 27, 2))
 THIRD, FIFTH = (0.3333333333333333, 1.850371707708594e-17), (0.2, -1.1102230246251566e-17)
 
 
-@register_jitable(forceinline=True)
+@inline(always=True)
 def odd_series(s, sign):
     """s + sign s**3 / 3 + s**5 / 5 + ... to 2**-68, |s| < 0.172: the inverse hyperbolic tangent of s for a sign of 1, its
     inverse tangent for -1.
@@ -82,7 +81,7 @@ def odd_series(s, sign):
     return pair_product(q, s)
 
 
-@register_jitable(forceinline=True)
+@inline(always=True)
 def log_pair(x, y, n):
     """log |x + yi| + n log 2, of numbers with 1 <= max(|x|, |y|) < 2: half the logarithm of the exact square 2**k m, which
     is 2 atanh((m - 1) / (m + 1)).
@@ -96,7 +95,7 @@ def log_pair(x, y, n):
     return pair_sum(log, times(LN2_PAIR, n + 0.5 * float64(k)))
 
 
-@register_jitable(forceinline=True)
+@inline(always=True)
 def angle_pair(x, y):
     """The angle of x + yi: that of the slope k / 4, and the angle between the two."""
     a, b = fabs(x), fabs(y)
@@ -120,7 +119,7 @@ def angle_pair(x, y):
     return copysign(1.0, y) * angle[0], copysign(1.0, y) * angle[1]
 
 
-@register_jitable
+@inline
 def integer_power(x, y, n):
     """(x + yi)**n of numbers with 1 <= max(|x|, |y|) < 2, exact where that is possible."""
     zero, one = (0.0, 0.0), (1.0, 0.0)
@@ -145,7 +144,7 @@ def integer_power(x, y, n):
     return c[0] + 0.0, d[0] + 0.0
 
 
-@register_jitable(forceinline=True)
+@inline(always=True)
 def exponent_pairs(x, y, n, c, d):
     """(c + di) log(2**n (x + yi))"""
     length, angle = log_pair(x, y, n), angle_pair(x, y)
@@ -155,13 +154,13 @@ def exponent_pairs(x, y, n, c, d):
     )
 
 
-@register_jitable
+@inline
 def whole(w):
     """Whether a power is made by multiplications: exact where it can be."""
     return (w.imag == 0.0) & (fabs(w.real) <= 64.0) & (floor(w.real) == w.real)
 
 
-@register_jitable
+@inline
 def pow_complex(z, w):
     """z**w where powers_plainly does not hold. Integer exponents of up to 64 are multiplied out; other powers are e**(w
     log z), whose error is |w log z| ULP where that is not computed in pairs. 1 where w is 0; 0**w is 0 for a positive
@@ -199,7 +198,7 @@ def pow_complex(z, w):
 # functions of this length by itself, and makes no vectors of a loop with calls.
 
 
-@register_jitable
+@inline
 def powers_plainly(z, w):
     x, y = fabs(float64(z.real)), fabs(float64(z.imag))
     large = x if x > y else y
@@ -207,7 +206,7 @@ def powers_plainly(z, w):
     return squares_plainly(z) & (size < 1e5) & ((w.imag != 0.0) | (floor(w.real) != w.real))
 
 
-@register_jitable
+@inline
 def pow_near_complex(z, w):
     large = fabs(z.real) if fabs(z.real) > fabs(z.imag) else fabs(z.imag)
     k = exponent(large)
@@ -219,7 +218,7 @@ def pow_near_complex(z, w):
     return complex(r * c, r * s if turn[0] != 0.0 else 0.0)
 
 
-@register_jitable
+@inline
 def pow_near_single(z, w):
     """Of complex64: doubles are enough."""
     log = log_near(z)
@@ -232,14 +231,14 @@ def pow_near_single(z, w):
 # --- squares ------------------------------------------------------------------------------------------------
 
 
-@register_jitable
+@inline
 def squares_plainly(z):
     x, y = fabs(z.real), fabs(z.imag)
     large = x if x > y else y
     return (x < 2.0**300) & (y < 2.0**300) & (large > 2.0**-300)
 
 
-@register_jitable
+@inline
 def square_complex(z):
     """z**2 where it squares plainly; a zero has no sign."""
     x, y = float64(z.real), float64(z.imag)
@@ -247,24 +246,24 @@ def square_complex(z):
     return complex(sum_of_products(x, x, -y, y) + 0.0, twice if (x != 0.0) & (y != 0.0) else 0.0)
 
 
-@register_jitable
+@inline
 def has_square_complex(z):
     return squares_plainly(z)
 
 
-@register_jitable
+@inline
 def has_square_single(z):
     return (fabs(z.real) < float32(inf)) & (fabs(z.imag) < float32(inf))
 
 
-@register_jitable
+@inline
 def square_single(z):
     """Of complex64, which has no infinite or NaN part."""
     x, y = float64(z.real), float64(z.imag)
     return complex(x * x - y * y, 2.0 * x * y + 0.0)
 
 
-@register_jitable
+@inline
 def square_careful(z):
     """z**2 elsewhere."""
     x, y, n = float64(z.real), float64(z.imag), 0
