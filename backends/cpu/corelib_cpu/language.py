@@ -134,9 +134,12 @@ def intrinsic(define: Callable[..., Any]) -> Intrinsic:
     return Intrinsic(define)
 
 
-def inline(function: Any = None, *, fastmath: Any = (), always: bool = False) -> Any:
-    """Marks a function of the language; with `fastmath` flags on its own arithmetic, or to be inlined `always`."""
+def inline(function: Any = None, *, fastmath: Any = (), always: bool = False, apart: bool = False) -> Any:
+    """Marks a function of the language: with `fastmath` flags on its own arithmetic, to be inlined `always`, or kept
+    `apart`: LLVM takes half as long for large loops that are not part of larger ones.
+    """
     if function is None:
-        return lambda function: inline(function, fastmath=fastmath, always=always)
-    function.fastmath, function.always = tuple(sorted(fastmath or ())), always
+        return lambda function: inline(function, fastmath=fastmath, always=always, apart=apart)
+    function.fastmath = tuple(sorted(fastmath or ()))
+    function.inlined = "alwaysinline" if always else "noinline" if apart else ""
     return function

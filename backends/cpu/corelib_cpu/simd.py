@@ -367,7 +367,7 @@ def panel_packer(element: str, width: int, lanes: int) -> Any:
     line, line_edge = copy_line(element, vectors, lanes, ragged), copy_line(element, vectors, lanes, True)
     block, block_edge = (transpose_block(element, rows, lanes, edge) for edge in (False, True))
 
-    @inline
+    @inline(apart=True)
     def pack(out, source, row_step, column_step, count, depth):
         if column_step == size:
             if count == width:
@@ -403,7 +403,7 @@ def tile_column(element: str, rows: int, vectors: int, lanes: int) -> Any:
     full = vectors * lanes
     tile, tile_edge = (matrix_tile(element, rows, vectors, lanes, False, edge) for edge in (False, True))
 
-    @inline
+    @inline(apart=True)
     def column(a, row_step, column_step, b, b_row, depth, c, c_row, add, first, last, width):
         for i in range(first, last, rows):
             height = min(last - i, rows)

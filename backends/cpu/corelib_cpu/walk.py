@@ -135,8 +135,8 @@ class Walk(Expressions):
         self.function = ir.Function(unit.module, ir.FunctionType(out, [t.ir for t in leaves]), name)
         self.function.linkage = "internal"
         self.function.attributes.add("nounwind")
-        if getattr(function, "always", False):
-            self.function.attributes.add("alwaysinline")
+        if getattr(function, "inlined", ""):
+            self.function.attributes.add(function.inlined)
         self.entry = self.function.append_basic_block()
         self.code = ir.IRBuilder(self.function.append_basic_block())
         self.first = self.code.block
