@@ -187,6 +187,40 @@ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (
     }
 }
 
+// ldmatrix.x4: lane 8 m + r points to row r of matrix m.
+template <class T> void load_matrices(uint32_t (&word)[4], const T* row, bool turned, int line = __builtin_LINE()) {
+    static_assert(sizeof(T) == 2);
+    if (reinterpret_cast<uintptr_t>(row) % 16) fail("line %d: a row of a matrix is not at a multiple of 16 bytes", line);
+    const uint64_t* rows = exchange(~0u, reinterpret_cast<uint64_t>(row), line);
+    const unsigned g = current->number % 32 / 4, t = current->number % 4;
+    for (unsigned m = 0; m < 4; m++) {
+        uint16_t pair[2];
+        for (unsigned i = 0; i < 2; i++) {
+            const unsigned r = turned ? 2 * t + i : g, c = turned ? g : 2 * t + i;
+            memcpy(&pair[i], reinterpret_cast<const T*>(rows[8 * m + r]) + c, 2);
+        }
+        word[m] = pair[0] | uint32_t(pair[1]) << 16;
+    }
+}
+
+// cp.async: nothing arrives before it is waited for, so that a missing wait shows.
+struct Copy {
+    void* to;
+    const void* from;
+};
+inline std::vector<std::vector<Copy>> under_way; // of each thread
+inline void bring(void* to, const void* from, bool inside) {
+    if (reinterpret_cast<uintptr_t>(to) % 16 || (inside && reinterpret_cast<uintptr_t>(from) % 16)) fail("a copy of 16 bytes is misaligned");
+    under_way[current->number].push_back({to, inside ? from : nullptr});
+}
+inline void arrived() {
+    for (const Copy& copy : under_way[current->number]) {
+        if (copy.from) memcpy(copy.to, copy.from, 16);
+        else memset(copy.to, 0, 16);
+    }
+    under_way[current->number].clear();
+}
+
 // -------------------------------------------------------------------------------------------------------- scheduling
 
 inline void enter() {
@@ -229,6 +263,7 @@ inline void run_block(int order) {
     const unsigned n = block.x * block.y * block.z;
     fibers.assign(n, Fiber{});
     exchanges.assign((n + 31) / 32, Exchange{});
+    under_way.assign(n, {});
     alive = int(n);
     barrier_arrived = 0;
     if (__start_emulated_shared) memset(__start_emulated_shared, 0xff, size_t(__stop_emulated_shared - __start_emulated_shared));

@@ -13,7 +13,7 @@ import emulated_cupy
 from harness import on_host, to_device
 
 from corelib import dtypes
-from corelib_cuda import attention, half
+from corelib_cuda import attention, half, launch
 from corelib_cuda.movement import cast
 
 REASON = emulated_cupy.unusable()
@@ -31,15 +31,30 @@ def device():
     with emulated_cupy.installed():
         for dtype in TOLERANCE:
             names = list(attention.ENTRIES)
-            kernels = [attention.kernel(n, dtype, c) for n in names for c in (64, 128)]
+            kernels = [attention.kernel(n, dtype, c, False) for n in names for c in (64, 128)]
             emulated_cupy.prepare("attention.cu", [(k.name, k.entry) for k in kernels])
+        emulated_cupy.prepare("attention_mma.cu", [(k.name, k.entry) for k in attention.every_kernel(True)])
         yield
 
 
-# Barriers are the same in every dtype: one of them runs in every order of threads.
-RUNS = [("float32", order) for order in emulated_cupy.ORDERS] + [
-    (d, "shuffled") for d in TOLERANCE if d != "float32"
+# dtype, order of threads, compute capability: from 80 on tensor cores serve the 16-bit dtypes. Barriers are the same in every
+# dtype: one of them runs in every order of threads.
+RUNS = [("float32", order, 90) for order in emulated_cupy.ORDERS]
+RUNS += [("bfloat16", order, 80) for order in emulated_cupy.ORDERS]
+RUNS += [
+    ("float64", "shuffled", 90),
+    ("float16", "shuffled", 80),
+    ("float16", "shuffled", 70),
+    ("bfloat16", "shuffled", 70),
 ]
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    names = []
+    call = launch.Kernel.__call__
+    monkeypatch.setattr(launch.Kernel, "__call__", lambda k, *a: (names.append(k.name), call(k, *a))[1])
+    return names
 
 
 def body(*_, **__):
@@ -86,15 +101,18 @@ CASES = {
     "causal, more keys": ((), 9, 75, 8, 8, True, None),
     "causal, more queries": ((), 75, 9, 8, 8, True, None),
     "wide heads": ((), 66, 65, 128, 128, False, None),
+    "heads of 72 and 40": ((2,), 70, 131, 72, 40, False, None),
+    "heads of 128, causal": ((), 100, 100, 128, 120, True, None),
     "bool mask": ((2, 2), 40, 35, 8, 8, False, (2, 1, 40, 35)),
     "bool mask of keys, causal": ((2,), 20, 20, 8, 8, True, (1, 20)),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("dtype", "order"), RUNS)
-def test_attention_and_its_gradient(monkeypatch, case, dtype, order):
+@pytest.mark.parametrize(("dtype", "order", "capability"), RUNS)
+def test_attention_and_its_gradient(monkeypatch, launched, case, dtype, order, capability):
     monkeypatch.setattr(emulated_cupy, "order", order)
+    monkeypatch.setattr(launch, "capability", lambda device: capability)
     lead, queries, keys, features, values, causal, shape = CASES[case]
     (q, hq), (k, hk) = numbers(dtype, *lead, queries, features), numbers(dtype, *lead, keys, features, seed=1)
     (v, hv), (g, hg) = (
@@ -110,6 +128,9 @@ def test_attention_and_its_gradient(monkeypatch, case, dtype, order):
     found = attention.make_attention_gradient(dtype, body)(g, *given, causal=causal, scale=None)
     for want, have in zip(gradients, found, strict=True):
         close(want, have, dtype)
+    tensor = capability == 80 and features % 8 == values % 8 == 0
+    used = [n for n in launched if "attention" in n or "gradient" in n]
+    assert [("tensor" in n) for n in used] == [tensor] * 4
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -161,6 +182,35 @@ def test_what_is_left_to_the_body():
     wide = attention.make_attention("float16", lambda *a, **_: asked.append(len(a)))
     wide(*(numbers("float16", *s)[0] for s in ((3, 4), (5, 4), (5, 2))), x(3, 5), **more)
     assert asked == [4, 4, 4, 5, 5, 5, 4]
+
+
+def test_tensor_cores_take_masks_scales_and_heads_that_a_model_splits(launched):
+    """An added mask, rows that a query may not look at, leading axes that broadcast, and rows that are not neighbours."""
+    (q, hq), (k, hk) = numbers("bfloat16", 2, 70, 3, 16), numbers("bfloat16", 1, 75, 3, 16, seed=1)
+    (v, hv), (m, hm) = numbers("bfloat16", 1, 75, 3, 24, seed=2), numbers("bfloat16", 3, 1, 75, seed=3)
+    turn = lambda x: x.transpose((0, 2, 1, 3))
+    given = [half.Half(turn(x.words), x.dtype) for x in (q, k, v)]
+    expect = expected(turn(hq), turn(hk), turn(hv), hm, np.ones((2, 3, 70, 24)), True, 0.3)[0]
+    found = attention.make_attention("bfloat16", body)(*given, m, causal=True, scale=0.3)
+    close(expect, found, "bfloat16")
+    assert "attention_bfloat16_64_tensor" in launched
+
+
+def test_rows_without_whole_packets_take_the_portable_kernel(launched):
+    x, _ = numbers("float16", 20, 41)
+    given = half.Half(x.words[:, 1:9], x.dtype)
+    attention.make_attention("float16", body)(given, given, given, causal=False, scale=None)
+    assert launched[-1] == "attention_float16_64"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_tensor_cores_keep_nan_infinities_and_large_scores(dtype):
+    q, k, v = np.zeros((5, 8), "f4"), np.zeros((3, 8), "f4"), np.zeros((3, 8), "f4")
+    q[:, :2] = [[100, 0], [np.nan, 0], [np.inf, 0], [1e4, 1e4], [-1e4, 0]]
+    k[:, :2], v[:, 0] = [[100, 0], [-100, 0], [0, 1]], [1, 2, 4]
+    given = [cast(to_device(x), dtype) for x in (q, k, v)]
+    found = on_host(cast(attention.make_attention(dtype, body)(*given, causal=False, scale=1.0), "float32"))
+    np.testing.assert_array_equal(found[:, 0], np.array([1, np.nan, np.nan, 1, 2], "f4"))
 
 
 def test_half_results_are_arrays_of_their_dtype():

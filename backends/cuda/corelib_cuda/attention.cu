@@ -1,6 +1,6 @@
 // Scaled dot-product attention and its gradient in memory linear in the lengths, as FlashAttention-2 does it (Dao,
 // arXiv:2307.08691): scores come in tiles, a row's softmax is corrected as tiles come in, and the gradient computes its
-// probabilities again. attention.py appends the entry points; mma.cuh's tensor cores are for attention_mma.cu.
+// probabilities again. attention.py appends the entry points. attention_mma.cu does the same by tensor cores.
 //
 // T is the dtype of the arrays, A that of the arithmetic (float32 for float16 and bfloat16). A block of 16 x 16 threads
 // makes a tile of `R 16` rows by `R 16` columns of scores: the thread (ty, tx) has the rows ty + 16 i and the columns

@@ -1,5 +1,6 @@
 """Scaled dot-product attention and its gradient, in memory linear in the lengths: which kernel, its arguments, its launches.
-The kernels are in attention.cu.
+The kernels are in attention.cu, and in attention_mma.cu those that use tensor cores: for float16 and bfloat16 of up to 128
+features, where rows are made of whole packets of 16 bytes.
 
 What they do not do is left to the ops' bodies: results of more than 128 features, a floating mask that needs a gradient,
 and, where a gradient is asked for, operands whose leading axes broadcast.
@@ -43,6 +44,14 @@ ENTRIES = {  # kernel: template and parameters before the problem, T being the a
         f"{READ}, const A* log_sum, const A* mean, T* k_out, T* v_out",
     ),
 }
+BY_TENSOR_CORES = {  # the same kernel's template in attention_mma.cu
+    "attention": "attention_mma<T, D, false>",
+    "attention_sums": "attention_mma<T, D, true>",
+    "query_gradient": "query_gradient_mma<T, D>",
+    "key_gradient": "key_gradient_mma<T, D>",
+}
+TENSOR_CORES = 80  # the compute capability from which the tensor cores take both 16-bit dtypes
+ROWS, THREADS = 64, 128  # of a block of attention_mma.cu
 
 
 def computed_in(dtype: str) -> str:
@@ -55,29 +64,31 @@ def tile_rows(dtype: str) -> int:
 
 
 @functools.cache
-def kernel(name: str, dtype: str, columns: int) -> launch.Kernel:
+def kernel(name: str, dtype: str, columns: int, tensor: bool) -> launch.Kernel:
     """The entry point for results of up to ``columns`` features, 64 or 128."""
     template, parameters = ENTRIES[name]
-    types = {"T*": f"{dtype}*", "A*": f"{computed_in(dtype)}*"}
-    for short, long in types.items():
+    for short, long in {"T*": f"{dtype}*", "A*": f"{computed_in(dtype)}*"}.items():
         parameters = parameters.replace(short, long)
-    template = template.replace(
-        "T, A, R, C", f"{dtype}, {computed_in(dtype)}, {tile_rows(dtype) // SIDE}, {columns // SIDE}"
-    )
+    if tensor:
+        file, template = "attention_mma.cu", BY_TENSOR_CORES[name].replace("T, D", f"{dtype}, {columns}")
+    else:
+        types = f"{dtype}, {computed_in(dtype)}, {tile_rows(dtype) // SIDE}, {columns // SIDE}"
+        file, template = "attention.cu", template.replace("T, A, R, C", types)
     names = ", ".join(p.split()[-1] for p in parameters.split(","))
+    entry_name = f"{name}_{dtype}_{columns}{'_tensor' if tensor else ''}"
     entry = (
-        f'extern "C" __global__ void __launch_bounds__({SIDE * SIDE}, 1) {name}_{dtype}_{columns}({parameters}, '
+        f'extern "C" __global__ void __launch_bounds__({THREADS if tensor else SIDE * SIDE}, 1) {entry_name}({parameters}, '
         f"const __grid_constant__ Problem problem) {{ {template}({names}, problem); }}"
     )
-    return launch.Kernel("attention.cu", f"{name}_{dtype}_{columns}", entry)
+    return launch.Kernel(file, entry_name, entry)
 
 
-def every_kernel() -> Iterator[launch.Kernel]:
-    """Each kernel of attention.cu: what the tests compile."""
-    for dtype in (*dtypes.FLOATING, *dtypes.HALF):
+def every_kernel(tensor: bool) -> Iterator[launch.Kernel]:
+    """Each kernel of attention.cu, or of attention_mma.cu: what the tests compile."""
+    for dtype in dtypes.HALF if tensor else (*dtypes.FLOATING, *dtypes.HALF):
         for columns in (64, 128):
             for name in ENTRIES:
-                yield kernel(name, dtype.name, columns)
+                yield kernel(name, dtype.name, columns, tensor)
 
 
 class _Job:
@@ -120,19 +131,33 @@ class _Job:
             one["stride"][place, : len(sizes)] = own
         one["causal"], one["mask_kind"] = causal, kind
         one["scale"] = 1 / math.sqrt(self.features) if scale is None else scale
+        capable = self.dtype in dtypes.HALF and launch.capability(launch.current_device()) >= TENSOR_CORES
+        self.tensor = capable and self.packets()
 
     def empty(self, *shape: int, dtype: str | None = None) -> Any:
         return cupy().ndarray((*self.batch, *shape), storage(dtype or self.dtype.name))
 
+    def packets(self) -> bool:
+        """Whether all rows of q, k, v and the cotangent are made of whole packets of 16 bytes."""
+        numbers = [self.features, self.values, *self.problem[0]["row"][:4].tolist()]
+        numbers += self.problem[0]["stride"][:4].reshape(-1).tolist()
+        pointers = [self.operands[place].data.ptr for place in (0, 1, 2, 4)]
+        return not any(n % 8 for n in numbers) and not any(pointer % 16 for pointer in pointers)
+
     def launch(self, name: str, rows: int, columns: int, *results: Any) -> None:
         """A block for each tile of so many rows of each matrix."""
-        blocks = self.matrices * -(-rows // tile_rows(self.dtype.name))
+        dtype = self.dtype.name
+        tensor = self.tensor and max(self.features, self.values) <= MOST
+        if tensor:
+            columns = max(self.features, self.values)
+        blocks = self.matrices * -(-rows // (ROWS if tensor else tile_rows(dtype)))
         if blocks > launch.MAX_BLOCKS:
             raise ValueError(
                 f"{name}: {self.matrices} matrices of {rows} rows take more blocks than CUDA can launch"
             )
-        run = kernel(name, self.dtype.name, 64 if columns <= 64 else MOST)
-        run((blocks,), (SIDE, SIDE), (*self.operands, *results, self.problem))
+        run = kernel(name, dtype, 64 if columns <= 64 else MOST, tensor)
+        block = (THREADS,) if tensor else (SIDE, SIDE)
+        run((blocks,), block, (*self.operands, *results, self.problem))
 
 
 def _steps(x: Any) -> list[int]:

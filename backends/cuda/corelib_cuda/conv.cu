@@ -159,8 +159,6 @@ INLINE void fetch(const P& p, const Tile& t, int64 begin, KeepLeft keep_left, Ke
     }
 }
 
-template <class T, int n> struct alignas(32) Lines { T at[n]; };
-
 template <class A> INLINE bool is_finite(A x) { return x - x == A(0); }
 
 // A result's next terms where a factor is not finite: those outside of the source, which are zero, are left out.
