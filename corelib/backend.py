@@ -250,6 +250,8 @@ class Backend:
 
     # elements of a domain from which a generated kernel is faster than the kernels of its steps, see replay.py
     fuse_from: ClassVar[int] = 0
+    # whether a product of matrices that ``fuses`` may come before the steps of an element-wise group, as ``group.product``
+    fuses_products: ClassVar[bool] = False
 
     def fuses(self, step: Any) -> bool:
         """Optional: whether a recorded step could be part of a kernel that :meth:`emit` generates: an element-wise one, a
@@ -261,7 +263,7 @@ class Backend:
         """Optional: one kernel for a :class:`corelib.compile.fuse.Group` of steps, each of which :meth:`fuses`; None to
         have them run one by one.
 
-        It gets the arrays of ``group.inputs`` and returns those of ``group.results`` (a tuple if there are several),
+        It gets the arrays of ``group.operands`` and returns those of ``group.results`` (a tuple if there are several),
         which share memory with nothing. An attribute ``sparing(positions)`` is a function that returns a kernel which
         may write its results over the inputs at these positions.
         """

@@ -230,7 +230,7 @@ def grouped(graph: Graph, backend: Backend) -> tuple[Callable[..., Any], str]:
     """A graph replayed with groups of its steps as kernels that the backend generates, as far as it has any."""
     merged = fused(graph, backend, LEAST)
     ops: list[Any] = [step.op for step in merged.steps]
-    groups = [op.group.steps for op in ops if isinstance(op, Fused)]
+    groups = [op.group.all for op in ops if isinstance(op, Fused)]
     if not groups:
         return replayer(graph), f"replayed, {len(graph.steps)} kernels"
     return replayer(merged), (

@@ -23,6 +23,7 @@ from typing import Any
 
 from .absorb import absorb, connect, loose
 from .graph import Graph, Step, Traced
+from .products import produce
 
 MEMBERS = 96  # of one group; longer chains gain nothing more and take LLVM long
 SIBLINGS = 6  # groups that are looked at for a common input
@@ -36,10 +37,11 @@ class Group:
     ``inputs``: arrays that come from outside; ``results``: members that are read outside. ``shape``: the domain;
     ``columns``: how many of its last axes make a row, None where no member asks for rows. ``copies``: names of members that
     stand in other groups too, or are windows of an input, and are never results; ``views``: steps that make inputs of
-    others' arrays. See absorb.py.
+    others' arrays. See absorb.py. ``product``: a product of matrices, perhaps reshaped, that comes before the steps; its
+    result is then the first of the inputs, and the kernel gets its operands instead. See products.py.
     """
 
-    __slots__ = ("columns", "copies", "inputs", "kinds", "results", "shape", "steps", "views")
+    __slots__ = ("columns", "copies", "inputs", "kinds", "product", "results", "shape", "steps", "views")
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape, self.columns = shape, None
@@ -49,8 +51,19 @@ class Group:
         self.results: list[Traced] = []
         self.copies: set[str] = set()
         self.views: list[Step] = []
+        self.product: list[Step] = []
 
     columns: int | None
+
+    @property
+    def all(self) -> list[Step]:
+        """The steps with those of the product."""
+        return [*self.product, *self.steps]
+
+    @property
+    def operands(self) -> list[Traced]:
+        """What the kernel is called with."""
+        return [*self.product[0].arrays, *self.inputs[1:]] if self.product else self.inputs
 
     def __repr__(self) -> str:
         members = ", ".join(f"{s.op.name}:{self.kinds[s.outputs[0].name]}" for s in self.steps)
@@ -64,7 +77,7 @@ class Fused:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.name = "fused(" + ", ".join(s.op.name for s in group.steps) + ")"
+        self.name = "fused(" + ", ".join(s.op.name for s in group.all) + ")"
 
 
 def fused(graph: Graph, backend: Any, least: int = 0, *, alone: bool = False) -> Graph:
@@ -74,7 +87,7 @@ def fused(graph: Graph, backend: Any, least: int = 0, *, alone: bool = False) ->
     graph = Graph(graph.inputs, _needed(graph), graph.results, several=graph.several, donated=graph.donated)
     plan = _Grouping(graph, backend, least)
     fewest = 1 if alone else 2
-    if not any(len(g.steps) >= fewest for g in plan.groups):
+    if not any(len(g.steps) + plan.products >= fewest for g in plan.groups):
         return graph
     steps: list[Step] = []
     order = plan.ordered()
@@ -82,17 +95,22 @@ def fused(graph: Graph, backend: Any, least: int = 0, *, alone: bool = False) ->
         absorb(order, plan.kept, fewest, backend)
     else:
         connect(order, plan.kept)
+    if plan.products:
+        order = produce(order, plan.kept, backend)
     viewed: set[str] = set()
     for node in order:
         if isinstance(node, Group):
             views = [v for v in node.views if v.outputs[0].name not in viewed]
             viewed.update(v.outputs[0].name for v in views)
             steps += views
-        if isinstance(node, Group) and len(node.steps) >= fewest:
-            kernel = backend.emit(node)
+            kernel = plan.emitted(node, backend, fewest)
+            if kernel is None and node.product:
+                steps += node.product
+                node.product = []
+                kernel = plan.emitted(node, backend, fewest)
             if kernel is not None:
                 op: Any = Fused(node)
-                steps.append(Step(op, kernel, node.inputs, {}, node.results, len(node.results) > 1))
+                steps.append(Step(op, kernel, node.operands, {}, node.results, len(node.results) > 1))
                 continue
         steps += loose(node) if isinstance(node, Group) else [node]
     found = Graph(graph.inputs, steps, graph.results, several=graph.several, donated=graph.donated)
@@ -118,6 +136,9 @@ class _Grouping:
 
     def __init__(self, graph: Graph, backend: Any, least: int) -> None:
         self.steps, self.groups, self.least = graph.steps, list[Group](), least
+        self.products = bool(backend.fuses_products) and not any(
+            s.params.get("overwrite") for s in graph.steps
+        )
         self.of: dict[int, Group] = {}  # number of a step -> its group
         self.made = {x.name: number for number, step in enumerate(graph.steps) for x in step.outputs}
         self.sources = [[self.made[name] for name in _names(s) if name in self.made] for s in graph.steps]
@@ -137,7 +158,7 @@ class _Grouping:
             if shape is None or 0 in shape:
                 continue
             # what is small may still be the row of something large
-            if math.prod(shape) < least and not any(p in self.of for p in self._producers(step)):
+            if not self._large(step, shape) and not any(p in self.of for p in self._producers(step)):
                 continue
             if not backend.fuses(step):
                 continue
@@ -162,7 +183,7 @@ class _Grouping:
                 self._merge(home, group)
         if home is None:
             home = Group(shape)
-            kind = self._fits(step, home, number) if math.prod(shape) >= self.least else None
+            kind = self._fits(step, home, number) if self._large(step, shape) else None
             if kind is None:
                 return
             self.groups.append(home)
@@ -171,6 +192,12 @@ class _Grouping:
             groups = self.shared.setdefault(name, [])
             if home not in groups:
                 groups.append(home)
+
+    def _large(self, step: Step, shape: tuple[int, ...]) -> bool:
+        """Whether a step may begin a group; behind a product of matrices it may be of any size."""
+        return math.prod(shape) >= self.least or (
+            self.products and any(self.steps[p].op.name == "matmul" for p in self._producers(step))
+        )
 
     def _fits(self, step: Step, group: Group, number: int) -> tuple[str, int | None] | None:
         """The kind that a step would have in a group, and how many columns it asks for; None if it does not fit."""
@@ -281,6 +308,12 @@ class _Grouping:
             if lower == first:
                 return first
             first = lower
+
+    def emitted(self, group: Group, backend: Any, fewest: int) -> Any:
+        """A group's kernel, or None."""
+        if len(group.all) < fewest or not group.product and math.prod(group.shape) < self.least:
+            return None
+        return backend.emit(group)
 
     def ordered(self) -> list[Group | Step]:
         """Groups and the steps of no group, in an order in which they can run, close to the given one."""

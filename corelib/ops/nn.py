@@ -287,8 +287,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, /) -> Tensor:
     own layout.
     """
     y = matmul(x if x.ndim == 1 else _rows(x), _transposed(weight))
-    y = y if bias is None else add(y, bias)
-    return y if x.ndim < 3 else reshape(y, (*x.shape[:-1], weight.shape[0]))
+    y = y if x.ndim < 3 else reshape(y, (*x.shape[:-1], weight.shape[0]))
+    return y if bias is None else add(y, bias)  # of the shape that whatever follows has: one group with it
 
 
 def checked_labels(labels: Tensor, count: int) -> Tensor:

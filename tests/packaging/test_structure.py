@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"printing", "backend", "dlpack", "hookspecs"},
     {"tensor"},
     {"binding", "tree", "compile.graph"},
-    {"compile.absorb"},
+    {"compile.absorb", "compile.products"},
     {"compile.fuse"},
     {"registry"},
     {"replay"},
@@ -93,6 +93,7 @@ def room(module: str) -> str:
     parts = module.split(".")
     if parts[1:2] == ["compile"] and parts[2:3] in (
         ["absorb"],
+        ["products"],
         ["graph"],
         ["fuse"],
     ):  # what eager composites need stands low

@@ -162,7 +162,7 @@ def test_donated_inputs_are_written_over_and_come_back():
 
 def test_a_step_that_numpy_computes_stands_between_programs():
     fn = lambda x, w: (
-        ops.exp(ops.matmul(ops.sort(ops.exp(ops.matmul(x, w))), w)),
+        ops.exp(ops.matmul(ops.matmul(ops.sort(ops.exp(ops.matmul(ops.matmul(x, w), w))), w), w)),
         ops.cumulative_sum(x, axis=1),
     )
     arrays = drawn(0, (40, 40), (40, 40))
@@ -214,7 +214,7 @@ def test_what_is_read_through_a_view_is_not_written_over_too_early():
         return new, ops.matmul(turned, new)
 
     def safe(p, g):
-        product = ops.matmul(ops.permute_dims(p, (1, 0)), g)
+        product = ops.matmul(ops.matmul(ops.permute_dims(p, (1, 0)), g), g)
         return (ops.subtract(p, ops.multiply(product, 0.1)),)
 
     for fn, over in ((step, False), (safe, True)):

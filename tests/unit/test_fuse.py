@@ -56,9 +56,9 @@ def kinds(group: Group) -> list[str]:
     return [f"{s.op.name}:{group.kinds[s.outputs[0].name]}" for s in group.steps]
 
 
-def grouped(backend, fn, *shapes, **more):
+def grouped(backend, fn, *shapes, least=0, **more):
     graph = recorded(backend, fn, *shapes, **more)
-    after = fused(graph, backend)
+    after = fused(graph, backend, least)
     rng = np.random.default_rng(0)
     arrays = [
         cl.asarray(rng.uniform(0.5, 2, x.shape).astype(x.dtype.name), device="reference")._data
@@ -192,3 +192,74 @@ def test_a_kernel_that_a_plugin_wraps_is_not_taken_into_a_group():
     finally:
         cl.unregister(plugin)
     assert len(seen) == 4
+
+
+class Producing(Fusing):
+    """One that takes products as well, and declines them if asked to."""
+
+    fuses_products, refuses = True, False
+
+    def emit(self, group):
+        self.groups.append(group)
+        if self.refuses and group.product:
+            return None
+        return replayer(Graph(group.operands, group.all, group.results, several=len(group.results) > 1))
+
+
+@pytest.fixture
+def producing():
+    return registry.attach(Producing())
+
+
+def test_a_product_begins_the_element_wise_group_that_alone_reads_it(producing):
+    after = grouped(producing, lambda a, b, c: ops.exp(ops.add(ops.matmul(a, b), c)), (3, 4), (4, 5), (5,))
+    (group,) = producing.groups
+    assert [s.op.name for s in group.all] == ["matmul", "add", "exp"]
+    assert kinds(group) == ["add:full", "exp:full"] and len(after.steps) == 1
+    assert [x.name for x in group.operands] == ["a0", "a1", "a2"]
+    assert [x.shape for x in group.inputs] == [(3, 5), (5,)]
+
+
+def test_a_reshaped_product_does_as_well(producing):
+    fn = lambda a, b, c: ops.add(ops.reshape(ops.matmul(a, b), (3, 1, 5)), c)
+    grouped(producing, fn, (3, 4), (4, 5), (5,))
+    (group,) = producing.groups
+    assert [s.op.name for s in group.all] == ["matmul", "reshape", "add"]
+    assert [x.name for x in group.operands] == ["a0", "a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda a, b: (ops.exp(y := ops.matmul(a, b)), y),
+        lambda a, b: (ops.exp(y := ops.matmul(a, b)), ops.cumulative_sum(y, axis=0)),
+        lambda a, b: ops.softmax(ops.matmul(a, b), axis=-1),
+        lambda a, b: ops.exp(ops.reshape(ops.reshape(ops.matmul(a, b), (5, 3)), (3, 5))),
+        lambda a, b: ops.exp(ops.permute_dims(ops.matmul(a, b), (1, 0))),
+    ],
+    ids=["a result", "read elsewhere", "rows", "reshaped twice", "permuted"],
+)
+def test_other_products_stay_steps(producing, fn):
+    after = grouped(producing, fn, (3, 4), (4, 5))
+    assert all(not group.product for group in producing.groups)
+    assert "matmul" in [s.op.name for s in after.steps]
+
+
+def test_a_product_that_is_declined_comes_before_its_group(producing):
+    producing.refuses = True
+    after = grouped(producing, lambda a, b: ops.exp(ops.negative(ops.matmul(a, b))), (3, 4), (4, 5))
+    assert [s.op.name for s in after.steps] == ["matmul", "fused(negative, exp)"]
+
+
+def test_of_two_products_one_begins_the_group(producing):
+    fn = lambda a, b, c: ops.exp(ops.add(ops.matmul(a, b), ops.matmul(a, c)))
+    after = grouped(producing, fn, (3, 4), (4, 5), (4, 5))
+    assert sorted(s.op.name for s in after.steps) == ["fused(matmul, add, exp)", "matmul"]
+
+
+def test_a_small_group_without_its_product_is_single_steps(producing):
+    producing.refuses = True
+    graph = grouped(
+        producing, lambda a, b: ops.exp(ops.negative(ops.matmul(a, b))), (3, 4), (4, 5), least=100
+    )
+    assert [s.op.name for s in graph.steps] == ["matmul", "negative", "exp"]

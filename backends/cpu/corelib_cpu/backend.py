@@ -154,7 +154,7 @@ class CpuBackend(Backend):
         array = dlpack.host_array(source)
         return array if array.flags.aligned else None
 
-    fuse_from = 4096
+    fuse_from, fuses_products = 4096, True
 
     def fuses(self, step: Any) -> bool:
         """Element-wise steps and reductions whose kernels are this backend's own."""

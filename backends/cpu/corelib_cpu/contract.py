@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,10 @@ TINY = 1 << 15  # the same where one operand may be a vector
 def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
     """The kernel of `matmul` for a dtype."""
     if dtype.startswith("complex"):
-        return _complex_matmul(Product("float32" if dtype == "complex64" else "float64"))
+        return _complex_matmul(product_of("float32" if dtype == "complex64" else "float64"))
     if dtype not in ("float32", "float64"):
         return lambda x1, x2, /: quiet(np.matmul, x1, x2)
-    product, kind, empty, small = Product(dtype), np.dtype(dtype), np.empty, 0
+    product, kind, empty, small = product_of(dtype), np.dtype(dtype), np.empty, 0
 
     def matmul(x1: ndarray, x2: ndarray, /) -> ndarray:
         nonlocal small
@@ -42,10 +43,10 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
             work = rows * depth * columns
             if work <= FEWEST:
                 return quiet(np.matmul, x1, x2)
-            if 0 < work <= SMALL and (work <= TINY or (rows > 1 and columns > 1)):
+            if 0 < work and small_enough(rows, depth, columns):
                 if not small:
                     small = product.small
-                return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2))
+                return team.launch(small, 1, 1, empty((rows, columns), kind), x1, x2, id(x1), id(x2), 0)
             if work:
                 return _matrices(
                     product, x1, x2, pool.empty((rows, columns), kind, rows * columns * product.size)
@@ -53,6 +54,18 @@ def make_matmul(dtype: str) -> Callable[[ndarray, ndarray], ndarray]:
         return _matmul(product, x1, x2)
 
     return matmul
+
+
+@cache
+def product_of(dtype: str) -> Product:
+    """The product of matrices of a dtype."""
+    return Product(dtype)
+
+
+def small_enough(rows: int, depth: int, columns: int) -> bool:
+    """Whether a product of matrices is one call of the kernel for small ones, on one thread."""
+    work = rows * depth * columns
+    return work <= SMALL and (work <= TINY or (rows > 1 and columns > 1))
 
 
 def launches(first: tuple[int, ...], second: tuple[int, ...], dtype: str) -> bool:

@@ -6,6 +6,10 @@ operands that fit into a cache, batches of them, and few rows. For the rest B is
 panels as wide as a tile; a unit of work is then a block of rows, which is packed by the thread that takes it and meets
 every panel. See tile() in simd.py for the innermost loop.
 
+`small` may end with an epilogue: a kernel over the elements of C, which is still in the first cache. For larger products that does
+not pay: of 1024 x 256 x 1024 on 2.4 ms, adding a bias costs 0.06 ms as a kernel of its own, and 0.10 to 0.17 after each block of rows,
+because what it reads drives the panels of B out of the second cache.
+
 How the sum over k is cut depends on the shape only, so that results do not depend on the number of threads.
 """
 
@@ -161,7 +165,8 @@ def kernel(lo, hi, args):
     if packs:
         free_slot(words[18], slot)
 """
-# Words: C, A, B, and the array objects of A and B, whose shapes and strides stand behind pointers in them.
+# Words: C, A, B, the array objects of A and B, whose shapes and strides stand behind pointers in them, then the address of the
+# epilogue, or 0, and its words.
 _SMALL = """
 pack, column = panel_packer(T, WIDTH, LANES), tile_column(T, HEIGHT, VECTORS, LANES)
 
@@ -185,6 +190,8 @@ def kernel(lo, hi, args):
             column(words[1] + k * a_steps[1], a_steps[0], a_steps[1], source, step, count, words[0] + panel * SIZE,
                    columns * SIZE, k, 0, rows, width)
             k += count
+    if words[5] != 0:
+        call_kernel(words[5], 0, rows * columns, args + 8 * 6)
 """
 # Words: out, A, x, depth, bytes from row to row. A unit is a row.
 _DOTS = """

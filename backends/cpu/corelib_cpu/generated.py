@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from corelib.plugin_api import KernelSet, dtypes
 
-from . import emit, native, plan, pool, scalars
+from . import contract, emit, native, plan, pool, scalars
 from . import launch as team
 from .casts import HALF
 from .loops import PARALLEL
@@ -56,6 +56,8 @@ def fuses(kernels: KernelSet, step: Any) -> bool:
         return _pads(kernels, step)
     arrays = [x for x in step.inputs if hasattr(x, "dtype")]
     dtype = plan.working(step)
+    if name == "matmul":
+        return _small(step, dtype) and step.kernel is kernels.get(op, dtypes.as_dtype(dtype))
     if any(x is None for x in step.inputs) or step.kernel is not kernels.get(op, dtypes.as_dtype(dtype)):
         return False
     if op.kind == "reduce":
@@ -85,10 +87,20 @@ def _pads(kernels: KernelSet, step: Any) -> bool:
     )
 
 
+def _small(step: Any, dtype: str) -> bool:
+    """Whether a product is of two matrices so small that one kernel call does it."""
+    first, second = (x.shape for x in step.inputs)
+    if len(first) != 2 or len(second) != 2 or not contract.launches(first, second, dtype):
+        return False
+    return contract.small_enough(*first, second[1])
+
+
 def make(group: Any) -> Callable[..., Any] | None:
     """The function of a group: its inputs' arrays -> its results' arrays; None where none is made."""
     kernel = _kernel(group, {})
-    return kernel and _function(*kernel, ())
+    if kernel is None:
+        return None
+    return _product(*kernel, ()) if group.product else _function(*kernel, ())
 
 
 def _kernel(group: Any, strides: dict[str, tuple[int, ...]]) -> tuple[emit.Kernel, int] | None:
@@ -199,4 +211,43 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
         scope["strided"] = _strided(group, function, spare)
     function.ir = kernel.text
     function.sparing = lambda spare: _function(kernel, address, spare)
+    return function
+
+
+def _product(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callable[..., Any] | None:
+    """The function of an element-wise group after a product of small matrices: its kernel is the product's epilogue."""
+    group = kernel.group
+    if not kernel.plain or len(kernel.names) > emit.WORDS - 8:
+        return None
+    x, *others = group.inputs
+    a, b = group.product[0].arrays
+    names = [f"a{i + 1}" for i in range(len(others))]
+    scope: dict[str, Any] = {
+        "empty": pool.empty, "team": team, "address": address, "plain": _function(kernel, address, ()), "matmul": group.product[0].kernel,
+        "product": contract.product_of(x.dtype.name).small, "matrix": (a.shape[0], b.shape[1]), "shape": x.shape, "kind": named(x.dtype.name),
+    }  # fmt: skip
+    lines = [f"def kernel({', '.join(['p', 'q', *names])}):"]
+    for name in names:
+        lines.append(f"    if not ({name}.flags.c_contiguous and {name}.flags.aligned):")
+        lines.append(f"        return plain({', '.join(['matmul(p, q).reshape(shape)', *names])})")
+    lines.append(f"    c = empty(matrix, kind, {x.nbytes})")
+    lines.append(f"    a0 = c{'' if scope['matrix'] == x.shape else '.reshape(shape)'}")
+    free = [*(n - 1 for n in spare if n > 1 and group.operands[n] not in (a, b)), 0]
+    outs = []
+    for i, y in enumerate(kernel.whole):
+        scope |= {f"shape{i}": y.shape, f"dtype{i}": named(y.dtype.name)}
+        new = f"empty(shape{i}, dtype{i}, {y.nbytes})"
+        place = next((n for n in free if n in kernel.before[i]), None)
+        if place is not None:
+            free.remove(place)
+            new = "a0" if place == 0 else f"a{place} if a{place}.flags.writeable else {new}"
+        lines.append(f"    o{i} = {new}")
+        outs.append(f"o{i}")
+    words = ", ".join([*outs, "a0", *names, *map(str, kernel.words)])
+    lines.append(f"    team.launch(product, 1, 1, c, p, q, id(p), id(q), address, {words})")
+    lines.append(f"    return {outs[0] if len(outs) == 1 else '(' + ', '.join(outs) + ')'}")
+    exec(compile("\n".join(lines), "<corelib_cpu generated>", "exec"), scope)
+    function = scope["kernel"]
+    function.ir = kernel.text
+    function.sparing = lambda spare: _product(kernel, address, spare)
     return function
