@@ -12,7 +12,7 @@ pytest.importorskip("corelib_cpu.native")
 import corelib
 from corelib import ops
 from corelib.plugin_api import decomposed
-from corelib_cpu import conv, launch
+from corelib_cpu import conv, depthwise, launch
 
 # images, channels, units, sizes, kernel, stride, padding, dilation, groups
 CASES = {
@@ -20,12 +20,16 @@ CASES = {
     "padded": (2, 16, 17, (9, 11), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "stride-dilation-groups": (2, 8, 12, (9, 11), (3, 2), (2, 3), (1, 0), (2, 1), 2),
     "depthwise": (1, 12, 12, (8, 40), (3, 3), (1, 1), (1, 1), (1, 1), 12),
+    "depthwise-stride": (2, 20, 20, (23, 9), (5, 3), (2, 2), (2, 1), (1, 2), 20),
+    "depthwise-1d": (2, 17, 17, (37,), (3,), (1,), (1,), (1,), 17),
+    "depthwise-3d": (1, 3, 3, (4, 5, 6), (2, 2, 2), (1, 2, 1), (0, 0, 0), (1, 1, 1), 3),
     "first-layer": (2, 3, 40, (30, 41), (7, 7), (2, 2), (3, 3), (1, 1), 1),
     "3d": (1, 4, 6, (5, 6, 7), (3, 2, 3), (1, 2, 1), (1, 1, 0), (1, 1, 2), 2),
     "images-together": (5, 40, 9, (7, 7), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "long-rows": (1, 2, 3, (3, 700), (3, 3), (1, 1), (1, 1), (1, 1), 1),
     "pointwise-stride": (3, 16, 8, (14, 14), (1, 1), (2, 2), (0, 0), (1, 1), 1),
     "windows-apart": (1, 2, 3, (4, 4), (2, 2), (3, 3), (1, 1), (1, 1), 1),
+    "strides-of-3": (2, 2, 9, (17, 40), (3, 5), (3, 3), (1, 2), (1, 1), 1),
     "many-windows": (2, 8, 8, (40, 41), (2, 2), (1, 1), (1, 1), (1, 1), 1),
 }
 
@@ -90,6 +94,10 @@ def test_views_are_convolved_as_they_are():
     x, weight, cotangent, params, _ = case("padded", "float32")
     forward, gradient = conv.make_conv("float32", refuse), conv.make_conv_weight_gradient("float32", refuse)
     channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    lanes, each, _, alone, _ = case("depthwise-stride", "float32")
+    np.testing.assert_array_equal(
+        forward(np.asfortranarray(lanes), each, None, **alone), forward(lanes, each, None, **alone)
+    )
     np.testing.assert_array_equal(
         forward(channels_last, weight, None, **params), forward(x, weight, None, **params)
     )
@@ -102,7 +110,24 @@ def test_views_are_convolved_as_they_are():
     )
 
 
-@pytest.mark.parametrize("name", ["padded", "stride-dilation-groups", "images-together"])
+def test_bands_of_rows_and_passes_of_channels_change_no_sum_beyond_rounding(monkeypatch):
+    expected = {}
+    for _ in range(2):
+        for name in ("depthwise", "depthwise-stride", "images-together", "pointwise-stride"):
+            x, weight, cotangent, params, missed = case(name, "float32")
+            found = (
+                conv.make_conv("float32", refuse)(x, weight, None, **params),
+                conv.make_conv_transpose("float32", refuse)(cotangent, weight, None, output_padding=missed, **params),
+                conv.make_conv_weight_gradient("float32", refuse)(x, cotangent, kernel_size=weight.shape[2:], **params),
+            )  # fmt: skip
+            for a, b in zip(expected.setdefault(name, found), found, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)  # sums of at most 360 terms of size 1
+        monkeypatch.setattr(depthwise, "BAND", 1)
+        monkeypatch.setattr(conv, "DEPTH", 64)
+        monkeypatch.setattr(conv, "PANELS", 2)
+
+
+@pytest.mark.parametrize("name", ["padded", "stride-dilation-groups", "images-together", "depthwise-stride"])
 def test_the_number_of_threads_changes_no_bit(name):
     x, weight, cotangent, params, missed = case(name, "float32")
     before = launch.get_num_threads()

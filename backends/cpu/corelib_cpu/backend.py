@@ -84,9 +84,12 @@ kernels.add(ops.all, reduce.all_)
 # Kernels of composites that leave some of their cases to the bodies.
 PARTIAL = {
     "attention_gradient": attention.make_attention_gradient,
+    "avg_pool": pooling.make_avg_pool,
+    "avg_pool_gradient": pooling.make_avg_pool_gradient,
     "conv": conv.make_conv,
     "conv_transpose": conv.make_conv_transpose,
     "conv_weight_gradient": conv.make_conv_weight_gradient,
+    "max_pool": pooling.make_max_pool,
     "max_pool_gradient": pooling.make_max_pool_gradient,
     "scaled_dot_product_attention": attention.make_attention,
 }

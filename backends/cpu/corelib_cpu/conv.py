@@ -1,16 +1,15 @@
-"""Convolution and its two transposes on the tiles of gemm.py, without a matrix of windows in memory.
+"""Convolution and its two transposes on the tiles of gemm.py, without a matrix of all windows in memory.
 
-A thread copies one image into scratch memory with zeros around it. There the row of the matrix of windows that belongs
-to a channel and a tap is the image itself, moved by the tap's place: a tile takes it from a table of offsets. With a
-stride s the image is kept as s parts along that axis, part r with the elements r, r + s, ..., so that the elements that
-neighbouring windows meet with a tap still stand side by side. Windows are counted along the rows of the image with zeros,
-so a tile goes on from one row to the next, and what lies between the last window of a row and the first of the next is
-computed and left out.
+The weights are packed once. A thread takes some panels of windows, as wide as a tile, and gathers what they meet with each
+channel and tap, a piece of a row of x at a time with zeros for what is outside: a panel's windows go on from row to row and
+from image to image, so that no lane is wasted however small the images are. All tiles of the weights then meet the panels.
 
 The transpose in x is a convolution without stride for each part of its result, with those taps that reach it. The
-transpose in weight sums over windows: there the image has its channels side by side, and the table has the windows.
+transpose in weight sums over windows: there a thread keeps an image with zeros around it and its channels side by side, and
+a tile takes the places of its windows from a table.
 
-Up to three spatial axes are done here, in float32 and float64; the rest is left to the ops' bodies.
+Up to three spatial axes are done here, in float32 and float64; what has as many groups as channels goes to depthwise.py,
+and the rest is left to the ops' bodies.
 """
 
 from __future__ import annotations
@@ -19,24 +18,25 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
+from . import depthwise, native, pool
 from . import launch as team
-from . import native, pool
 from .gemm import PARTS, geometry, scratch
 
 Sizes = tuple[int, ...]
 WORTHWHILE = 1 << 20  # multiplications from which a kernel is compiled
-COLUMNS = 1024  # columns of a block of windows, whose results wait in the first two caches
+DEPTH = 512  # channels and taps that pass at a time
+PANELS = 8  # panels of windows that meet a tile's weights one after the other: half of the second cache
 NARROW = 8  # columns of a panel below which the transpose in weight is left to its body
-TOGETHER = 512  # windows that a tile's weights meet at least, if there are as many in the images
 WINDOWS = 256  # windows that pass at a time in the transpose in weight
 
 # Words: packed weights, weights, bytes from group to group, from unit to unit, units of a group, taps in all, a table of
-# runs (bytes from the start, from tap to tap, taps), how many. A unit of work is a tile's rows of a group.
+# runs (bytes from the start, from tap to tap, taps, taps before), how many, bytes from tile to tile
+# and from tap to tap in the packed weights. A unit of work is a tile's rows of a group.
 _PACK = """
 pack = panel_packer(T, HEIGHT, LANES)
 
@@ -44,114 +44,194 @@ def kernel(lo, hi, args):
     words = at_int64(args)
     tiles = (words[4] + HEIGHT - 1) // HEIGHT
     runs = at_int64(words[6])
-    for unit in range(lo, hi):
-        group = unit // tiles
-        first = (unit - group * tiles) * HEIGHT
-        source = words[1] + group * words[2] + first * words[3]
-        out = words[0] + unit * HEIGHT * words[5] * SIZE
+    for some in range(lo, hi, 64):  # tiles that a run's weights stand side by side for
         for run in range(words[7]):
-            depth = runs[3 * run + 2]
-            pack(out, source + runs[3 * run], runs[3 * run + 1], words[3], min(words[4] - first, HEIGHT), depth)
-            out += depth * HEIGHT * SIZE
+            depth, done = runs[4 * run + 2], runs[4 * run + 3]
+            for unit in range(some, min(some + 64, hi)):
+                group = unit // tiles
+                first = (unit - group * tiles) * HEIGHT
+                source = words[1] + group * words[2] + first * words[3] + runs[4 * run]
+                out = words[0] + unit * words[8] + done * HEIGHT * SIZE
+                count = min(words[4] - first, HEIGHT)
+                if depth >= LANES and words[9] == HEIGHT * SIZE:
+                    pack(out, source, runs[4 * run + 1], words[3], count, depth)
+                else:  # 4 times as fast as blocks of registers of which little is filled
+                    for k in range(depth):
+                        target = at_T(out + k * words[9])
+                        for i in range(count):
+                            target[i] = at_T(source + k * runs[4 * run + 1] + i * words[3])[0]
 """
-# Words: result, x, packed weights, bias or 0, the layout, then the threads' scratch. A unit is a part of the result's
-# units of one group of some images. See _layout for the layout's words.
+# Words: result, x, packed weights, bias, the layout, then the threads' scratch. A unit is a part of the result's units, of
+# one group, for a block of windows of one case. Words of the layout: 0 images, groups, channels, units; 4 bytes of x along
+# images, channels and three axes; 9 sizes of x, 12 strides; 15 bytes of the result along images and channels; 17 parts, cases,
+# channels that pass at a time, bytes of the panels, of a bias or 0; 22 whether a tap's channels stand side by side, or a
+# channel's taps; 23 bytes of a tile's weights. A case has its number of taps, where their table is (places along three axes,
+# number), 3 windows along three axes; 6 where its first result goes, 7 how far the next is along three axes; 10 blocks, the
+# last unit; 12 windows as they stand side by side in the result.
 _CONVOLVE = """
-tile = matrix_tile(T, HEIGHT, VECTORS, LANES, True, False, True)
+tile, narrow = (matrix_tile(T, HEIGHT, vectors, LANES, True, False) for vectors in (VECTORS, 1))
+take, take_second, put = take_line(T, LANES, 1), take_line(T, LANES, 2), put_line(T, LANES)
+line_copy = copy_line(T, VECTORS, LANES, False)
 
 @inline
-def fill(image, x, of):
-    # the image of a group with zeros around it, in parts by the remainder of each place
-    plane = of[18] * of[19] * of[20]
-    zeros = at_T(image)
-    if of[21]:
-        for i in range(of[2] * of[15] * of[16] * of[17] * plane):
-            zeros[i] = 0
-    for c in range(of[2]):
-        for i0 in range(of[9]):
-            p0 = i0 + of[12]
-            if p0 < 0 or p0 >= of[18] * of[15]:
-                continue
-            for i1 in range(of[10]):
-                p1 = i1 + of[13]
-                if p1 < 0 or p1 >= of[19] * of[16]:
-                    continue
-                part = ((c * of[15] + p0 % of[15]) * of[16] + p1 % of[16]) * of[17] * plane
-                place = part + ((p0 // of[15]) * of[19] + p1 // of[16]) * of[20]
-                source = x + c * of[5] + i0 * of[6] + i1 * of[7]
-                if of[17] == 1 and of[8] == SIZE:
-                    out, row = at_T(image + (place + of[14]) * SIZE), at_T(source)
-                    for i in range(max(0, -of[14]), min(of[11], of[20] - of[14])):
-                        out[i] = row[i]
+def gather(panel, x, q, columns, channels, base, case):
+    # the elements that windows q, q + 1, ... meet with each channel and tap: zeros outside of x
+    of = at_int64(base)
+    taps, c0, c1, c2 = case[0], case[3], case[4], case[5]
+    table = at_int64(base + case[1])
+    line, across = case[0] * WIDTH * SIZE, WIDTH * SIZE  # from channel to channel and from tap to tap
+    if of[22]:
+        line, across = WIDTH * SIZE, channels * WIDTH * SIZE
+    rest = q // c2
+    i2 = q - rest * c2
+    q = rest // c1
+    i1 = rest - q * c1
+    n = q // c0
+    i0 = q - n * c0
+    column = 0
+    while column < columns:
+        run = min(columns - column, c2 - i2)
+        for tap in range(taps):
+            p0, p1, p2 = i0 * of[12] + table[4 * tap], i1 * of[13] + table[4 * tap + 1], i2 * of[14] + table[4 * tap + 2]
+            out = panel + tap * across + column * SIZE
+            source = x + n * of[4] + p0 * of[6] + p1 * of[7] + p2 * of[8]
+            first, last = 0, 0
+            if p0 >= 0 and p0 < of[9] and p1 >= 0 and p1 < of[10]:
+                if of[14] == 1:  # without a division
+                    first, last = max(0, -p2), min(run, of[11] - p2)
+                elif of[14] == 2:
+                    first, last = max(0, (1 - p2) >> 1), min(run, (of[11] - p2 + 1) >> 1)
                 else:
-                    for remainder in range(of[17]):
-                        i = remainder - of[14]
-                        while i < 0:
-                            i += of[17]
-                        q = (i + of[14]) // of[17]
-                        out = at_T(image + (place + remainder * plane + q) * SIZE)
-                        last = min((of[11] - i + of[17] - 1) // of[17], of[20] - q)
-                        for j in range(last):
-                            out[j] = at_T(source + (i + j * of[17]) * of[8])[0]
+                    first = max(0, (of[14] - 1 - p2) // of[14])
+                    last = min(run, (of[11] - p2 + of[14] - 1) // of[14])
+            if of[8] == SIZE and of[14] == 1:
+                for j in range(0, run, LANES):
+                    for c in range(channels):
+                        take(source + c * of[5] + j * SIZE, out + c * line + j * SIZE, first - j, last - j, run - j)
+            elif of[8] == SIZE and of[14] == 2:
+                for j in range(0, run, LANES):
+                    for c in range(channels):
+                        at_j = source + c * of[5] + 2 * j * SIZE
+                        take_second(at_j, out + c * line + j * SIZE, first - j, last - j, run - j)
+            else:
+                for c in range(channels):
+                    target = at_T(out + c * line)
+                    for j in range(run):
+                        target[j] = T_ZERO
+                    for j in range(first, last):
+                        target[j] = at_T(source + c * of[5] + j * of[14] * of[8])[0]
+        column += run
+        i2 += run
+        if i2 == c2:
+            i2 = 0
+            i1 += 1
+            if i1 == c1:
+                i1 = 0
+                i0 += 1
+                if i0 == c0:
+                    i0 = 0
+                    n += 1
 
 @inline
-def block(a, start, case, buffer, rows, length, out, apart, bias, o, height):
-    # some rows of windows and a tile's rows of units, from there to the result
-    line, taps = at_T(buffer), case[0]
-    for j in range(0, (rows - 1) * length + case[5], WIDTH):
-        if taps:
-            tile(a, 0, 0, start + j * SIZE, case[1], taps, buffer + j * SIZE, ROW * SIZE, 0, 0, 0)
-        else:
-            for i in range(HEIGHT * WIDTH):
-                line[i // WIDTH * ROW + j + i % WIDTH] = 0
-    for i in range(height):
-        more = at_T(bias + (o + i) * SIZE)[0] if bias else T_ZERO
-        for r in range(rows):
-            found = at_T(buffer + (i * ROW + r * length) * SIZE)
-            place = out + i * apart + r * case[8]
+def gather_row(panels, x, left, right, windows, step, channels, base, case):
+    # the same for several panels whose windows stand side by side in one row of x: each row is read in long runs
+    of = at_int64(base)
+    c2 = case[5]
+    q = left * WIDTH
+    row = q // c2
+    i2 = q - row * c2
+    if case[0] != 1 or of[14] != 1 or of[8] != SIZE or right * WIDTH > min(windows, (row + 1) * c2):
+        return False
+    above = row // case[4]
+    n = above // case[3]
+    table = at_int64(base + case[1])
+    p0, p1 = (above - n * case[3]) * of[12] + table[0], (row - above * case[4]) * of[13] + table[1]
+    p2 = i2 + table[2]
+    if p0 < 0 or p0 >= of[9] or p1 < 0 or p1 >= of[10] or p2 < 0 or p2 + (right - left) * WIDTH > of[11]:
+        return False
+    source = x + n * of[4] + p0 * of[6] + p1 * of[7] + p2 * SIZE
+    for c in range(channels):
+        for p in range(right - left):
+            line_copy(source + c * of[5] + p * WIDTH * SIZE, panels + p * step + c * WIDTH * SIZE, WIDTH)
+    return True
+
+@inline
+def place(tile_at, out, q, columns, height, bias, of, case):
+    # a tile's sums for windows q, q + 1, ... to the result
+    c0, c1, c2 = case[12], case[13], case[14]
+    column = 0
+    while column < columns:
+        rest = (q + column) // c2
+        i2 = q + column - rest * c2
+        above = rest // c1
+        n = above // c0
+        run = min(columns - column, c2 - i2)
+        target = out + n * of[15] + case[6] + (above - n * c0) * case[7] + (rest - above * c1) * case[8] + i2 * case[9]
+        for i in range(height):
+            source = tile_at + (i * WIDTH + column) * SIZE
             if case[9] == SIZE:
-                target = at_T(place)
-                for q in range(case[5]):
-                    target[q] = found[q] + more
+                for j in range(0, run, LANES):
+                    put(source + j * SIZE, target + i * of[16] + j * SIZE, min(run - j, LANES), bias + i * of[21])
             else:
-                for q in range(case[5]):
-                    at_T(place + q * case[9])[0] = found[q] + more
+                found, more = at_T(source), at_T(bias + i * of[21])[0]
+                for j in range(run):
+                    at_T(target + i * of[16] + j * case[9])[0] = found[j] + more
+        column += run
 
 def kernel(lo, hi, args):
     words = at_int64(args)
     of = at_int64(words[4])
-    groups, channels, units, parts = of[1], of[2], of[3], of[24]
+    channels, units, parts, chunk = of[2], of[3], of[17], of[19]
     tiles = (units + HEIGHT - 1) // HEIGHT
     slot = take_slot(words[5], words[8])
-    image = words[6] + slot * words[7]
-    buffer = image + of[25] * of[27]
-    filled = -1
+    panels = words[6] + slot * words[7]
+    sums = panels + of[20]
     for unit in range(lo, hi):
-        which = unit // parts
-        part = unit - which * parts
-        first = which // groups
-        g = which - first * groups
-        first *= of[27]
-        images = min(of[0] - first, of[27])
-        if filled != which:
-            filled = which
-            for n in range(images):
-                fill(image + n * of[25], words[1] + (first + n) * of[4] + g * channels * of[5], of)
-        for s in range(of[26]):
-            case = at_int64(words[4] + (32 + 12 * s) * 8)
-            taps, weights = case[0], words[2] + case[2]
-            for i0 in range(case[3]):
-                row = 0
-                while row < case[4]:
-                    rows = min(case[4] - row, case[10])
-                    for t in range(tiles * part // parts, tiles * (part + 1) // parts):
-                        a = weights + (g * tiles + t) * taps * HEIGHT * SIZE
-                        o = g * units + t * HEIGHT
-                        for n in range(images):
-                            start = image + n * of[25] + (i0 * of[19] + row) * of[20] * SIZE
-                            out = words[0] + (first + n) * of[22] + o * of[23] + case[6] + i0 * case[7] + row * case[8]
-                            block(a, start, case, buffer, rows, of[20], out, of[23], words[3], o, min(units - t * HEIGHT, HEIGHT))
-                    row += rows
+        at_case = words[4] + 24 * 8
+        case = at_int64(at_case)
+        while unit >= case[11]:
+            at_case += 16 * 8
+            case = at_int64(at_case)
+        rest = (case[11] - 1 - unit) // parts
+        part = case[11] - 1 - unit - rest * parts
+        g = rest // case[10]
+        block = rest - g * case[10]
+        table = at_int64(words[4] + case[1])
+        taps, windows = case[0], of[0] * case[3] * case[4] * case[5]
+        across = (windows + WIDTH - 1) // WIDTH
+        left, right = across * block // case[10], across * (block + 1) // case[10]
+        top, bottom = tiles * part // parts, tiles * (part + 1) // parts
+        c = 0
+        while c < channels:
+            count = min(channels - c, chunk)
+            x = words[1] + (g * channels + c) * of[5]
+            step = chunk * taps * WIDTH * SIZE
+            if not gather_row(panels, x, left, right, windows, step, count, words[4], case):
+                for p in range(left, right):
+                    at_p = panels + (p - left) * step
+                    gather(at_p, x, p * WIDTH, min(windows - p * WIDTH, WIDTH), count, words[4], case)
+            for t in range(top, bottom):
+                a = words[2] + (g * tiles + t) * of[23]
+                o = g * units + t * HEIGHT
+                for p in range(left, right):
+                    total = sums + ((t - top) * (right - left) + p - left) * HEIGHT * WIDTH * SIZE
+                    b = panels + (p - left) * step
+                    for call in range(taps if of[22] else min(taps, 1)):
+                        tap, together = (call, 1) if of[22] else (0, taps)
+                        at_a = a + (table[4 * tap + 3] * channels + c * together) * HEIGHT * SIZE
+                        depth = count * together
+                        at_b = b + tap * depth * WIDTH * SIZE
+                        if windows - p * WIDTH <= LANES:
+                            narrow(at_a, 0, 0, at_b, WIDTH * SIZE, depth, total, WIDTH * SIZE, c + tap, 0, 0)
+                        else:
+                            tile(at_a, 0, 0, at_b, WIDTH * SIZE, depth, total, WIDTH * SIZE, c + tap, 0, 0)
+                    if taps == 0:
+                        for i in range(HEIGHT * WIDTH):
+                            at_T(total)[i] = T_ZERO
+                    if c + count == channels:
+                        place(total, words[0] + o * of[16], p * WIDTH, min(windows - p * WIDTH, WIDTH),
+                              min(units - t * HEIGHT, HEIGHT), words[3] + o * of[21], of, case)
+            c += count
     free_slot(words[5], slot)
 """
 # Words: result, x, cotangent, the layout, a table of windows, a table of taps, then the threads' scratch. A unit is a
@@ -215,13 +295,22 @@ def kernel(lo, hi, args):
 _SOURCES = {"pack": _PACK, "convolve": _CONVOLVE, "weight": _WEIGHT}
 
 
+class Case(NamedTuple):
+    """A convolution into a part of a result."""
+
+    taps: list[Sizes]  # where the first window meets each tap in x, along each axis, and the tap's number
+    counts: Sizes  # of windows along each axis
+    first: Sizes  # where the first window's result goes
+    apart: Sizes  # how far the next one's goes, along each axis
+
+
 @cache
 def _kernel(name: str, dtype: str, height: int, vectors: int, channels: int = 0, fold: int = 1) -> int:
     shape = geometry(dtype)
     width = vectors * shape.lanes
     head = f"""
 T, SIZE, LANES, HEIGHT = {dtype!r}, {np.dtype(dtype).itemsize}, {shape.lanes}, {height}
-VECTORS, WIDTH, ROW, PASSING, T_ZERO, at_T = {vectors}, {width}, {COLUMNS + width}, {WINDOWS}, {dtype}(0), at_{dtype}
+VECTORS, WIDTH, PASSING, T_ZERO, at_T = {vectors}, {width}, {WINDOWS}, {dtype}(0), at_{dtype}
 CHANNELS, FOLD = {channels or width}, {fold}
 """
     return native.address(head + _SOURCES[name])
@@ -246,75 +335,70 @@ def _steps(x: ndarray) -> Sizes:
 
 
 def _packed(
-    weight: ndarray, group: int, unit: int, groups: int, units: int, runs: list[Sizes], height: int
+    weight: ndarray, group: int, unit: int, groups: int, units: int, runs: Any, height: int, apart: int
 ) -> ndarray:
-    """The weights of each tile's rows with a tap's side by side: steps in bytes, runs of taps in their order."""
-    taps = sum(run[2] for run in runs)
-    tiles = groups * -(-units // height)
-    size = (tiles * height * taps + 64) * weight.itemsize
-    out = pool.empty((size // weight.itemsize,), weight.dtype, size)
+    """The weights of each tile's rows with a tap's side by side: steps in bytes; runs of taps, each with its start, step,
+    number and first place, whose taps are `apart` places from each other.
+    """
     table = np.array(runs, np.int64)
-    chunk = max(1, min(tiles, (1 << 16) // max(height * taps, 1)))
+    taps, line = int(table[:, 2].sum()), height * weight.itemsize
+    tiles = groups * -(-units // height)
+    step = taps * line + geometry(weight.dtype.name).lanes * weight.itemsize  # a tile's last store spills
+    out = pool.empty((tiles, step // weight.itemsize), weight.dtype, tiles * step)
+    chunk = max(1, min(tiles // PARTS, max(16, (1 << 16) // max(height * taps, 1))))
     kernel = _kernel("pack", weight.dtype.name, height, 1)
-    return team.launch(kernel, tiles, chunk, out, weight, group, unit, units, taps, table, len(runs))
+    return team.launch(
+        kernel, tiles, chunk, out, weight, group, unit, units, taps, table, len(table), step, apart * line
+    )
 
 
 def _convolved(
-    out: ndarray, x: ndarray, weights: list[ndarray], bias: ndarray | None, groups: int, stride: Sizes, pad: Sizes,
-    length: Sizes, cases: list[tuple[Any, ...]], tile: tuple[int, int],
+    out: ndarray, x: ndarray, weights: ndarray, bias: ndarray | None, groups: int, stride: Sizes,
+    cases: list[Case], tile: tuple[int, int], together: bool,
 ) -> ndarray:  # fmt: skip
-    """Convolutions of x with sets of weights into parts of `out`.
-
-    `length` is that of a part of x along each axis. A case has its taps' places in the parts of a channel, the numbers of
-    windows, and where in `out` the first goes and how far the next is, in elements of each axis.
+    """Convolutions of x with packed weights into parts of `out`; the taps of a channel stand together, or the channels of a
+    tap.
     """
     dtype, size = out.dtype.name, out.itemsize
     height, vectors = tile
     width = vectors * geometry(dtype).lanes
     n, channels, units = x.shape[0], x.shape[1] // groups, out.shape[1] // groups
-    plane = math.prod(length)
-    channel = plane * math.prod(stride)
-    room = (channels * channel + 2 * width) * size // 64 * 64 + 64
     tiles, workers = -(-units // height), team.get_num_threads()
-    windows = min(length[0] * length[1] * length[2], COLUMNS)
-    together = max(
-        1, min(n, TOGETHER // windows, (2 << 20) // room)
-    )  # images that meet the weights one after the other
-    count = -(-n // together) * groups
+    most = max(1, *(len(case.taps) for case in cases))
+    chunk = max(1, DEPTH // most)
+    chunk = -(-channels // -(-channels // chunk))
+    several = max(1, min(PANELS, PANELS * DEPTH // (chunk * most)))
+    blocks = [-(-n * math.prod(case.counts) // (width * several)) for case in cases]
+    count = groups * sum(blocks)
     parts = 1 if count >= PARTS * workers else min(tiles, -(-PARTS * workers // count))
-    exact = tuple(s * k for s, k in zip(length, stride, strict=True)) == _three(x.shape[2:], 1) and not any(
-        pad
-    )
+    panels = several * chunk * most * width * size
     layout = [
-        n, groups, channels, units, *_steps(x), *_three(x.shape[2:], 1), *pad, *stride, *length, not exact,
-        *out.strides[:2], parts, room, len(cases), together, 0, 0, 0, 0,
+        n, groups, channels, units, *_steps(x), *_three(x.shape[2:], 1), *stride, *out.strides[:2], parts, len(cases), chunk,
+        panels, 0 if bias is None else size, not together, weights.strides[0],
     ]  # fmt: skip
-    tables = []
+    table, last = [], 0
+    start_of_table = 24 + 16 * len(cases)
     steps = _three(out.strides[2:], 0)
-    for packed, (places, counts, first, apart) in zip(weights, cases, strict=True):
-        tables.append(((np.arange(channels) * channel)[:, None] + places).reshape(-1) * size)
-        start = sum(f * s for f, s in zip(first, steps, strict=True))
-        block = max(1, min(counts[1], COLUMNS // length[2]))
-        best = min(
-            range(1, block + 1), key=lambda m: (-(-((m - 1) * length[2] + counts[2]) // width) / m, -m)
-        )
+    for case, count in zip(cases, blocks, strict=True):
+        start = sum(f * s for f, s in zip(case.first, steps, strict=True))
+        apart, counts = [a * s for a, s in zip(case.apart, steps, strict=True)], case.counts
+        if math.prod(counts) == math.prod(out.shape[2:]):  # all of it, side by side
+            apart, counts = [0, 0, size], (1, 1, math.prod(counts))
+        last += groups * count * parts
         layout += [
-            tables[-1].size, tables[-1].ctypes.data, packed.ctypes.data - weights[0].ctypes.data, *counts, start,
-            *(a * s for a, s in zip(apart, steps, strict=True)), best, 0,
+            len(case.taps), 8 * (start_of_table + len(table)), 0, *case.counts, start, *apart, count, last, *counts, 0,
         ]  # fmt: skip
-    memory = scratch(together * room + height * (COLUMNS + width) * size)
-    count *= parts
-    chunk = max(1, count // (8 * workers)) if parts == 1 else 1
+        table += [n for tap in case.taps for n in tap]
+    memory = scratch(panels + -(-tiles // parts) * several * height * width * size)
     team.launch(
-        _kernel("convolve", dtype, height, vectors), count, chunk, out, x, weights[0], 0 if bias is None else bias,
-        np.array(layout, np.int64), *memory,
+        _kernel("convolve", dtype, height, vectors), last, max(1, last // (8 * workers)), out, x, weights,
+        np.zeros(1, out.dtype) if bias is None else bias, np.array([*layout, *table], np.int64), *memory,
     )  # fmt: skip
-    del tables
     return out
 
 
-def _fits(x: ndarray, weight: ndarray, length: Sizes) -> bool:
-    return 3 <= x.ndim <= 5 and x.size > 0 and weight.size > 0 and length[2] <= COLUMNS
+def _fits(x: ndarray, weight: ndarray) -> bool:
+    return 3 <= x.ndim <= 5 and x.size > 0 and weight.size > 0
 
 
 def _contiguous(x: ndarray) -> ndarray:
@@ -335,44 +419,29 @@ def make_conv(dtype: str, body: Callable[..., Any]) -> Callable[..., Any]:
             (n + 2 * q - (k - 1) * e - 1) // t + 1
             for n, q, k, e, t in zip(_three(x.shape[2:], 1), p, kernel, d, s, strict=True)
         )
-        length = tuple(
-            -(-((c - 1) * t + (k - 1) * e + 1) // t) for c, t, k, e in zip(counts, s, kernel, d, strict=True)
-        )
         work = x.shape[0] * weight.size * math.prod(counts) if min(counts) > 0 else 0
-        if not _fits(x, weight, length) or work < WORTHWHILE:
+        if not _fits(x, weight) or work < WORTHWHILE:
             return body(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
         weight = _contiguous(weight)
-        tile = _tile(dtype, units // groups)
+        bias = None if bias is None else _contiguous(bias)
         size, taps = weight.itemsize, weight[0].size
-        packed = _packed(
-            weight,
-            taps * units // groups * size,
-            taps * size,
-            groups,
-            units // groups,
-            [(0, size, taps)],
-            tile[0],
-        )
         shape = (x.shape[0], units, *counts[3 - (x.ndim - 2) :])
         out = pool.empty(shape, x.dtype, math.prod(shape) * size)
-        places = _places([[k * e for k in range(m)] for m, e in zip(kernel, d, strict=True)], s, length)
-        bias = None if bias is None else _contiguous(bias)
-        case = (places, counts, (0, 0, 0), (1, 1, 1))
-        return _convolved(out, x, [packed], bias, groups, s, p, length, [case], tile)
+        offsets = [[k * e - q for k in range(m)] for m, e, q in zip(kernel, d, p, strict=True)]
+        found = [(*place, number) for number, place in enumerate(itertools.product(*offsets))]
+        if depthwise.fits(x, units, groups):
+            return depthwise.convolved(out, x, weight, bias, s, [Case(found, counts, (0, 0, 0), (1, 1, 1))])
+        if taps == x.shape[1] // groups and max(s) == 1 and not any(p) and x[0].flags.c_contiguous:
+            x, counts = x.reshape(x.shape[0], x.shape[1], -1), (1, 1, math.prod(counts))  # one long row
+        tile = _tile(dtype, units // groups)
+        runs = [(0, size, taps, 0)]
+        packed = _packed(
+            weight, taps * units // groups * size, taps * size, groups, units // groups, runs, tile[0], 1
+        )
+        case = Case(found, counts, (0, 0, 0), (1, 1, 1))
+        return _convolved(out, x, packed, bias, groups, s, [case], tile, True)
 
     return conv
-
-
-def _places(taps: list[list[int]], stride: Sizes, length: Sizes) -> ndarray:
-    """Where in the parts of a channel the first window meets each tap."""
-    plane = math.prod(length)
-    found = []
-    for place in itertools.product(*taps):
-        part = inside = 0
-        for t, s, n in zip(place, stride, length, strict=True):
-            part, inside = part * s + t % s, inside * n + t // s
-        found.append(part * plane + inside)
-    return np.array(found, np.int64)
 
 
 def make_conv_transpose(dtype: str, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -406,40 +475,35 @@ def make_conv_transpose(dtype: str, body: Callable[..., Any]) -> Callable[..., A
         # place j of the result, r = (j + padding) mod stride, meets tap k where (k dilation) mod stride is r, with the
         # element (j + padding - k dilation) / stride of x
         axes = []
-        for n, t, q, k, e, size in zip(inside, s, p, kernel, d, sizes, strict=True):
+        for t, q, k, e, size in zip(s, p, kernel, d, sizes, strict=True):
             found = []
             for first in range(min(t, size)):
                 taps = [i for i in range(k) if (first + q - i * e) % t == 0]
                 shifts = [(first + q - i * e) // t for i in taps]
                 found.append((first, -(-(size - first) // t), taps, shifts))
-            axes.append((found, n))
-        before = tuple(max([0, *(-h for f in found for h in f[3])]) for found, _ in axes)
-        length = tuple(
-            max([n + b, *(f[1] + b + h for f in found for h in f[3])])
-            for (found, n), b in zip(axes, before, strict=True)
-        )
-        if not _fits(x, weight, length):
+            axes.append(found)
+        if not _fits(x, weight):
             return otherwise()
         weight = _contiguous(weight)
-        tile = _tile(dtype, units)
+        bias = None if bias is None else _contiguous(bias)
         size, taps, channels = weight.itemsize, math.prod(kernel), x.shape[1] // groups
-        step = units * taps * size
         shape = (x.shape[0], units * groups, *sizes[3 - (x.ndim - 2) :])
         out = pool.empty(shape, x.dtype, math.prod(shape) * size)
-        weights, cases = [], []
-        for parts in itertools.product(*(found for found, _ in axes)):
-            chosen = list(itertools.product(*(part[2] for part in parts)))
-            flat = [(k[0] * kernel[1] + k[1]) * kernel[2] + k[2] for k in chosen]
-            if len(flat) == taps:
-                runs = [(c * step, size, taps) for c in range(channels)]
-            else:
-                runs = [(c * step + k * size, size, 1) for c in range(channels) for k in flat]
-            weights.append(_packed(weight, channels * step, taps * size, groups, units, runs, tile[0]))
-            shifts = [[h + b for h in part[3]] for part, b in zip(parts, before, strict=True)]
-            places = _places(shifts, (1, 1, 1), length)
-            cases.append((places, tuple(part[1] for part in parts), tuple(part[0] for part in parts), s))
-        bias = None if bias is None else _contiguous(bias)
-        return _convolved(out, x, weights, bias, groups, (1, 1, 1), before, length, cases, tile)
+        cases = []
+        for parts in itertools.product(*axes):
+            chosen = itertools.product(*(part[2] for part in parts))
+            numbers = [(k[0] * kernel[1] + k[1]) * kernel[2] + k[2] for k in chosen]
+            places = itertools.product(*(part[3] for part in parts))
+            found = [(*place, number) for place, number in zip(places, numbers, strict=True)]
+            cases.append(Case(found, tuple(part[1] for part in parts), tuple(part[0] for part in parts), s))
+        if depthwise.fits(x, shape[1], groups):
+            return depthwise.convolved(out, x, weight, bias, (1, 1, 1), cases)
+        together = len(cases) == 1 and len(cases[0].taps) == taps
+        tile, step = _tile(dtype, units), units * taps * size
+        runs = [(c * step, size, taps, c * taps if together else c) for c in range(channels)]
+        apart = 1 if together else channels
+        weights = _packed(weight, channels * step, taps * size, groups, units, runs, tile[0], apart)
+        return _convolved(out, x, weights, bias, groups, (1, 1, 1), cases, tile, together)
 
     return conv_transpose
 
@@ -453,6 +517,13 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
     ) -> Any:  # fmt: skip
         channels, units = x.shape[1] // groups, cotangent.shape[1] // groups
         work = cotangent.size * channels * math.prod(kernel_size)
+        s, p, d, kernel = _three(stride, 1), _three(padding, 0), _three(dilation, 1), _three(kernel_size, 1)
+        if depthwise.fits(x, cotangent.shape[1], groups) and x.size and work >= WORTHWHILE:
+            out = pool.empty((groups, 1, *kernel_size), x.dtype, groups * math.prod(kernel) * x.itemsize)
+            taps = itertools.product(
+                *([k * e - q for k in range(m)] for m, e, q in zip(kernel, d, p, strict=True))
+            )
+            return depthwise.weight_gradient(out, x, _contiguous(cotangent), list(taps), s)
         # few channels: those of neighbouring elements fill a panel together
         fold = kernel_size[-1] if channels < shape.lanes and dilation[-1] == 1 else 1
         fold = fold if channels * fold <= shape.width else 1
@@ -466,7 +537,6 @@ def make_conv_weight_gradient(dtype: str, body: Callable[..., Any]) -> Callable[
             return body(
                 x, cotangent, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
             )  # fmt: skip
-        s, p, d, kernel = _three(stride, 1), _three(padding, 0), _three(dilation, 1), _three(kernel_size, 1)
         cotangent = _contiguous(cotangent)
         counts, inside = _three(cotangent.shape[2:], 1), _three(x.shape[2:], 1)
         padded = tuple(n + 2 * q for n, q in zip(inside, p, strict=True))

@@ -121,6 +121,7 @@ def _fingerprint() -> str:
         "walk.py",
         "machine.py",
         "simd.py",
+        "lanes.py",
         "vmath.py",
         "varithmetic.py",
         "vcomplex.py",
@@ -135,8 +136,8 @@ def address(source: str, name: str = "kernel", arguments: int = 3, returns: bool
     """Address of the machine code of function `name` in `source`.
 
     The function takes `arguments` 64-bit integers and returns one, or nothing. The source sees the names of
-    `corelib_cpu.machine`, `simd`, `vmath`, `varithmetic`, `vcomplex`, `vpower` and `vdots`. The default is the signature of every
-    kernel, ``kernel(lo, hi, args)``.
+    `corelib_cpu.machine`, `simd`, `lanes`, `vmath`, `varithmetic`, `vcomplex`, `vpower` and `vdots`. The default is the
+    signature of every kernel, ``kernel(lo, hi, args)``.
     """
     return _address(
         f"{arguments}\0{returns}\0{name}\0{source}",
@@ -251,11 +252,12 @@ def _translate(source: str, dtype: str, arguments: int) -> str:
 
 def _namespace() -> dict[str, Any]:
     """The names that the source of a kernel sees."""
-    from . import machine, simd, varithmetic, vcomplex, vdots, vmath, vpower
+    from . import lanes, machine, simd, varithmetic, vcomplex, vdots, vmath, vpower
 
     return {
         **vars(machine),
         **vars(simd),
+        **vars(lanes),
         **vars(vmath),
         **vars(varithmetic),
         **vars(vcomplex),
