@@ -33,8 +33,8 @@ class Muon(Optimizer):
         optimizer = optim.Muon(hidden, lr=0.02)
     """
 
-    recorded = True
     shared: ClassVar[dict[str, float]] = {}
+    recorded = False  # the iteration multiplies matrices, whose bits in a program are others than op by op
 
     def __init__(
         self, params: Any, lr: float | Tensor = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95, nesterov: bool = True,

@@ -217,6 +217,25 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(cls, options, dtype, tmp_path):
         assert p.tolist() == twin.tolist()
 
 
+@pytest.mark.device("cpu")
+@pytest.mark.parametrize(("cls", "options"), ALL, ids=[c.__name__ for c, _ in ALL])
+def test_a_step_that_became_a_program_gives_the_bits_of_one_that_did_not(cls, options):
+    with corelib.use_backend("cpu"):
+        corelib.random.seed(0)
+        first = [corelib.random.normal(shape) for shape in ((64, 96), (96, 32))]
+        params, twins = ([nn.Parameter(x) for x in first] for _ in range(2))
+        optimizer, other = (cls(p, lr=0.01, **options) for p in (params, twins))
+        for _ in range(24):
+            for p, twin in zip(params, twins, strict=True):
+                p.grad = corelib.random.normal(p.shape)
+                twin.grad = p.grad
+            optimizer.step()
+            with corelib.no_grad():
+                other._advance()  # op by op, as after a resume
+            for p, twin in zip(params, twins, strict=True):
+                assert (p.numpy() == twin.numpy()).all()
+
+
 def test_a_saved_lbfgs_goes_on_bit_for_bit(tmp_path):
     def make(values):
         x, y = (nn.Parameter(corelib.asarray(v, dtype="float64")) for v in values)
