@@ -28,6 +28,7 @@ from . import (
     movement,
     nvrtc,
     ordering,
+    pool,
     random,
     reduce,
     scan,
@@ -57,9 +58,14 @@ FAMILIES = (
 # Kernels of composite ops that leave some operands to the op's body, in every floating dtype: name -> maker.
 PARTIAL: dict[str, Callable[[str, Callable[..., Any]], Callable[..., Any]]] = {
     "attention_gradient": attention.make_attention_gradient,
+    "avg_pool": pool.make_avg_pool,
+    "avg_pool_gradient": pool.make_avg_pool_gradient,
     "conv": conv.make_conv,
     "conv_transpose": conv.make_conv_transpose,
     "conv_weight_gradient": conv.make_conv_weight_gradient,
+    "max_pool": pool.make_max_pool,
+    "max_pool_gradient": pool.make_max_pool_gradient,
+    "max_pool_indices": pool.make_max_pool_indices,
     "scaled_dot_product_attention": attention.make_attention,
 }
 
