@@ -79,6 +79,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     creating.set_defaults(run=_new_backend)
 
+    warming = commands.add_parser("warmup", help="compile ahead what a model or some ops need")
+    warming.add_argument(
+        "what", metavar="WHAT", nargs="*",
+        help="a function that is called without arguments, as module:function or file.py:function, or the name of an op "
+        "(default: the usual ops)",
+    )  # fmt: skip
+    warming.add_argument(
+        "--backend", metavar="DEVICE", help="where, such as cpu (default: where tensors are created)"
+    )
+    warming.add_argument(
+        "--dtype", default="float32", metavar="DTYPE", help="of ops' operands (default float32)"
+    )
+    warming.set_defaults(run=_warmup)
+
     demo = commands.add_parser("demo", help="train one network on real data on every backend, and compare")
     demo.add_argument(
         "--steps", type=int, default=3, metavar="N", help="identical steps on every backend (default 3)"
@@ -189,6 +203,12 @@ def _new_backend(args: argparse.Namespace) -> int:
     print("\n".join(str(file) for file in written))
     print(f"\nnow: pip install -e {folder}; corelib support {args.name}; corelib conformance {args.name}")
     return 0
+
+
+def _warmup(args: argparse.Namespace) -> int:
+    from . import warmup
+
+    return warmup.run(args.what, args.backend, args.dtype, lambda line: print(line, flush=True))
 
 
 def _demo(args: argparse.Namespace) -> int:

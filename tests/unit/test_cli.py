@@ -383,3 +383,53 @@ def test_a_table_is_folded_only_as_far_as_words_allow():
 def test_explaining_a_primitive_imports_no_compiler():
     code = "import sys; from corelib.__main__ import main; main(['explain', 'exp']); print('numba' in sys.modules)"
     assert run(sys.executable, "-c", code).stdout.splitlines()[-1] == "False"
+
+
+# -- warmup ------------------------------------------------------------------------------------------------------
+
+
+def test_warmup_calls_ops_and_models(capsys, tmp_path):
+    model = tmp_path / "my_model.py"
+    model.write_text(
+        "import corelib as cl\ncalls = []\n"
+        "def step():\n    calls.append(cl.ones(3).device)\n    print('call', len(calls), calls[-1])\n"
+    )
+    assert main(["warmup", "--backend", "reference", f"{model}:step"]) == 0
+    text = lines(capsys)
+    assert text[:3] == ["call 1 reference", "call 2 reference", "call 3 reference"]
+    assert re.fullmatch(r".*my_model\.py:step: \d+\.\d\d s", text[3])
+    assert re.fullmatch(r"ready on reference in \d+\.\d\d s", text[4])
+
+
+def test_what_was_warmed_up_is_not_compiled_again(tmp_path):
+    pytest.importorskip("corelib_cpu.native")
+    code = (
+        "import sys; from corelib.__main__ import main\n"
+        "from corelib_cpu import native\n"
+        "status = main(['warmup', '--backend', 'cpu', 'exp', 'where', 'sum'])\n"
+        "print(status, len(native._addresses) > 8, 'corelib_cpu.walk' in sys.modules)"
+    )
+    environment = {**os.environ, "CORELIB_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert [s.split("\n")[-2] for s in said] == ["0 True True", "0 True False"]
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("nothing_of_the_kind:step", "'nothing_of_the_kind' cannot be imported"),
+        ("missing.py:step", "'missing.py' cannot be imported"),
+        ("math:step", "'math' has no function 'step'"),
+        ("expp", "there is no op 'expp'"),
+        ("nonzero_of", "there is no op"),
+        ("searchsorted", "no operands for searchsorted are known here"),
+    ],
+)
+def test_warmup_says_what_it_cannot_do(what, says, capsys):
+    assert main(["warmup", "--backend", "reference", what]) == 2
+    assert says in capsys.readouterr().err

@@ -78,6 +78,125 @@ def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     assert run_program(closed).startswith("True")
 
 
+def test_a_full_disk_is_not_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("CORELIB_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native.os, "replace", full)
+    out = np.zeros(3, np.int64)
+    launch.launch(native.address(DOUBLE.format(factor=1001)), 3, 3, out)
+    assert out.tolist() == [0, 1001, 2002] and not list((tmp_path / "cpu").iterdir())
+
+
+def test_code_of_another_kernel_or_machine_is_not_taken(tmp_path: Path) -> None:
+    """A file under a kernel's name whose checksum is right, but which has not the kernel in it."""
+    run_program(tmp_path)
+    run_program(tmp_path, PROGRAM.format(source=DOUBLE.format(factor=8)).replace("7 * i", "8 * i"))
+    files = sorted((tmp_path / "cpu").glob("*.o"))
+    for file, other in zip(files, [*files[1:], files[0]], strict=True):
+        file.with_suffix(".new").write_bytes(other.read_bytes())
+    for file in files:
+        os.replace(file.with_suffix(".new"), file)
+    assert run_program(tmp_path) == "True True"
+    assert run_program(tmp_path) == "True False"
+
+
+def test_a_host_with_fewer_features_compiles_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    name, features = native.host()
+    fewer = ",".join("-" + f[1:] if "avx512" in f else f for f in features.split(","))
+    keys = set()
+    for host in ((name, features), (name, fewer + ",-x"), ("generic", features)):
+        monkeypatch.setattr(native, "host", lambda host=host: host)
+        native._fingerprint.cache_clear()
+        keys.add(native._key("a kernel"))
+    monkeypatch.undo()
+    native._fingerprint.cache_clear()
+    assert len(keys) == 3
+
+
+def test_processes_may_share_a_cache_that_is_empty(tmp_path: Path) -> None:
+    environment = {**os.environ, "CORELIB_CACHE_DIR": str(tmp_path)}
+    text = PROGRAM.format(source=DOUBLE.format(factor=7))
+    processes = [
+        subprocess.Popen([sys.executable, "-c", text], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [p.communicate(timeout=120)[0].split()[0] for p in processes] == ["True"] * 3
+    assert not list((tmp_path / "cpu").glob("*.tmp"))
+    assert run_program(tmp_path) == "True False"
+
+
+@pytest.mark.parametrize("where", ["_optimised", "_write", "_load"])
+def test_an_interrupted_compilation_is_made_again(
+    where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("CORELIB_CACHE_DIR", str(tmp_path))
+    source = DOUBLE.format(factor={"_optimised": 1002, "_write": 1003, "_load": 1004}[where])
+    with monkeypatch.context() as patch:
+        patch.setattr(native, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            native.address(source)
+    out = np.zeros(2, np.int64)
+    launch.launch(native.address(source), 2, 2, out)
+    assert out[1] > 1000 and not list((tmp_path / "cpu").glob("*.tmp"))
+
+
+def test_threads_may_compile_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CORELIB_CACHE_DIR", str(tmp_path))
+    made: dict[int, int] = {}
+
+    def work(number: int) -> None:
+        out = np.zeros(2, np.int64)
+        launch.launch(native.address(DOUBLE.format(factor=2000 + number % 4)), 2, 2, out)
+        made[number] = int(out[1])
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(12)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert made == {i: 2000 + i % 4 for i in range(12)}
+    assert len(list((tmp_path / "cpu").glob("*.o"))) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_during_a_compilation_compiles_for_itself(tmp_path: Path) -> None:
+    text = f"""
+import os, threading, time
+import numpy as np
+from corelib_cpu import launch, native
+source = {DOUBLE!r}
+def result(factor):
+    out = np.zeros(2, np.int64)
+    launch.launch(native.address(source.replace("{{factor}}", str(factor))), 2, 2, out)
+    return int(out[1])
+result(1)
+stop = False
+def compiling():
+    for factor in range(10, 10_000):
+        if stop:
+            break
+        result(factor)
+thread = threading.Thread(target=compiling)
+thread.start()
+statuses = []
+for i in range(5):
+    time.sleep(0.01)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if result(20_000 + i) == 20_000 + i else 1)
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+stop = True
+thread.join()
+print(statuses)
+"""
+    assert run_program(tmp_path, text) == "[0, 0, 0, 0, 0]"
+
+
 def test_a_long_compilation_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +236,38 @@ print([m for m in ("llvmlite", "corelib_cpu.walk") if m in sys.modules])
 
 
 # --- threads
+
+
+PINNED = """
+import hashlib, os, sys
+if hasattr(os, "sched_setaffinity") and sys.argv[1] == "one":
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+import numpy as np
+import corelib as cl
+from corelib import nn, ops
+from corelib_cpu import launch
+launch.set_num_threads(2)  # two threads on one processor: they must not wait for each other
+rng = np.random.default_rng(0)
+x = cl.asarray(rng.standard_normal((256, 512)).astype("f"), device="cpu")
+w = cl.asarray(rng.standard_normal((512, 512)).astype("f"), device="cpu")
+step = cl.compile(lambda x, w: (ops.softmax(x @ w), ops.sum(ops.tanh(x) * x, axis=0), ops.argsort(x, axis=-1)))
+digest = hashlib.sha256()
+for _ in range(30):
+    for result in step(x, w):
+        digest.update(result.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot choose a processor")
+def test_two_threads_on_one_processor_give_the_same_bits_and_do_not_hang() -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", PINNED, how], capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+        for how in ("one", "all")
+    }
+    assert len(said) == 1
 
 
 @pytest.fixture

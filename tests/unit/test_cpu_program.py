@@ -339,3 +339,25 @@ def test_a_result_of_numpy_is_no_constant_of_a_program(monkeypatch, numpy_is_mis
         for a, b in zip(run(*arrays), stepwise(graph)(*arrays), strict=True):
             np.testing.assert_array_equal(a, b)
     assert [p.state for p in programs_of(run)] == ["replayed" if numpy_is_missed else "native"]
+
+
+def test_elements_are_taken_from_views_inside_a_program():
+    """NumPy would take them from what is not contiguous, and what NumPy takes is no part of a captured program."""
+
+    def fn(x, y, labels):
+        z = ops.concat([ops.exp(x), ops.exp(y)], axis=1)
+        turned = ops.permute_dims(z, (1, 0))
+        return (
+            ops.exp(ops.take_along_axis(z[::2, ::2], labels[::2], axis=-1)),
+            ops.exp(ops.take_along_axis(turned, ops.concat([labels, labels], axis=0), axis=-1)),
+        )
+
+    def arrays(seed):
+        return [*drawn(seed, (40, 40), (40, 40)), np.random.default_rng(seed).integers(0, 40, (40, 1))]
+
+    graph = recorded(fn, arrays(0))
+    run = linked(graph, BACKEND)
+    for call in range(5):
+        for a, b in zip(run(*arrays(call)), stepwise(graph)(*arrays(call)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert {p.state for p in programs_of(run)} == {"native"}

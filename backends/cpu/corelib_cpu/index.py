@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from . import launch as team
 from . import native, pool
-from .movement import _WORDS, copy
+from .movement import _WORDS, contiguous, copy
 from .quiet import quiet
 
 # Words: out, values, flat indices, indices, elements of a place, places along the indexed axes, bytes of a
@@ -132,12 +132,15 @@ def kernel(lo, hi, args):
 
 
 def picks(step: Any) -> bool:
-    """Whether a recorded take_along_axis takes one element of each row."""
+    """Whether a recorded take_along_axis takes one element of each row, by 64-bit indices."""
     x, indices = step.inputs
-    return step.params["axis"] == -1 and indices.shape == (*x.shape[:-1], 1) and 0 not in x.shape
+    rows = indices.shape == (*x.shape[:-1], 1) and indices.dtype.name == "int64"
+    return rows and step.params["axis"] == -1 and 0 not in x.shape
 
 
 def take_along_axis(x: ndarray, indices: ndarray, /, *, axis: int) -> ndarray:
+    if pool.arena is not None:  # what NumPy computes would be missing from a captured program
+        x, indices = contiguous(x), contiguous(indices)
     if (
         axis != -1
         or indices.shape != (*x.shape[:-1], 1)

@@ -26,11 +26,16 @@ from typing import Any
 
 log = logging.getLogger("corelib")
 
-FORMAT = "1"  # of the object files; raise it when what is stored changes
+FORMAT = "2"  # of the object files; raise it when what is stored changes
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 _functions: dict[str, str] = {}
 _keep: list[Any] = []  # object files whose code may still run
+
+if hasattr(
+    os, "register_at_fork"
+):  # a fork waits for a compilation: the child could neither finish it nor unlock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def cache_directory() -> Path:
@@ -266,14 +271,19 @@ def _namespace() -> dict[str, Any]:
     }
 
 
+def _checksum(key: str, code: bytes) -> bytes:
+    """What stands before stored code: that of another kernel, under this one's name, has another."""
+    return hashlib.sha256(key.encode() + code).digest()
+
+
 def _read(key: str) -> bytes | None:
-    """The stored object code, or None where there is none or it is damaged."""
+    """The stored object code, or None where there is none, or it is damaged or another's."""
     try:
         data = (cache_directory() / f"{key}.o").read_bytes()
     except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return None
     checksum, code = data[:32], data[32:]
-    return code if hashlib.sha256(code).digest() == checksum else None
+    return code if _checksum(key, code) == checksum else None
 
 
 def _write(key: str, code: bytes) -> None:
@@ -284,7 +294,7 @@ def _write(key: str, code: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(code).digest() + code)
+                file.write(_checksum(key, code) + code)
             os.replace(temporary, directory / f"{key}.o")
         except BaseException:
             os.unlink(temporary)
