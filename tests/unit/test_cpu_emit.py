@@ -10,8 +10,11 @@ import pytest
 
 import corelib as cl
 from corelib import ops
+from corelib.compile.fuse import fused
+from corelib.compile.graph import Graph, Traced
 from corelib.plugin_api import registry
-from corelib.replay import Replayed
+from corelib.replay import Recorder, Replayed, replayer
+from corelib.tensor import wrap
 
 BACKEND = registry.get("cpu")
 generated = pytest.importorskip("corelib_cpu.generated")
@@ -329,3 +332,47 @@ def test_nan_infinity_and_signed_zeros_come_out_as_they_do_step_by_step(monkeypa
     ):
         np.testing.assert_array_equal(a, b)
         assert np.array_equal(np.signbit(a[a == 0]), np.signbit(b[b == 0]))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5, 7, 8, 10, 12, 15, 16, 17, 20, 24, 31, 33, 40, 63, 65, 127])
+def test_rows_that_end_within_a_vector(columns):
+    """Values, labels in int64, booleans, a row with NaN and one with infinities; nothing is written behind the last row."""
+
+    def step(x, labels, w, places):
+        shifted = ops.subtract(x, ops.max(x, axis=-1, keepdims=True))
+        e = ops.exp(shifted)
+        p = ops.divide(e, ops.sum(e, axis=-1, keepdims=True))
+        hit = ops.equal(places, ops.expand_dims(labels, axis=-1))
+        g = ops.where(hit, ops.subtract(p, 1.0), p)
+        return (
+            ops.add(ops.multiply(g, w), x),
+            ops.sum(ops.multiply(w, w), axis=0),
+            ops.min(x, axis=-1),
+            ops.greater(p, 0.1),
+        )
+
+    rows, rng = 37, np.random.default_rng(columns)
+    values, w = (rng.standard_normal((rows, columns)).astype("f") for _ in range(2))
+    values[3, columns // 2], values[5, 0] = np.nan, np.inf
+    labels = rng.integers(0, columns, rows)
+    buffer = np.full(rows * columns + 64, 7, np.float32)
+    x = buffer[: rows * columns].reshape(rows, columns)
+    x[...] = values
+    recorder = Recorder(BACKEND)
+    inputs = [
+        Traced(x.shape, cl.float32, "a0"), Traced(labels.shape, cl.int64, "a1"), Traced(x.shape, cl.float32, "a2"), Traced((columns,), cl.int64, "a3"),
+    ]  # fmt: skip
+    results = [r._data for r in step(*[wrap(i, recorder) for i in inputs])]
+    graph = Graph(inputs, recorder.steps, results, several=True, donated=inputs[:1])
+    got = replayer(fused(graph, BACKEND, alone=True))(x, labels, w, np.arange(columns))
+    assert (buffer[rows * columns :] == 7).all()
+    with np.errstate(invalid="ignore"):
+        v = values.astype("d")
+        e = np.exp(v - v.max(axis=1, keepdims=True))
+        p = e / e.sum(axis=1, keepdims=True)
+        g = np.where(np.arange(columns) == labels[:, None], p - 1, p)
+        want = g * w + v, (w.astype("d") ** 2).sum(axis=0), v.min(axis=1), p > 0.1
+    for a, b in zip(got[:3], want[:3], strict=True):  # exp within 2 ULP, a division, a few roundings
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+    clear = np.abs(p - 0.1) > 1e-6
+    np.testing.assert_array_equal(got[3][clear], want[3][clear])
