@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     warming.add_argument(
         "--dtype", default="float32", metavar="DTYPE", help="of ops' operands (default float32)"
     )
+    warming.add_argument(
+        "--arch",
+        action="append",
+        metavar="ARCH",
+        help="compile all ops' kernels for another machine, such as sm_90 (may be repeated)",
+    )
     warming.set_defaults(run=_warmup)
 
     demo = commands.add_parser("demo", help="train one network on real data on every backend, and compare")
@@ -208,7 +214,10 @@ def _new_backend(args: argparse.Namespace) -> int:
 def _warmup(args: argparse.Namespace) -> int:
     from . import warmup
 
-    return warmup.run(args.what, args.backend, args.dtype, lambda line: print(line, flush=True))
+    say = lambda line: print(line, flush=True)
+    if args.arch:
+        return warmup.ahead(args.backend, args.arch, say)
+    return warmup.run(args.what, args.backend, args.dtype, say)
 
 
 def _demo(args: argparse.Namespace) -> int:

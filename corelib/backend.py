@@ -10,7 +10,7 @@ hold tensors of the wrapped one. Nothing here knows tensors, the registry or Num
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -195,6 +195,13 @@ class Backend:
     def devices(cls) -> list[str] | None:
         """The device strings that exist, or None for just the backend's name."""
         return None
+
+    @classmethod
+    def compile_ahead(cls, architectures: Sequence[str]) -> Iterator[str]:  # noqa: ARG003
+        """Optional: compile the kernels of the ops for machines of these architectures, in the backend's own words, and keep
+        them on disk; a line for each piece that is done. The backend need not be usable here.
+        """
+        return iter(())
 
     def describe(self) -> str:
         """A short phrase for tables, such as "2 threads, AVX-512"."""

@@ -44,6 +44,20 @@ def run(what: Sequence[str], device: str | None, dtype: str, say: Callable[[str]
     return 0
 
 
+def ahead(name: str | None, architectures: Sequence[str], say: Callable[[str], None]) -> int:
+    """Have a backend compile for other machines, without a device of its own; the exit status."""
+    if name is None:
+        raise ArgumentError("--arch needs --backend: which architectures there are is a backend's own")
+    started, done = time.perf_counter(), False
+    for line in registry.load(name).compile_ahead(architectures):
+        done = True
+        say(line)
+    if not done:
+        raise ArgumentError(f"{name!r} compiles nothing for other machines: run warmup there, without --arch")
+    say(f"done in {time.perf_counter() - started:.2f} s")
+    return 0
+
+
 def model(name: str) -> None:
     """Call the function of a ``module:name`` or ``file.py:name`` without arguments, some times."""
     place, _, attribute = name.rpartition(":")

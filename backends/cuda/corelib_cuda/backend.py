@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,13 @@ class CudaBackend(Backend):
     def devices(cls) -> list[str]:
         """``["cuda", "cuda:1", ...]``."""
         return ["cuda" if index == 0 else f"cuda:{index}" for index in range(launch.device_count())]
+
+    @classmethod
+    def compile_ahead(cls, architectures: Sequence[str]) -> Iterator[str]:
+        """Compile the kernels of the ops for architectures such as "sm_90"; no device is needed."""
+        from . import warmup
+
+        return warmup.compiled(sorted({warmup.capability(one) for one in architectures}))
 
     def __init__(self, name: str, index: int = 0) -> None:
         super().__init__(name, index)
