@@ -38,6 +38,9 @@ ORDERS = {"ascending": 0, "descending": 1, "shuffled": 2}
 order = "ascending"  # of the threads in a block
 asynchronous = False  # a kernel's failure is reported by a later call, as on a device, and by all after it
 
+# Tests that use nothing of the stand-in but `installed`, `prepare` and the harness can run on a GPU as well.
+REAL = os.environ.get("CORELIB_CUDA_TESTS") == "device"
+
 CHECKS = "alignment,bounds,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow"
 FLAGS = [
     *("-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off"),
@@ -47,6 +50,8 @@ FLAGS = [
 
 def unusable() -> str | None:
     """Why the emulator cannot run here, or None."""
+    if REAL:
+        return None
     if shutil.which("g++") is None:
         return "the emulator of CUDA kernels compiles them with g++, which is not installed"
     if (
@@ -405,6 +410,8 @@ _loaded: list[launch.Kernel] = []
 
 def prepare(file: str, entries: Iterable[tuple[str, str]]) -> None:
     """Compile many entry points, (name, C++), of one source file at once: far quicker than one by one."""
+    if REAL:
+        return
     entries = dict(entries)
     library = Library(launch.source(file, entries.values()))
     _prepared.update({(file, text): library for text in entries.values()})
@@ -482,7 +489,10 @@ def _modules() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def installed() -> Iterator[Any]:
-    """The stand-in as ``cupy``, for the backend and for whoever imports it meanwhile."""
+    """The stand-in as ``cupy``, for the backend and for whoever imports it meanwhile; with CORELIB_CUDA_TESTS=device, CuPy."""
+    if REAL:
+        yield launch.cupy()
+        return
     emulated = _modules()
     real = {name: sys.modules[name] for name in emulated if name in sys.modules}
     load, launch.Kernel._load = launch.Kernel._load, _load

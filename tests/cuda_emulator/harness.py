@@ -10,6 +10,7 @@ import numpy as np
 
 from corelib import dtypes
 from corelib.op import BY_NAME
+from corelib_cuda import launch
 from corelib_cuda.half import stored
 
 NAMES = [d.name for d in dtypes.ORDERED]
@@ -22,7 +23,9 @@ KIND = {d.name: d.kind for d in dtypes.ALL}
 
 def to_device(x: Any) -> Any:
     """A host array as a device array; anything else as it is."""
-    return emulated_cupy._device(x) if isinstance(x, np.ndarray | np.generic) else x
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    return launch.cupy().asarray(x) if emulated_cupy.REAL else emulated_cupy._device(x)
 
 
 def run(device: Any, name: str, *operands: Any, found_under: Any = None, **params: Any) -> Any:
