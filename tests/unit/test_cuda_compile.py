@@ -22,6 +22,7 @@ from corelib_cuda import (
     reduce,
     scan,
     softmax,
+    warmup,
 )
 
 MISSING = nvrtc.find_library() is None
@@ -136,6 +137,13 @@ def test_every_kernel_compiles_without_warnings_or_spills(file, capability):
 def test_there_is_a_test_for_every_source():
     elsewhere = {"group.cu"}  # test_cuda_generated.py
     assert set(FILES) | elsewhere == {path.name for path in launch.FOLDER.glob("*.cu")}
+
+
+def test_every_source_but_those_that_programs_make_is_compiled_ahead():
+    generated = {"group.cu"}
+    assert {k.file for k in warmup.every_kernel()} | generated == {
+        path.name for path in launch.FOLDER.glob("*.cu")
+    }
 
 
 def test_dense_kernels_move_sixteen_bytes_at_a_time():

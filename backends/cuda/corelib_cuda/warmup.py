@@ -17,12 +17,14 @@ from corelib.plugin_api import errors
 from . import (
     attention,
     contract,
+    conv,
     copy,
     elementwise,
     indexing,
     launch,
     nvrtc,
     ordering,
+    pool,
     random,
     reduce,
     scan,
@@ -60,7 +62,10 @@ def every_kernel(names: Sequence[str] = DTYPES) -> Iterator[launch.Kernel]:
     yield from indexing.every_move(computed)
     yield from contract.every_matmul(computed)
     yield from copy.every_copy()
-    yield from attention.every_kernel()
+    yield from conv.every_kernel()
+    yield from pool.every_kernel()
+    for tensor in (False, True):  # cores of matrices
+        yield from attention.every_kernel(tensor)
 
 
 def capability(architecture: str) -> int:
