@@ -209,14 +209,16 @@ def transformations(*, write: bool, rounds: int) -> int:
 
 def cpu_kernels(*, write: bool, match: str, rounds: int) -> int:
     """The table of the cpu backend's kernels, each peer in a process of its own."""
-    from . import cpu
+    from . import contest, plots
 
-    found = cpu.run(match=match, rounds=rounds)
-    facts = {**machine(), **found["versions"]}
-    text = "\n".join([cpu.table(found, scaled), ", ".join(f"{k} {v}" for k, v in facts.items()), ""])
+    found = contest.run(match=match, rounds=rounds)
+    facts = {**machine(), **{name: version for name, version in found["versions"].items() if version}}
+    text = "\n".join([contest.table(found, scaled), ", ".join(f"{k} {v}" for k, v in facts.items()), ""])
     print(text)
     if write:
         written("cpu", text, {"machine": facts, **found})
+        if not plots.draw(found, RESULTS / "cpu.svg"):
+            print("no plots: matplotlib is not installed", file=sys.stderr)
     return 0
 
 

@@ -1,23 +1,18 @@
 """The cpu backend's kernels beside NumPy, PyTorch and JAX, and beside what the machine can do.
 
-Each peer runs in a process of its own with the same number of threads, and the processes take turns, workload by
-workload and round by round. A peer is called as it commonly is, and, as another contestant, with an output allocated
-before where it takes one. Minimum and median of short bursts are kept. The two limits are measured in the same way: the
-bandwidth of a copy of 64 MB, and the fused multiplications of vectors held in registers and the first cache.
+What is measured, and the process of one library; contest.py lets the libraries take turns. A peer is called as it
+commonly is, and, as another contestant, with an output allocated before where it takes one. Square products of a few rows
+are also done by `reference`, in plain Python.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .timing import calibrate, once
@@ -36,6 +31,8 @@ class Workload:
     flops: float = 0.0
     bytes: float = 0.0
     out: dict[str, Callable[..., object]] = field(default_factory=dict)  # called with the output in front
+    family: str = ""  # the plot that it is in,
+    size: int = 0  # and where
 
 
 def _normal(*shapes: tuple[int, ...], dtype: str = "float32") -> Callable[[Any], tuple[Any, ...]]:
@@ -62,8 +59,8 @@ def _products() -> Iterator[tuple[str, Workload]]:
             out={"numpy": lambda xp, out, a, b: xp.matmul(a, b, out=out),
                  "torch": lambda xp, out, a, b: xp.matmul(a, b, out=out)})  # fmt: skip
 
-    for n in (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
-        yield f"matmul float32 {n}", product((n, n), (n, n), work=n**3)
+    for n in (4, 5, 8, 16, 32, 64, 100, 128, 256, 512, 1000, 1024, 2048):
+        yield f"matmul float32 {n}", replace(product((n, n), (n, n), work=n**3), family="matmul", size=n)
     for n in (64, 256, 1024):
         yield f"matmul float64 {n}", product((n, n), (n, n), work=n**3, dtype="float64")
         yield f"matmul float32 {n}, B transposed", product((n, n), (n, n), work=n**3, transposed=True)
@@ -134,6 +131,25 @@ def _orders() -> Iterator[tuple[str, Workload]]:
         lambda rng: (rng.standard_normal(n).astype("float32"), rng.integers(0, n, n)), _everywhere(lambda xp, x, i: x[i]))  # fmt: skip
 
 
+def _sizes() -> Iterator[tuple[str, Workload]]:
+    """Some ops from a thousand elements to a million, for the plots; larger ones are above."""
+    families: dict[str, tuple[int, float, dict[str, Callable[..., object]]]] = {
+        "add": (2, 12.0, _everywhere(lambda xp, x, y: x + y)),
+        "exp": (1, 8.0, _everywhere(lambda xp, x: xp.exp(x))),
+        "sum": (1, 4.0, _everywhere(lambda xp, x: x.sum())),
+        "softmax": (1, 8.0, {
+            "corelib": lambda xp, x: xp.nn.functional.softmax(x.reshape(-1, 100), axis=-1),
+            "torch": lambda xp, x: xp.softmax(x.reshape(-1, 100), -1), "jax": lambda xp, x: _jax().nn.softmax(x.reshape(-1, 100))}),
+        "sort": (1, 0.0, _everywhere(lambda xp, x: xp.sort(x))),
+    }  # fmt: skip
+    for name, (operands, moved, calls) in families.items():
+        for n in (1000, 10_000, 100_000, 1_000_000):
+            yield (
+                f"{name} {n}",
+                Workload(_normal(*[(n,)] * operands), calls, 0, moved * n, family=name, size=n),
+            )
+
+
 CONVOLUTIONS = {
     "32x64x32x32, 3x3": ((32, 64, 32, 32), (64, 64, 3, 3), 1, 1),
     "8x64x56x56, 3x3": ((8, 64, 56, 56), (64, 64, 3, 3), 1, 1),
@@ -165,6 +181,7 @@ def _layers() -> Iterator[tuple[str, Workload]]:
                 lambda x, w: _jax().lax.conv_general_dilated(x, w, (s, s), [(p, p)] * 2), x, w)[1](g),
         }  # fmt: skip
         yield f"gradients of convolution {name}", Workload(_normal(x, weight, y), gradient, 2 * work)
+    yield from _depthwise()
     for shape, causal in (((8, 4, 128, 64), True), ((1, 8, 512, 64), False), ((1, 8, 1024, 64), True)):
         work = 4.0 * math.prod(shape) * shape[2] / (2 if causal else 1)
         forward = {
@@ -189,6 +206,43 @@ def _layers() -> Iterator[tuple[str, Workload]]:
             x, -xp.inf, _jax().lax.max, (1, 1, 3, 3), (1, 1, 2, 2), [(0, 0), (0, 0), (1, 1), (1, 1)]),
     }  # fmt: skip
     yield "max pooling 8x64x112x112, 3x3, stride 2", Workload(_normal((8, 64, 112, 112)), pooled)
+    pooled = {
+        "corelib": lambda xp, x: _ops().avg_pool(x, kernel_size=(2, 2)),
+        "torch": lambda xp, x: xp.nn.functional.avg_pool2d(x, 2),
+        "jax": lambda xp, x: _jax().lax.reduce_window(
+            x, xp.float32(0), _jax().lax.add, (1, 1, 2, 2), (1, 1, 2, 2), "VALID") / 4,
+    }  # fmt: skip
+    yield "mean pooling 8x64x56x56, 2x2", Workload(_normal((8, 64, 56, 56)), pooled)
+
+
+def _depthwise() -> Iterator[tuple[str, Workload]]:
+    for label, (x, stride) in {
+        "8x128x56x56": ((8, 128, 56, 56), 1),
+        "8x512x14x14": ((8, 512, 14, 14), 1),
+    }.items():
+        weight = (x[1], 1, 3, 3)
+        work = 2.0 * math.prod(x) * 9
+        convolved = lambda x, w, g: _jax().lax.conv_general_dilated(
+            x, w, (1, 1), [(1, 1)] * 2, feature_group_count=g
+        )
+        forward = {
+            "corelib": lambda xp, x, w, s=stride: _ops().conv(x, w, stride=s, padding=1, groups=x.shape[1]),
+            "torch": lambda xp, x, w, s=stride: xp.nn.functional.conv2d(x, w, stride=s, padding=1, groups=x.shape[1]),
+            "jax": lambda xp, x, w, f=convolved: f(x, w, x.shape[1]),
+        }  # fmt: skip
+        yield f"depthwise convolution {label}, 3x3", Workload(_normal(x, weight), forward, work)
+        gradient = {
+            "corelib": lambda xp, x, w, g: (
+                _ops().conv_transpose(g, w, padding=1, groups=x.shape[1]),
+                _ops().conv_weight_gradient(x, g, kernel_size=(3, 3), padding=1, groups=x.shape[1])),
+            "torch": lambda xp, x, w, g: xp.ops.aten.convolution_backward(
+                g, x, w, None, (1, 1), (1, 1), (1, 1), False, (0, 0), x.shape[1], (True, True, False)),
+            "jax": lambda xp, x, w, g, f=convolved: _jax().vjp(lambda x, w: f(x, w, x.shape[1]), x, w)[1](g),
+        }  # fmt: skip
+        yield (
+            f"gradients of depthwise convolution {label}, 3x3",
+            Workload(_normal(x, weight, x), gradient, 2 * work),
+        )
 
 
 def _ops() -> Any:
@@ -228,7 +282,7 @@ def sorted_(values: Any) -> Any:
 
 def workloads() -> dict[str, Workload]:
     """Every workload by name."""
-    return {name: w for group in (_products, _elements, _orders, _layers) for name, w in group()}
+    return {name: w for group in (_products, _elements, _orders, _sizes, _layers) for name, w in group()}
 
 
 # --- a peer's process ---------------------------------------------------------------------------------------
@@ -288,6 +342,9 @@ class Peer:
         if preallocated is not None and call is not None:
             out = call(self.xp, *arrays)
             found[f"{self.name} out="] = lambda: preallocated(self.xp, out, *arrays)
+        if self.name == "corelib" and workload.family == "matmul" and workload.size <= 64:
+            plain = [self.xp.asarray(v, device="reference") for v in values]
+            found["reference"] = lambda: plain[0] @ plain[1]
         return found
 
 
@@ -299,162 +356,22 @@ def serve(name: str, threads: int) -> None:
     current, contestants, numbers = None, {}, {}
     for line in sys.stdin:
         request = json.loads(line)
-        if request["workload"] != current:
-            current = request["workload"]
-            contestants = peer.contestants(table[current])
-            for call in contestants.values():
-                call()
-            numbers = {key: calibrate(call, request["seconds"]) for key, call in contestants.items()}
-        bursts: dict[str, list[float]] = {key: [] for key in contestants}
-        until = time.perf_counter() + BURSTS * request["seconds"] * len(contestants)
-        while not all(bursts.values()) or time.perf_counter() < until:
-            for key, call in contestants.items():
-                bursts[key].append(once(call, numbers[key]))
-        print(json.dumps(bursts), flush=True)
-
-
-# --- the limits -----------------------------------------------------------------------------------------------
-
-
-def limits(threads: int) -> dict[str, float]:
-    """Bytes a second of a copy (read and written), and float32 operations a second of fused multiplications."""
-    import numpy as np
-
-    from corelib_cpu import launch, native
-    from corelib_cpu.gemm import geometry
-
-    shape = geometry("float32")
-    source = f"""
-tile = matrix_tile("float32", {shape.height}, {shape.vectors}, {shape.lanes}, True, False)
-
-def kernel(lo, hi, args):
-    words = at_int64(args)
-    for i in range(lo, hi):
-        tile(words[1], 0, 0, words[2], {4 * shape.width}, 256, words[0] + i * {4 * shape.height * shape.width}, {4 * shape.width}, 0, 0, 0)
-"""
-    multiply = native.address(source)
-    copy = native.address("""
-def kernel(lo, hi, args):
-    words = at_int64(args)
-    x, out = at_int64(words[1]), at_int64(words[0])
-    for i in range(lo, hi):
-        out[i] = x[i]
-""")  # fmt: skip
-    a, b = np.ones(256 * shape.height, np.float32), np.ones(256 * shape.width, np.float32)
-    out, words = np.zeros(threads * shape.height * shape.width, np.float32), 8 << 20
-    x, y = np.ones(words), np.ones(words)
-    repeats = [once(lambda: launch.launch(multiply, threads, 1, out, a, b), 100) for _ in range(500)]
-    copies = [once(lambda: launch.launch(copy, words, words // (4 * threads), y, x), 1) for _ in range(50)]
-    operations = 2.0 * 256 * shape.height * shape.width * threads
-    return {"bytes a second": 16.0 * words / min(copies), "operations a second": operations / min(repeats)}
-
-
-# --- the table ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def peers(names: tuple[str, ...], threads: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each peer."""
-    limit = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL", "CORELIB")}
-    environment = {**os.environ, **limit, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.cpu"]
-    processes = {
-        name: subprocess.Popen(
-            [*command, name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for name in names
-    }
-    try:
-        yield processes
-    finally:
-        for process in processes.values():
-            process.stdin.close()  # type: ignore[union-attr]
-            process.wait()
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    line = process.stdout.readline()  # type: ignore[union-attr]
-    if not line:
-        raise RuntimeError(f"a peer ended: {process.args}")
-    return json.loads(line)
-
-
-def run(
-    *, match: str = "", rounds: int = 7, seconds: float = 0.004, threads: int | None = None
-) -> dict[str, Any]:
-    """Measure the workloads whose name contains `match`: limits, versions, and a row for each."""
-    count = threads or len(os.sched_getaffinity(0))
-    bounds = limits(count)
-    rows = []
-    with peers(PEERS, count) as processes:
-        versions = {name: _answer(process)["version"] for name, process in processes.items()}
-        for name, workload in workloads().items():
-            if match not in name:
-                continue
-            times: dict[str, list[float]] = {}
-            for _ in range(rounds):
-                for process in processes.values():
-                    print(json.dumps({"workload": name, "seconds": seconds}), file=process.stdin, flush=True)
-                    for contestant, bursts in _answer(process).items():
-                        times.setdefault(contestant, []).extend(bursts)
-            least = {key: min(values) for key, values in times.items()}
-            ours = least["corelib"]
-            share = max(
-                workload.flops / bounds["operations a second"] / ours,
-                workload.bytes / bounds["bytes a second"] / ours,
-            )
-            rows.append({
-                "workload": name, "limit": share,
-                "times": {k: {"min": min(v), "median": statistics.median(v)} for k, v in times.items()},
-                "ratios": {k: v / ours for k, v in least.items() if k != "corelib"},
-            })  # fmt: skip
-            print(f"  {name}: {_ratios(rows[-1])}", file=sys.stderr, flush=True)
-    return {"threads": count, "versions": versions, "limits": bounds, "rows": rows}
-
-
-def _ratios(row: dict[str, Any]) -> str:
-    return ", ".join(f"{peer} {ratio:.2f}" for peer, ratio in row["ratios"].items())
-
-
-def table(found: dict[str, Any], scaled: Callable[[float], str]) -> str:
-    """The measurements as Markdown."""
-    columns = ("numpy", "numpy out=", "torch", "torch out=", "jax jit")
-    head = [
-        "| workload | corelib | of the limit | " + " | ".join(columns) + " |",
-        "|" + "---|" * (3 + len(columns)),
-    ]
-    lines = []
-    for row in found["rows"]:
-        cells = [f"{row['ratios'][peer]:.2f}" if peer in row["ratios"] else "" for peer in columns]
-        share = f"{100 * row['limit']:.0f} %" if row["limit"] else ""
-        lines.append(
-            f"| {row['workload']} | {scaled(row['times']['corelib']['min'])} | {share} | "
-            + " | ".join(cells)
-            + " |"
-        )
-    means = []
-    for peer in columns:
-        ratios = [row["ratios"][peer] for row in found["rows"] if peer in row["ratios"]]
-        means.append(f"{statistics.geometric_mean(ratios):.2f}" if ratios else "")
-    lines.append("| geometric mean | | | " + " | ".join(means) + " |")
-    bounds = found["limits"]
-    return "\n".join([
-        "# The cpu backend beside its peers",
-        "",
-        "The peer's shortest time divided by ours: above 1 corelib is faster. `out=`: into an output that was there before. Written by",
-        "`python -m benchmarks --only cpu`.",
-        "",
-        f"Limits, measured in the same run with {found['threads']} threads: a copy moves {bounds['bytes a second'] / 1e9:.0f} GB/s, fused",
-        f"multiplications of float32 make {bounds['operations a second'] / 1e9:.0f} GFLOP/s.",
-        "",
-        *head,
-        *lines,
-        "",
-    ])  # fmt: skip
+        try:
+            if request["workload"] != current:
+                current, contestants = request["workload"], {}
+                contestants = peer.contestants(table[current])
+                for call in contestants.values():
+                    call()
+                numbers = {key: calibrate(call, request["seconds"]) for key, call in contestants.items()}
+            bursts: dict[str, list[float]] = {key: [] for key in contestants}
+            until = time.perf_counter() + BURSTS * request["seconds"] * len(contestants)
+            while not all(bursts.values()) or time.perf_counter() < until:
+                for key, call in contestants.items():
+                    bursts[key].append(once(call, numbers[key]))
+            answer: dict[str, Any] = {"bursts": bursts}
+        except Exception as error:  # what it is, is said in the table, and the other peers go on
+            current, answer = None, {"missing": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -70,59 +70,76 @@ def put_line(element: str, lanes: int) -> Any:
     return put
 
 
-def fold_line(element: str, lanes: int, stride: int, maximum: bool) -> Any:
-    """``fold(source, out, first, last)``: in the lanes j, first <= j < last, the larger of the elements of `out` and elements
-    j * stride of the source, 1 or 2, or their sum; a NaN wins.
+def fold_taps(element: str, lanes: int, stride: int, kind: str) -> Any:
+    """``fold(table, taps, at, values, places, count)``: what `lanes` windows from window `at` on meet, tap by tap: their sum,
+    the largest, in which a NaN wins, or with `kind` "place" where the largest is, the first of equal ones or the first NaN.
+    Values, or 32-bit places, are stored for `count` windows; there is no place, -1, for a window without taps.
+
+    A tap has four words: the address of what window 0 meets with it, the first window that does and the one behind the
+    last, and window 0's place. Neighbouring windows' are `stride` apart, 1 or 2.
     """
 
     def emit(builder, arguments):
-        source, out, first, last = arguments
-        code = Emitter(builder, element, lanes)
-        mask = _between(code, first, last, list(range(lanes)))
-        x, y = code.load(out, mask), _taken(code, source, first, last, stride)
-        if maximum:
-            kind = ir.FunctionType(code.vector, [code.vector] * 2)
-            name = f"llvm.maximum.{code.suffix}"
-            value = builder.call(declared(builder.module, kind, name), [x, y])
-        else:
-            value = builder.fadd(x, y)
-        code.store(value, out, mask)
-
-    @intrinsic
-    def fold(source, out, first, last):
-        return types.void(*(types.int64,) * 4), emit
-
-    return fold
-
-
-def fold_places(element: str, lanes: int, stride: int) -> Any:
-    """``fold(source, values, places, first, last, place)``: as fold_line for the larger, and where it is: `places` has 32-bit
-    numbers, and `place` that of the source; the first of equal ones stays, and the first NaN. A negative place stands for
-    nothing yet.
-    """
-
-    def emit(builder, arguments):
-        source, values, places, first, last, place = arguments
+        table, taps, at, values, places, count = arguments
         code, numbers = Emitter(builder, element, lanes), Emitter(builder, "int32", lanes)
+        function, before = builder.function, builder.basic_block
+        head, loop, after = (
+            function.append_basic_block(f"fold.{name}") for name in ("head", "loop", "after")
+        )
+        begin = ir.Constant(code.scalar, float("-inf") if kind != "sum" else -0.0)
+        steps = ir.Constant(numbers.vector, [stride * lane for lane in range(lanes)])
+        moved = builder.mul(at, code.word(stride))
+        builder.branch(head)
+
+        builder.position_at_end(head)
+        k, tap = builder.phi(_WORD), builder.phi(_WORD)
+        value, place = builder.phi(code.vector), builder.phi(numbers.vector)
+        for phi, start in (
+            (k, code.word(0)), (tap, table), (value, ir.Constant(code.vector, [begin] * lanes)),
+            (place, ir.Constant(numbers.vector, [-1] * lanes)),
+        ):  # fmt: skip
+            phi.add_incoming(start, before)
+        builder.cbranch(builder.icmp_signed("<", k, taps), loop, after)
+
+        builder.position_at_end(loop)
+        source, first, last, number = (
+            builder.load(code.pointer(code.place(tap, 8 * i), _WORD)) for i in range(4)
+        )
+        first, last = builder.sub(first, at), builder.sub(last, at)
         mask = _between(code, first, last, list(range(lanes)))
-        x, y, at = (
-            code.load(values, mask),
-            _taken(code, source, first, last, stride),
-            numbers.load(places, mask),
-        )
-        better = builder.or_(
-            builder.fcmp_ordered(">", y, x),
-            builder.and_(builder.fcmp_unordered("uno", y, y), builder.fcmp_ordered("ord", x, x)),
-        )
-        better = builder.or_(better, builder.icmp_signed("<", at, numbers.zero))
-        better = builder.and_(better, mask)
-        here = numbers.everywhere(builder.trunc(place, _HALF))
-        here = builder.add(here, ir.Constant(numbers.vector, [stride * lane for lane in range(lanes)]))
-        code.store(y, values, better)
-        numbers.store(here, places, better)
+        address = builder.add(source, builder.mul(moved, code.word(code.size)))
+        new, here = _taken(code, address, first, last, stride), place
+        if kind == "place":
+            better = builder.or_(
+                builder.fcmp_ordered(">", new, value),
+                builder.and_(
+                    builder.fcmp_unordered("uno", new, new), builder.fcmp_ordered("ord", value, value)
+                ),
+            )
+            mask = builder.and_(mask, builder.or_(better, builder.icmp_signed("<", place, numbers.zero)))
+            here = numbers.everywhere(builder.trunc(builder.add(number, moved), _HALF))
+            here = builder.select(mask, builder.add(here, steps), place)
+        elif kind == "largest":
+            function_type = ir.FunctionType(code.vector, [code.vector] * 2)
+            new = builder.call(
+                declared(builder.module, function_type, f"llvm.maximum.{code.suffix}"), [value, new]
+            )
+        else:
+            new = builder.fadd(value, new)
+        for phi, made in (
+            (k, builder.add(k, code.word(1))), (tap, code.place(tap, 32)), (value, builder.select(mask, new, value)), (place, here),
+        ):  # fmt: skip
+            phi.add_incoming(made, loop)
+        builder.branch(head)
+
+        builder.position_at_end(after)
+        if kind == "place":
+            numbers.store(place, places, code.below(count))
+        else:
+            code.store(value, values, code.below(count))
 
     @intrinsic
-    def fold(source, values, places, first, last, place):
+    def fold(table, taps, at, values, places, count):
         return types.void(*(types.int64,) * 6), emit
 
     return fold

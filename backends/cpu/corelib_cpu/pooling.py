@@ -21,7 +21,8 @@ from .movement import contiguous
 Sizes = tuple[int, ...]
 WORTHWHILE = 1 << 12  # windows from which a kernel is compiled
 
-# Windows lo to hi along the last axis meet one of their elements inside of x: the j-th has element start + j * stride.
+# Windows `first` up to `last` along the last axis meet one of their elements inside of x: the j-th has element start +
+# j * stride. The words of three axes: each one's size, windows, elements of a window, stride, padding, dilation.
 _ENDS = """
 @inline
 def ends(start, stride, size, count):
@@ -31,105 +32,116 @@ def ends(start, stride, size, count):
         return max(0, (1 - start) >> 1), min(count, (size - start + 1) >> 1)
     return max(0, (stride - 1 - start) // stride), min(count, (size - start + stride - 1) // stride)
 """
-# Words: gradient, cotangent, x, then of each of three axes its size, windows, elements of a window, stride, padding,
-# dilation, then the threads' scratch. A unit is a plane: all pooled axes of the rest. Each window's largest element, or its
-# first NaN, gets its cotangent, in the order of the windows. A row of windows meets one place of a window at a time.
-_GRADIENT = """
-fold, fold_second = fold_places(T, LANES, 1), fold_places(T, LANES, 2)
+_TAPS = """
+fold, fold_second = fold_taps(T, LANES, 1, KIND), fold_taps(T, LANES, 2, KIND)
 
+@inline
+def taps_of(table, x, w0, w1, axes):
+    # the taps inside of x of a row of windows, and their number; see fold_taps
+    of = at_int64(axes)
+    taps = at_int64(table)
+    count = 0
+    for k0 in range(of[2]):
+        i0 = w0 * of[3] - of[4] + k0 * of[5]
+        if i0 < 0 or i0 >= of[0]:
+            continue
+        for k1 in range(of[8]):
+            i1 = w1 * of[9] - of[10] + k1 * of[11]
+            if i1 < 0 or i1 >= of[6]:
+                continue
+            for k2 in range(of[14]):
+                start = k2 * of[17] - of[16]
+                first, last = ends(start, of[15], of[12], of[13])
+                if first < last:
+                    place = (i0 * of[6] + i1) * of[12] + start
+                    taps[4 * count] = x + place * SIZE
+                    taps[4 * count + 1] = first
+                    taps[4 * count + 2] = last
+                    taps[4 * count + 3] = place
+                    count += 1
+    return count
+"""
+# Words: gradient, cotangent, x, three axes, then the threads' scratch. A unit is a plane: all pooled axes of the rest. Each
+# window's largest element, or its first NaN, gets its cotangent, in the order of the windows.
+_GRADIENT = """
 def kernel(lo, hi, args):
     words = at_int64(args)
     n0, n1, n2 = words[3], words[9], words[15]
     c0, c1, c2 = words[4], words[10], words[16]
-    plane, count, stride = n0 * n1 * n2, c0 * c1 * c2, words[18]
+    plane, windows, stride = n0 * n1 * n2, c0 * c1 * c2, words[18]
     slot = take_slot(words[21], words[24])
-    values = words[22] + slot * words[23]
-    places = values + c2 * SIZE
-    largest, found = at_T(values), at_int32(places)
+    places = words[22] + slot * words[23]
+    table = places + c2 * 8
+    found = at_int32(places)
     for unit in range(lo, hi):
-        out, plane_at = at_T(words[0] + unit * plane * SIZE), words[2] + unit * plane * SIZE
+        out, x = at_T(words[0] + unit * plane * SIZE), words[2] + unit * plane * SIZE
         for i in range(plane):
             out[i] = ZERO
         for w0 in range(c0):
             for w1 in range(c1):
-                for j in range(c2):
-                    found[j] = -1
-                for k0 in range(words[5]):
-                    i0 = w0 * words[6] - words[7] + k0 * words[8]
-                    if i0 < 0 or i0 >= n0:
-                        continue
-                    for k1 in range(words[11]):
-                        i1 = w1 * words[12] - words[13] + k1 * words[14]
-                        if i1 < 0 or i1 >= n1:
-                            continue
-                        for k2 in range(words[17]):
-                            start = k2 * words[20] - words[19]
-                            first, last = ends(start, stride, n2, c2)
-                            place = (i0 * n1 + i1) * n2 + start
-                            row = plane_at + place * SIZE
-                            if stride == 1:
-                                for j in range(0, last, LANES):
-                                    at = row + j * SIZE
-                                    fold(at, values + j * SIZE, places + j * 4, first - j, last - j, place + j)
-                            elif stride == 2:
-                                for j in range(0, last, LANES):
-                                    at = row + 2 * j * SIZE
-                                    fold_second(at, values + j * SIZE, places + j * 4, first - j, last - j, place + 2 * j)
-                            else:
-                                x = at_T(row)
-                                for j in range(first, last):
-                                    x_j = x[j * stride]
-                                    if found[j] < 0 or x_j > largest[j] or (x_j != x_j and largest[j] == largest[j]):
-                                        largest[j] = x_j
-                                        found[j] = place + j * stride
-                g = at_T(words[1] + (unit * count + (w0 * c1 + w1) * c2) * SIZE)
+                count = taps_of(table, x, w0, w1, args + 24)
+                if stride == 1:
+                    for j in range(0, c2, LANES):
+                        fold(table, count, j, 0, places + j * 4, c2 - j)
+                elif stride == 2:
+                    for j in range(0, c2, LANES):
+                        fold_second(table, count, j, 0, places + j * 4, c2 - j)
+                else:
+                    for j in range(c2):
+                        best, largest = -1, -INF
+                        taps = table
+                        for k in range(count):
+                            tap = at_int64(taps)
+                            if tap[1] <= j and j < tap[2]:
+                                value = at_T(tap[0])[j * stride]
+                                if best < 0 or value > largest or (value != value and largest == largest):
+                                    best, largest = tap[3] + j * stride, value
+                            taps += 32
+                        found[j] = best
+                g = at_T(words[1] + (unit * windows + (w0 * c1 + w1) * c2) * SIZE)
                 for j in range(c2):
                     if found[j] >= 0:
                         out[found[j]] += g[j]
     free_slot(words[21], slot)
 """
-# Words: result, x, three axes as above, then for means their tables of elements that each window has along the axis, or of
-# the divisor in the place of the first.
+# Words: result, x, three axes, the threads' scratch, then for means their tables of elements that each window has along the
+# axis, or of the divisor in the place of the first.
 _WINDOWS = """
-fold, fold_second = fold_line(T, LANES, 1, LARGEST), fold_line(T, LANES, 2, LARGEST)
-
 def kernel(lo, hi, args):
     words = at_int64(args)
-    n0, n1, n2 = words[2], words[8], words[14]
+    plane = words[2] * words[8] * words[14]
     c0, c1, c2, stride = words[3], words[9], words[15], words[17]
+    slot = take_slot(words[20], words[23])
+    table = words[21] + slot * words[22]
     for unit in range(lo, hi):
+        x = words[1] + unit * plane * SIZE
         for w0 in range(c0):
             for w1 in range(c1):
                 line = words[0] + ((unit * c0 + w0) * c1 + w1) * c2 * SIZE
                 out = at_T(line)
-                for j in range(c2):
-                    out[j] = INITIAL
-                for k0 in range(words[4]):
-                    i0 = w0 * words[5] - words[6] + k0 * words[7]
-                    if i0 < 0 or i0 >= n0:
-                        continue
-                    for k1 in range(words[10]):
-                        i1 = w1 * words[11] - words[12] + k1 * words[13]
-                        if i1 < 0 or i1 >= n1:
-                            continue
-                        for k2 in range(words[16]):
-                            start = k2 * words[19] - words[18]
-                            first, last = ends(start, stride, n2, c2)
-                            row = words[1] + (((unit * n0 + i0) * n1 + i1) * n2 + start) * SIZE
-                            if stride == 1:
-                                for j in range(0, last, LANES):
-                                    fold(row + j * SIZE, line + j * SIZE, first - j, last - j)
-                            elif stride == 2:
-                                for j in range(0, last, LANES):
-                                    fold_second(row + 2 * j * SIZE, line + j * SIZE, first - j, last - j)
-                            else:
-                                x = at_T(row)
-                                for j in range(first, last):
-                                    out[j] = maximum(out[j], x[j * stride]) if LARGEST else out[j] + x[j * stride]
+                count = taps_of(table, x, w0, w1, args + 16)
+                if stride == 1:
+                    for j in range(0, c2, LANES):
+                        fold(table, count, j, line + j * SIZE, 0, c2 - j)
+                elif stride == 2:
+                    for j in range(0, c2, LANES):
+                        fold_second(table, count, j, line + j * SIZE, 0, c2 - j)
+                else:
+                    for j in range(c2):
+                        total = INITIAL
+                        taps = table
+                        for k in range(count):
+                            tap = at_int64(taps)
+                            if tap[1] <= j and j < tap[2]:
+                                value = at_T(tap[0])[j * stride]
+                                total = maximum(total, value) if LARGEST else total + value
+                            taps += 32
+                        out[j] = total
                 if MEAN:
-                    of, across = at_int64(words[20])[w0] * at_int64(words[21])[w1], at_int64(words[22])
+                    of, across = at_int64(words[24])[w0] * at_int64(words[25])[w1], at_int64(words[26])
                     for j in range(c2):
                         out[j] = out[j] / NUMBER(of * across[j])
+    free_slot(words[20], slot)
 """
 # Words: gradient, cotangent, and the same. Each window's share goes to its elements, in the order of the windows' rows.
 _MEAN_GRADIENT = """
@@ -160,6 +172,7 @@ def kernel(lo, hi, args):
                             for j in range(first, last):
                                 row[start + words[17] * j] += g[j] / NUMBER(of * across[j])
 """
+KINDS = {"gradient": "place", "max": "largest", "mean": "sum"}
 _SOURCES = {"gradient": _GRADIENT, "max": _WINDOWS, "mean": _WINDOWS, "mean gradient": _MEAN_GRADIENT}
 
 
@@ -168,9 +181,10 @@ def _kernel(name: str, dtype: str) -> int:
     head = f"""
 T, at_T, NUMBER, SIZE, LANES = {dtype!r}, at_{dtype}, {dtype}, {np.dtype(dtype).itemsize}, {geometry(dtype).lanes}
 ZERO, LARGEST, MEAN = {dtype}(0), {name == "max"}, {name == "mean"}
-INITIAL = {dtype}({"-inf" if name == "max" else "-0.0"})
+INITIAL, INF = {dtype}({"-inf" if name == "max" else "-0.0"}), {dtype}(inf)
+KIND = {KINDS.get(name)!r}
 """
-    return native.address(head + _ENDS + _SOURCES[name])
+    return native.address(head + _ENDS + (_TAPS if name in KINDS else "") + _SOURCES[name])
 
 
 def _axes(
@@ -217,7 +231,8 @@ def make_max_pool(dtype: str, body: Callable[..., Any]) -> Callable[..., Any]:
         shape = (*x.shape[: x.ndim - pooled], *counts)
         out = pool.empty(shape, x.dtype, math.prod(shape) * x.itemsize)
         axes = _axes(sizes, counts, kernel_size, stride, padding, dilation)
-        return _launched("max", out, x, pooled, *(n for axis in axes for n in axis))
+        memory = scratch(math.prod(kernel_size) * 32)
+        return _launched("max", out, x, pooled, *(n for axis in axes for n in axis), *memory)
 
     return max_pool
 
@@ -253,7 +268,8 @@ def make_avg_pool(dtype: str, body: Callable[..., Any]) -> Callable[..., Any]:
         out = pool.empty(shape, x.dtype, math.prod(shape) * x.itemsize)
         axes = _axes(sizes, counts, kernel_size, stride, padding, ones)
         elements = _elements(axes, count_include_pad, divisor_override)
-        return _launched("mean", out, x, pooled, *(n for axis in axes for n in axis), *elements)
+        memory = scratch(math.prod(kernel_size) * 32)
+        return _launched("mean", out, x, pooled, *(n for axis in axes for n in axis), *memory, *elements)
 
     return avg_pool
 
@@ -306,7 +322,7 @@ def make_max_pool_gradient(dtype: str, body: Callable[..., Any]) -> Callable[...
         out = pool.empty(x.shape, x.dtype, x.nbytes)
         chunk = max(1, units // (4 * team.get_num_threads()))
         words = [n for axis in axes for n in axis]
-        memory = scratch(counts[-1] * 12)
+        memory = scratch(counts[-1] * 8 + math.prod(kernel_size) * 32)
         return team.launch(
             _kernel("gradient", dtype),
             units,
