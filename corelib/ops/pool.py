@@ -88,6 +88,15 @@ def _behind(sizes: Sizes, counts: Sizes, kernel: Sizes, stride: Sizes, padding: 
     return tuple((count - 1) * s + extent - n - p for n, count, extent, s, p in given)
 
 
+def _frame(
+    name: str, x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool
+) -> tuple[Sizes, Sizes, Sizes]:
+    """The sizes of the pooled axes, how many windows there are along each, and what the last one needs behind x."""
+    counts = pool_counts(name, x, kernel, stride, padding, dilation, ceil_mode)
+    sizes = x.shape[x.ndim - len(counts) :]
+    return sizes, counts, _behind(sizes, counts, kernel, stride, padding, dilation)
+
+
 # (shape of x, of the result, parameters)
 _CASES: tuple[Any, ...] = (
     ((2, 3, 5), (2, 3, 2), {"kernel_size": 2}),
@@ -174,9 +183,7 @@ def max_pool(
 
     Example: ``max_pool(x, kernel_size=2)`` for x of shape (8, 3, 28, 28) has shape (8, 3, 14, 14).
     """
-    counts = pool_counts("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
-    sizes = x.shape[x.ndim - len(counts) :]
-    behind = _behind(sizes, counts, kernel_size, stride, padding, dilation)
+    _, counts, behind = _frame("max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
     x = framed(x, padding, behind, -math.inf)
     return reduced_windows(x, kernel_size, counts, stride, dilation, maximum)
 
@@ -198,11 +205,8 @@ def max_pool_indices(
     """Where the results of :func:`max_pool` are in x: for each window, the position of its first largest element (its
     first NaN, if any) among the elements of the pooled axes in C order, int64.
     """
-    counts = pool_counts("max_pool_indices", x, kernel_size, stride, padding, dilation, ceil_mode)
-    pooled = len(counts)
-    sizes = x.shape[x.ndim - pooled :]
-    behind, outside = _behind(sizes, counts, kernel_size, stride, padding, dilation), math.prod(sizes)
-    across = tuple(range(-2 * pooled, 0, 2))
+    sizes, counts, behind = _frame("max_pool_indices", x, kernel_size, stride, padding, dilation, ceil_mode)
+    outside, across = math.prod(sizes), tuple(range(-2 * len(counts), 0, 2))
     taken = lambda z, value: windows(framed(z, padding, behind, value), kernel_size, counts, stride, dilation)
     values = taken(x, -math.inf)
     positions = taken(reshape(calls.arange(outside, device=x._backend), sizes), outside)
