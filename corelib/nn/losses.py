@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..ops.losses import huber_loss, l1_loss, mse_loss
 from . import functional
 from .activations import Function
+from .module import Module
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -236,3 +237,34 @@ class SoftMarginLoss(_Loss):
     """log(1 + exp(-target x)) for targets 1 or -1."""
 
     function = staticmethod(functional.soft_margin_loss)
+
+
+# -- distances -----------------------------------------------------------------------------------------------
+
+
+class CosineSimilarity(Module):
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along ``axis``.
+
+    Example: ``nn.CosineSimilarity()(x1, x2)`` for x1 of shape (4, 3) and x2 of shape (4, 3) has shape (4,).
+    """
+
+    def __init__(self, axis: int = 1, eps: float = 1e-8) -> None:
+        self.axis, self.eps = axis, eps
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """A tensor without that axis."""
+        return functional.cosine_similarity(x1, x2, self.axis, self.eps)
+
+
+class PairwiseDistance(Module):
+    """The ``p``-norm of x1 - x2 + eps along the last axis.
+
+    Example: ``nn.PairwiseDistance()(x1, x2)`` for x1 of shape (4, 3) and x2 of shape (4, 3) has shape (4,).
+    """
+
+    def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
+        self.norm, self.eps, self.keepdim = p, eps, keepdim
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """A tensor without the last axis, or with one of size 1."""
+        return functional.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
