@@ -153,6 +153,10 @@ BAD_LAYERS = {
     "mode": (lambda: nn.Upsample(2, mode="cubic")(x_of(1, 1, 2)), "mode must be one of 'nearest', 'nearest-exact', 'area', 'linear' for x"),
     "margin power": (lambda: nn.MultiMarginLoss(p=3)(x_of(1, 2), ops.asarray([0])), "p must be 1 or 2, got 3"),
     "dictionary": (lambda: nn.ModuleDict({"forward": nn.Linear(1, 1)}), "'forward' cannot be a name"),
+    "pads": (lambda: nn.ZeroPad2d((1, 2)), r"ZeroPad2d: padding must be one integer or 4, none negative, got \(1, 2\)"),
+    "projection": (lambda: nn.LSTM(3, 4, proj_size=4), "LSTM: proj_size is for LSTM and must be below hidden_size=4, got 4"),
+    "adaptive": (lambda: nn.AdaptiveMaxPool2d((0, 1))(ops.ones((1, 1, 2, 2))),
+                 r"adaptive_max_pool2d: output_size must be one positive integer or 2, got \(0, 1\)"),
     "no module": (lambda: nn.ModuleDict({"a": 1}), "'a' must be a Module, got 1"),
 }  # fmt: skip
 
