@@ -250,9 +250,6 @@ class ndarray:
             key = (*key, ...) if isinstance(key, tuple) else (key, ...)
         return self._result(lambda: self.host[_hosts(key)])
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        submit(lambda: self.host.__setitem__(_hosts(key), _hosts(value)))
-
 
 def _view(host: np.ndarray, base: ndarray) -> ndarray:
     """A view of an array's memory."""
@@ -465,8 +462,6 @@ def _modules() -> dict[str, Any]:
     )
     forwarded = (
         "matmul",
-        "full",
-        "zeros",
         "diagonal",
     )
     linalg, fft, cupyx, cusolver = emulated_libraries.modules(_forwarded)

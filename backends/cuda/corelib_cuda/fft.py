@@ -9,6 +9,7 @@ from corelib.plugin_api import dtypes, ops
 
 from .kernels import kernels
 from .launch import cupy
+from .movement import fill
 
 
 def _make(op: Any, dtype: Any) -> Callable[..., Any]:
@@ -17,7 +18,7 @@ def _make(op: Any, dtype: Any) -> Callable[..., Any]:
             return getattr(cupy().fft, op.name)(x, n, axis, norm)
         shape = list(x.shape)
         shape[axis] = n // 2 + 1 if op.name == "rfft" else n
-        return cupy().zeros(shape, result.numpy)  # nothing, continued by zeros
+        return fill(tuple(shape), 0, result.name)  # nothing, continued by zeros
 
     result = dtype.real if op.name == "irfft" else dtype.complex
     return kernel

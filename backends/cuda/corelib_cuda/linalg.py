@@ -16,7 +16,7 @@ import numpy as np
 from corelib.plugin_api import LinAlgError, dtypes, errors, ops
 
 from . import launch
-from .copy import contiguous
+from .copy import contiguous, copy
 from .elementwise import Elementwise, describe
 from .kernels import kernels
 from .launch import cupy
@@ -245,7 +245,7 @@ def real_diagonal(q: Any, r: Any, k: int) -> tuple[Any, Any]:
     *batch, rows, columns = r.shape
     dtype = r.dtype.name
     phases = fill((*batch, rows), 1, dtype)
-    phases[..., :k] = phase_kernel(dtype)(cp.diagonal(r, 0, r.ndim - 2, r.ndim - 1))
+    copy(phase_kernel(dtype)(cp.diagonal(r, 0, r.ndim - 2, r.ndim - 1)), phases[..., :k])
     q = arithmetic("multiply", q, row(phases))
     r = arithmetic("multiply", r, arithmetic("conj", phases).reshape((*batch, rows, 1)))
     sizes = np.int64(rows), np.int64(columns)

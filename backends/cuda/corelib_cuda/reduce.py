@@ -20,7 +20,7 @@ from . import launch, layout
 from .copy import contiguous
 from .kernels import kernels
 from .launch import cupy
-from .movement import cast
+from .movement import cast, fill
 
 # Fixed, not read from the device: the cut into chunks, and with it the rounding, is then the same on every
 # device.
@@ -132,7 +132,7 @@ class Reduction:
             return cupy().ndarray(result, self.dtype)
         if self.empty is None:
             raise ValueError(f"{self.op} of no elements")
-        return cupy().full(result, self.empty, self.dtype)
+        return fill(result, self.empty, self.dtype.name)
 
     def _reduce(self, x: Any, y: Any, outer: int, length: int, inner: int) -> None:
         walk, groups = self._groups(outer, length, inner)
