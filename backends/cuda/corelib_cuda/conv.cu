@@ -177,8 +177,10 @@ template <class A, class P> INLINE void plain(const P& p, const Tile& t) {
     __shared__ bool odd; // whether a factor on the left was not finite
     const int across = threadIdx.x % 16 * 4, down = threadIdx.x / 16 * 4;
     A sum[4][4] = {};
-    if (threadIdx.x == 0) odd = false;
-    __syncthreads();
+    if constexpr (P::skips) {
+        if (threadIdx.x == 0) odd = false;
+        __syncthreads();
+    }
     for (int64 begin = t.begin; begin < t.end; begin += depth) {
         fetch<depth>(
             p, t, begin,
@@ -224,8 +226,10 @@ template <class T, class P> INLINE void by_tensor_cores(const P& p, const Tile& 
     const int down = warp % 2 * 32, across = warp / 2 * 16;
     __shared__ bool odd;
     float sum[2][2][4] = {};
-    if (threadIdx.x == 0) odd = false;
-    __syncthreads();
+    if constexpr (P::skips) {
+        if (threadIdx.x == 0) odd = false;
+        __syncthreads();
+    }
     for (int64 begin = t.begin; begin < t.end; begin += depth) {
         fetch<depth>(
             p, t, begin,
