@@ -27,6 +27,7 @@ from typing import Any
 log = logging.getLogger("corelib")
 
 FORMAT = "2"  # of the object files; raise it when what is stored changes
+COMPILER = os.environ.get("CORELIB_CPU_COMPILER", "")  # "numba": see by_numba.py
 _lock = threading.RLock()
 _addresses: dict[str, int] = {}
 _functions: dict[str, str] = {}
@@ -114,6 +115,7 @@ def _fingerprint() -> str:
     digest = hashlib.sha256()
     for part in (
         FORMAT,
+        COMPILER,
         llvmlite.__version__,
         *host(),
         str(object.__basicsize__),
@@ -208,7 +210,8 @@ def _compile(source: str, name: str, arguments: int, returns: bool, symbol: str)
     """Object code of one function, under the given symbol."""
     started = time.perf_counter()
     from .language import types
-    from .walk import compiled
+
+    compiled = _compiler()
 
     signature = (types.int64 if returns else types.void)(*(types.int64,) * arguments)
     module = _optimised(compiled(source, name, _namespace(), signature, symbol))
@@ -227,6 +230,17 @@ def _assemble(text: str, symbol: str) -> bytes:
     return code
 
 
+def _compiler() -> Callable[..., str]:
+    """What turns the source of a kernel into LLVM IR."""
+    if COMPILER == "numba":
+        from .by_numba import compiled
+    elif COMPILER:
+        raise ValueError(f'CORELIB_CPU_COMPILER is {COMPILER!r}: set it to "numba", or not at all')
+    else:
+        from .walk import compiled
+    return compiled
+
+
 def _optimised(text: str) -> Any:
     """LLVM's module of a text of IR, with its loops turned into vectors."""
     import llvmlite.binding as llvm
@@ -243,7 +257,8 @@ def _optimised(text: str) -> Any:
 def _translate(source: str, dtype: str, arguments: int) -> str:
     """IR of a function of one element, and of all that it calls."""
     from .language import types
-    from .walk import compiled
+
+    compiled = _compiler()
 
     kind = getattr(types, dtype)
     text = compiled(source, "function", _namespace(), kind(*(kind,) * arguments), "FUNCTION")
