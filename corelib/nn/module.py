@@ -365,11 +365,10 @@ class Module:
                 continue
             hint = ""
             if value.shape == tensor.shape:
-                hint = f": call module.to(corelib.{value.dtype.name}) before"
-                if value.dtype not in _LEARNED:
-                    hint = (
-                        f": cast it before, corelib.astype(state_dict[{name!r}], corelib.{tensor.dtype.name})"
-                    )
+                casts = f"cast it before, corelib.astype(state_dict[{name!r}], corelib.{tensor.dtype.name})"
+                moves = f"call module.to(corelib.{value.dtype.name}) before"
+                hints = [moves] * (value.dtype in _LEARNED) + [casts] * (value.dtype not in FLOATING)
+                hint = ": " + ", or ".join(hints)
             wrong.append(
                 f"different: {name} is {_kind(tensor, True)} here and {_kind(value, True)} there{hint}"
             )
