@@ -10,7 +10,18 @@ import pytest
 
 elementwise = pytest.importorskip("corelib_cpu.elementwise")
 
-LIMITS = {"exp": 1.1, "log": 1.25, "log10": 1.6, "asin": 1.6, "tanh": 1.35, "erf": 2.5, "sqrt": 0.5}
+LIMITS = {
+    "exp": 1.1,
+    "log": 1.25,
+    "log2": 1.6,
+    "log10": 1.6,
+    "sin": 1.6,
+    "cos": 1.6,
+    "asin": 1.6,
+    "tanh": 1.35,
+    "erf": 2.5,
+    "sqrt": 0.5,
+}
 LIMITS64 = {"exp": 1.0, "log": 0.9, "erf": 1.0, "sqrt": 0.5}
 
 
@@ -48,7 +59,7 @@ def points(name: str, dtype: str) -> np.ndarray:
     x = x[np.isfinite(x)]
     if name == "asin":
         return x[np.abs(x) <= 1]
-    return np.abs(x) if name in ("log", "log10", "sqrt") else x
+    return np.abs(x) if name in ("log", "log2", "log10", "sqrt") else x
 
 
 def largest_error(result: np.ndarray, x: np.ndarray, function: Any) -> float:
@@ -71,6 +82,7 @@ def largest_error(result: np.ndarray, x: np.ndarray, function: Any) -> float:
     return worst
 
 
+EXACT: dict[str, Any] = {"log2": lambda x: mpmath.log(x, 2)}
 CASES = [*((n, "float32", e) for n, e in LIMITS.items()), *((n, "float64", e) for n, e in LIMITS64.items())]
 
 
@@ -78,13 +90,16 @@ CASES = [*((n, "float32", e) for n, e in LIMITS.items()), *((n, "float64", e) fo
 def test_error(name: str, dtype: str, limit: float) -> None:
     x = points(name, dtype)
     result = elementwise.make(name, dtype)(x)
-    assert largest_error(result, x, getattr(mpmath, name)) <= limit
+    assert largest_error(result, x, EXACT.get(name) or getattr(mpmath, name)) <= limit
 
 
 INF, NAN = np.inf, np.nan
 SPECIAL = {
     "exp": ([0.0, -0.0, INF, -INF, 800.0, -800.0, NAN], [1.0, 1.0, INF, 0.0, INF, 0.0, NAN]),
     "log": ([0.0, -0.0, 1.0, INF, -1.0, -INF, NAN], [-INF, -INF, 0.0, INF, NAN, NAN, NAN]),
+    "log2": ([0.0, -0.0, 1.0, 0.125, INF, -1.0, NAN], [-INF, -INF, 0.0, -3.0, INF, NAN, NAN]),
+    "sin": ([0.0, -0.0, 1e-30, -1e-42, INF, -INF, NAN], [0.0, -0.0, 1e-30, -1e-42, NAN, NAN, NAN]),
+    "cos": ([0.0, -0.0, 1e-30, INF, -INF, NAN], [1.0, 1.0, 1.0, NAN, NAN, NAN]),
     "log10": ([0.0, -0.0, 1.0, 1000.0, INF, -1.0, NAN], [-INF, -INF, 0.0, 3.0, INF, NAN, NAN]),
     "asin": ([0.0, -0.0, 1e-30, 1.5, INF, NAN], [0.0, -0.0, 1e-30, NAN, NAN, NAN]),
     "tanh": ([0.0, -0.0, INF, -INF, 30.0, 1e-30, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, 1e-30, NAN]),
@@ -125,3 +140,33 @@ def test_large_angles_are_reduced_exactly(name: str) -> None:
     np.testing.assert_array_equal(kernel(x.reshape(100, -1)[::-1, ::2])[0], kernel(x)[: x.size // 100 : 2])
     kernel.into(some, some)
     np.testing.assert_array_equal(some, result)
+
+
+def test_sines_near_multiples_of_a_right_angle_in_float32() -> None:
+    """The float32 next to n pi/2, on both sides of where the reduction changes."""
+    n = np.arange(1, 9000)
+    x = (n * (np.pi / 2)).astype(np.float32)
+    x = np.concatenate([x, -x])
+    for name in ("sin", "cos"):
+        result = elementwise.make(name, "float32")(x)
+        assert largest_error(result, x, getattr(mpmath, name)) <= 1.6
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 0.501), ("float64", 1.6)])
+def test_hypot(dtype: str, limit: float) -> None:
+    draw = np.random.default_rng(0)
+    kind, integers = np.dtype(dtype), np.dtype(f"uint{8 * np.dtype(dtype).itemsize}")
+    bits = draw.integers(0, np.iinfo(integers).max, (2, 600), integers).view(kind)
+    bits = bits[:, np.isfinite(bits).all(0)]
+    near = draw.standard_normal((2, 600)).astype(kind)
+    tiny = (draw.integers(0, 9, (2, 50)) * np.finfo(kind).smallest_subnormal).astype(kind)
+    x, y = np.concatenate([bits, near, tiny], 1)
+    kernel = elementwise.make("hypot", dtype)
+    with np.errstate(over="ignore"):
+        result = kernel(x, y)
+    pairs = dict(enumerate(zip(x.tolist(), y.tolist(), strict=True)))
+    number = np.arange(x.size).astype(kind)
+    assert largest_error(result, number, lambda i: mpmath.hypot(*map(mpmath.mpf, pairs[int(i)]))) <= limit
+    x = np.array([0, -0.0, INF, -INF, NAN, NAN, 3, INF], kind)
+    y = np.array([-0.0, 0, NAN, 1, INF, 1, -4, -INF], kind)
+    np.testing.assert_array_equal(kernel(x, y), np.array([0, 0, INF, INF, INF, NAN, 5, INF], kind))

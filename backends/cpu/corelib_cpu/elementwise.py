@@ -45,12 +45,17 @@ FLOAT = {
     "maximum": Expression("maximum(x, y)", 1, 2048),
     "minimum": Expression("minimum(x, y)", 1, 2048),
     "copysign": Expression("copysign(x, y)"),
+    "hypot": Expression("hypot_T(x, y)", 4),
 }
 FLOAT32 = {
     "tanh": Expression("tanh_T(x)", 6, 65536),
     "log10": Expression("log10_T(x)", 4),
     "asin": Expression("asin_T(x)", 4),
-}
+    "log2": Expression("log2_T(x)", 4),
+    **{name: Expression(
+        f"{name}_T(x)", 4, unless="not (fabs(x) < T(8192))", careful=f"{name}_careful_T(x)"
+    ) for name in ("sin", "cos")},
+}  # fmt: skip
 INTEGER = {
     "negative": Expression("-x"),
     "add": Expression("x + y"),

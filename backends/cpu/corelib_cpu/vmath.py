@@ -4,8 +4,8 @@ No function has a branch that LLVM could not turn into a selection, so that a pl
 vector code of whatever width the machine has. Constants are literals of the element's type: a double that
 slips in would halve the width.
 
-Polynomials are near-minimax fits (float32: weighted least squares iterated after Lawson; float64:
-interpolation at Chebyshev nodes); ``tests/unit/test_cpu_vmath.py`` measures them.
+Polynomials are near-minimax fits (float32: weighted least squares iterated after Lawson, see tools/polynomials.py;
+float64: interpolation at Chebyshev nodes); ``tests/unit/test_cpu_vmath.py`` measures them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ LOG_F = tuple(map(_F, (
     0.14116965234279633, -0.12226682901382446, 0.13433851301670074, -0.12741291522979736)))  # fmt: skip
 LOG10E_HI_F, LOG10E_LO_F = _F(0.4342944920063019), _F(-1.0103049952192578e-08)
 LOG10_2_HI_F, LOG10_2_LO_F = _F(0.3010300099849701), _F(-1.432098883924482e-08)
+LOG2E_HI_F, LOG2E_LO_F = _F(1.4426950216293335), _F(1.925963033500011e-08)
 HALF_PI_HI_F, HALF_PI_LO_F = _F(1.5707963705062866), _F(-4.371138828673793e-08)
+HALF_PI_F = tuple(map(_F, (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)))
+TWO_OVER_PI_F = _F(0.6366197723675814)
+SIN_F = tuple(map(_F, (-0.16666653752326965, 0.008332101628184319, -0.00019506842363625765)))
+COS_F = tuple(map(_F, (0.04166664555668831, -0.0013887302484363317, 2.4430881239823066e-05)))
 ASIN_F = tuple(map(_F, (
     0.1666666567325592, 0.07500094175338745, 0.04459940269589424, 0.031100662425160408, 0.017149237915873528,
     0.03369084745645523)))  # fmt: skip
@@ -128,6 +133,60 @@ def log10_float32(x):
     n, f, s, p = log_parts_float32(x)
     r = fma(fma(p, s, float32(-0.5) * s), LOG10E_HI_F, fma(f, LOG10E_LO_F, n * LOG10_2_LO_F))
     return log_ends_float32(x, fma(n, LOG10_2_HI_F, fma(f, LOG10E_HI_F, r)))
+
+
+@inline
+def log2_float32(x):
+    """As log10_float32; n is a sum's exact part."""
+    n, f, s, p = log_parts_float32(x)
+    r = fma(fma(p, s, float32(-0.5) * s), LOG2E_HI_F, f * LOG2E_LO_F)
+    return log_ends_float32(x, n + fma(f, LOG2E_HI_F, r))
+
+
+@inline
+def cos_sin_float32(x):
+    """cos x and sin x of |x| < 8192: polynomials in x - n pi/2, whose first step is exact."""
+    z = fma(x, TWO_OVER_PI_F, MAGIC_F)
+    n = z - MAGIC_F
+    k = bits_f32(z)
+    r = fma(-n, HALF_PI_F[2], fma(-n, HALF_PI_F[1], fma(-n, HALF_PI_F[0], x)))
+    w = r * r
+    s = fma(r * w, fma(fma(SIN_F[2], w, SIN_F[1]), w, SIN_F[0]), r)
+    c = fma(w * w, fma(fma(COS_F[2], w, COS_F[1]), w, COS_F[0]), fma(float32(-0.5), w, float32(1.0)))
+    s = x if x == float32(0.0) else s
+    odd = k & int32(1) != int32(0)
+    sine, cosine = c if odd else s, s if odd else c
+    return -cosine if (k + int32(1)) & int32(2) != int32(0) else cosine, -sine if k & int32(2) != int32(
+        0
+    ) else sine
+
+
+@inline
+def sin_float32(x):
+    return cos_sin_float32(x)[1]
+
+
+@inline
+def cos_float32(x):
+    return cos_sin_float32(x)[0]
+
+
+@inline
+def sin_careful_float32(x):
+    return float32(math.sin(float64(x)))
+
+
+@inline
+def cos_careful_float32(x):
+    return float32(math.cos(float64(x)))
+
+
+@inline
+def hypot_float32(x, y):
+    """In float64, which neither overflows nor loses anything."""
+    a, b = float64(x), float64(y)
+    r = sqrt(a * a + b * b)
+    return float32(inf if (fabs(a) == inf) | (fabs(b) == inf) else r)
 
 
 @inline
@@ -312,6 +371,17 @@ def atan2_float64(y, x):
     r = (6.123233995736766e-17 - r) + 1.5707963267948966 if above else r
     r = (1.2246467991473532e-16 - r) + 3.141592653589793 if copysign(1.0, x) < 0.0 else r
     return copysign(r, y)
+
+
+@inline
+def hypot_float64(x, y):
+    """The larger one times sqrt(1 + q^2), q the quotient of the two."""
+    a, b = fabs(x), fabs(y)
+    large, small = b if b > a else a, a if b > a else b
+    q = small / large if large > 0.0 else 0.0
+    r = large * sqrt(fma(q, q, 1.0))
+    r = x + y if (x != x) | (y != y) else r
+    return inf if (a == inf) | (b == inf) else r
 
 
 @inline
