@@ -50,14 +50,14 @@ tile = matrix_tile(T, HEIGHT, VECTORS, LANES, True, False)
 column = tile_column(T, HEIGHT, VECTORS, LANES)
 QUICK = {"reassoc", "nsz", "contract"}
 
-@inline
+@inline(apart=True)
 def scores(out, row, a, panels, features, first, last):
     # a tile's rows times columns first to last, in whole panels
     for panel in range(first // WIDTH, (last + WIDTH - 1) // WIDTH):
         b = panels + panel * features * WIDTH * SIZE
         tile(a, 0, 0, b, WIDTH * SIZE, features, out + panel * WIDTH * SIZE, row, 0, 0, 0)
 
-@inline
+@inline(apart=True)
 def product(out, out_row, a, row, b, b_row, first, last, columns, height):
     # columns first to last of a tile's rows times those rows of a matrix
     if last <= first:
@@ -103,7 +103,7 @@ def masked(x, first, count, mask, step, kind):
         for j in range(first, count):
             x[j] += at_T(mask + j * step)[0]
 
-@inline
+@inline(apart=True)
 def softmax(x, count, last, scale, mask, step, kind):
     # a row's exponentials, zero from count to last; the sum of them, and what was subtracted
     largest = scaled_largest(x, count, scale)
