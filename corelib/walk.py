@@ -7,6 +7,7 @@ differentiable; without it they carry none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from .dtypes import as_dtype
@@ -85,6 +86,15 @@ def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
         result = _apply(op, node, 0, g, record)
         result = result if isinstance(result, tuple | list) else (result,)
         return _flatten(op, result, len(parents))
+    if _replayable(op, node, g, record):
+        slots = tuple([s for s, rule in enumerate(derivative.rules) if rule and parents[s] is not None])
+        if (
+            len(slots) > 1
+        ):  # one program for all operands: 4 us less for each, and what they share is computed once
+            rule, reads = _joint(op, slots)
+            result = apply_rule((op.index, slots), rule, _arguments(op, node, reads, g, False), node.backend)
+            given = dict(zip(slots, result, strict=True))
+            return [given.get(s) for s in range(len(parents))]
     grads: list[Any] = []
     last = len(op.operands) - 1
     for slot, rule in enumerate(derivative.rules):
@@ -97,6 +107,25 @@ def pullback(op: Op, node: Node, g: Any, record: bool) -> Sequence[Any]:
     return grads
 
 
+@cache
+def _joint(op: Op, slots: tuple[int, ...]) -> tuple[Callable[..., Any], Sequence[Any]]:
+    """The rules of several operands as one, and what it reads."""
+    rules, own = op.derivative.rules, [op.derivative.reads[s] for s in slots]
+    reads = list(dict.fromkeys(read for some in own for read in some))
+    places = [[reads.index(read) for read in some] for some in own]
+
+    def joint(*args: Any) -> tuple[Any, ...]:
+        return tuple(rules[s](*[args[i] for i in some]) for s, some in zip(slots, places, strict=True))
+
+    return joint, reads
+
+
+def _replayable(op: Op, node: Node, g: Any, record: bool) -> bool:
+    """Whether a rule is a program of its own; not under a transformation, whose cotangent may be all rows of a Jacobian at once."""
+    several = node.result.__class__ is tuple or g.__class__ is tuple
+    return not (record or op.primitive or op.variadic or node.backend.level or several or g._backend.level)
+
+
 def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
     """A rule on what it reads; a composite's, which is a program of its own, is replayed when nothing is to
     be recorded.
@@ -104,12 +133,9 @@ def _apply(op: Op, node: Node, slot: int, g: Any, record: bool) -> Any:
     derivative = op.derivative
     args = _arguments(op, node, derivative.reads[slot], g, record)
     rule = derivative.rules[slot]
-    several = node.result.__class__ is tuple or g.__class__ is tuple
-    if record or op.primitive or op.variadic or node.backend.level or several:
-        return rule(*args)
-    if g._backend.level:  # a cotangent of a transformation, such as all rows of a Jacobian at once
-        return rule(*args)
-    return apply_rule((op.index, slot), rule, args, node.backend)
+    if _replayable(op, node, g, record):
+        return apply_rule((op.index, slot), rule, args, node.backend)
+    return rule(*args)
 
 
 def _spread(

@@ -202,3 +202,23 @@ def test_a_wrapper_made_with_functools_wraps_sees_every_call_and_is_never_bypass
         assert counts[0].count("cross_entropy") == 1 and counts[0].count("exp") >= 1
     finally:
         cl.unregister("watching")
+
+
+def test_the_rules_of_all_operands_of_a_composite_are_one_program():
+    ways, backend = [], registry.get("cpu")
+    values = [
+        np.random.default_rng(i).standard_normal(s).astype("f")
+        for i, s in enumerate(((6, 20), (30, 20), (30,)))
+    ]
+    for wanted in ((0, 1, 2), (1, 2), (2,)):
+        for _ in range(4):
+            xs = [cl.asarray(v, device="cpu") for v in values]
+            xs = [x.requires_grad_() if i in wanted else x for i, x in enumerate(xs)]
+            ops.sum(ops.square(ops.linear(*xs))).backward()
+            ways.append([None if x.grad is None else x.grad.numpy() for x in xs])
+    index = ops.linear.op.index
+    assert {(index, (0, 1, 2)), (index, (1, 2)), (index, 2)} <= set(backend.tables.replays)
+    for found in ways:
+        assert any(g is not None for g in found)
+        for g, right in zip(found, ways[0], strict=True):
+            assert g is None or g.tobytes() == right.tobytes()
