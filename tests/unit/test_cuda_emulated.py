@@ -316,7 +316,7 @@ def test_more_dimensions_than_a_layout_holds_are_copied_first(device, prepared):
 
 
 def test_offsets_beyond_32_bits_take_the_wide_kernels(device, prepared, monkeypatch):
-    monkeypatch.setattr(elementwise, "INDEX_LIMIT", 1)
+    monkeypatch.setattr(layout, "INDEX_LIMIT", 1)
     x = np.arange(30, dtype=np.float32).reshape(5, 6)
     same(x * x, run(device, "multiply", x, x))
     same(

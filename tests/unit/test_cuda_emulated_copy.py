@@ -128,6 +128,13 @@ def test_far_apart_elements_take_64_bit_indices():
     assert layout.reach(sizes, start) >= layout.INDEX_LIMIT
 
 
+def test_offsets_beyond_32_bits_take_the_wide_kernel(monkeypatch, launched):
+    monkeypatch.setattr(layout, "INDEX_LIMIT", 1)
+    x = numbers("float32", (5, 6))
+    equal_bits(x[::-1, ::2], copies.copied(to_device(x)[::-1, ::2]).get())
+    assert launched == ["strided_uint32_64"]
+
+
 @pytest.mark.parametrize("bits", [32, 64])
 def test_both_widths_of_indices_copy_alike(order, bits):
     x = to_device(numbers("float32", (7, 9)))[::-1, ::2]
