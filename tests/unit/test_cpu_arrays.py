@@ -12,6 +12,7 @@ import pytest
 movement = pytest.importorskip("corelib_cpu.movement")
 creation = pytest.importorskip("corelib_cpu.creation")
 
+import corelib  # noqa: E402
 from corelib import dtypes  # noqa: E402
 from corelib_cpu import contract, gemm, index, native, random, sort  # noqa: E402
 
@@ -364,3 +365,12 @@ def test_each_element_has_its_own_counter() -> None:
     np.testing.assert_array_equal(words[4:], later)
     pairs = random.random_bits(key, np.array(5, np.uint64), shape=(6,), dtype=dtypes.uint64)
     assert pairs.tolist() == [int(lo) | int(hi) << 32 for lo, hi in words.reshape(-1, 2).tolist()]
+
+
+@pytest.mark.parametrize("times", [2, 3, 8, 9])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "complex128", "bool"])
+def test_elements_of_a_large_array_are_repeated(times, dtype):
+    x = (np.arange(300 * 250).reshape(300, 250) % 97).astype(dtype)
+    for layout in (x, np.asfortranarray(x), x[::-1, ::2]):
+        found = corelib.repeat(corelib.asarray(layout, device="cpu"), times, axis=1)
+        np.testing.assert_array_equal(np.asarray(found), np.repeat(layout, times, axis=1))

@@ -15,6 +15,7 @@ from . import native, pool
 from .quiet import scalar
 
 LARGE = 65536  # elements from which a transposed array is copied by our own loop
+FEW = 8  # times that an element is repeated, up to which the result is written in as many passes
 _TILE = 128
 _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}  # what moves so many bytes
 
@@ -126,6 +127,12 @@ def reshape(x: ndarray, /, *, shape: tuple[int, ...]) -> ndarray:
             return x.reshape(shape, copy=False)
         except ValueError:  # NumPy's own copy would not be captured
             return copy(x).reshape(shape)
+    few = x.shape[-1] if x.ndim > 1 and x.size >= LARGE and not x.strides[-1] else 0
+    if 1 < few <= FEW and shape[-1:] != (few,) and _ours(x):
+        out = pool.empty(x.shape, x.dtype, x.nbytes)  # each element some times: NumPy begins a loop for each
+        for i in range(few):
+            put(out[..., i], x[..., 0])
+        return out.reshape(shape)
     return x.reshape(shape)
 
 
