@@ -15,7 +15,7 @@ from . import native, pool
 from .quiet import scalar
 
 LARGE = 65536  # elements from which a transposed array is copied by our own loop
-FEW = 8  # times that an element is repeated, up to which the result is written in as many passes
+FEW = 4  # times that an element is repeated, up to which the result is written in as many passes
 _TILE = 128
 _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64", 16: "complex128"}  # what moves so many bytes
 
