@@ -23,6 +23,7 @@ from .backend import Backend
 from .binding import SCALARS, decomposed, widened
 from .compile.fuse import fused
 from .compile.graph import Graph, Step, Traced
+from .compile.joined import together
 from .dtypes import HALF, DType, as_dtype
 from .hookspecs import hookimpl
 from .op import Op
@@ -107,7 +108,7 @@ def program(graph: Graph, target: Backend, least: int = 0) -> Callable[..., Any]
 
 def linked(graph: Graph, target: Backend) -> Callable[..., Any]:
     """A whole program for a backend with an emitter: every step that it can emit is emitted, and the result linked."""
-    grouped = fused(graph, target, alone=True)
+    grouped = fused(together(graph, target), target, alone=True)
     return target.link(grouped, replayer) or replayer(grouped)
 
 

@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"compile.absorb", "compile.products"},
     {"compile.fuse"},
     {"registry"},
+    {"compile.joined"},
     {"replay"},
     {"tape"},
     {"walk"},
@@ -96,6 +97,7 @@ def room(module: str) -> str:
         ["products"],
         ["graph"],
         ["fuse"],
+        ["joined"],
     ):  # what eager composites need stands low
         return ".".join(parts[1:3])
     return parts[1] if len(parts) > 1 else "__init__"

@@ -116,7 +116,8 @@ class Kernel(Reading):
                 ("llvm.loop.vectorize.width", f"i32 {lanes}"),
             ]
         if self.vectors:  # a row shorter than the vectors of one iteration would be done element by element
-            many = 4 if self.plain or self.columns >= 8 * lanes else 2 if self.columns >= 4 * lanes else 1
+            fits = lambda k: self.columns >= 2 * k * lanes or self.columns % (k * lanes) == 0
+            many = 4 if self.flat or fits(4) else 2 if fits(2) else 1
             found.append(("llvm.loop.interleave.count", f"i32 {many}"))
         if i in self.widened:  # LLVM would take the widest type's lanes, and half of each vector of float32
             found.append(("llvm.loop.vectorize.width", f"i32 {lanes}"))

@@ -182,7 +182,11 @@ def _function(kernel: emit.Kernel, address: int, spare: Sequence[int]) -> Callab
     if work < PARALLEL or kernel.units == 1:
         lines.append(f"    chunk = {kernel.units}")
     elif kernel.plain:
-        lines.append(f"    chunk = max(-(-{kernel.units} // (4 * team.get_num_threads())) + 63 & -64, 4096)")
+        each = sum(scalars.COST.get(step.op.name, 1) for step in group.steps)
+        least = max(256, min(4096, PARALLEL // (2 * each)))
+        lines.append(
+            f"    chunk = max(-(-{kernel.units} // (4 * team.get_num_threads())) + 63 & -64, {least})"
+        )
     else:
         lines.append(f"    chunk = max({kernel.units} // (8 * team.get_num_threads()), 1)")
     words = [*outs[1:], *names, *map(str, kernel.words)]
