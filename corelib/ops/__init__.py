@@ -164,7 +164,7 @@ from .pool import (
     max_pool_gradient,
     max_pool_indices,
 )
-from .quantized import int8_conv, int8_matmul, int8_quantize, int8_rescale
+from .quantized import int8_conv, int8_matmul, int8_max_pool, int8_quantize, int8_rescale, quantized_conv
 from .random import normal_from_bits, random_bits, uniform_from_bits
 from .recurrent import gru_cell, lstm_cell
 from .reduce import all, any, argmax, argmin, cumulative_prod, cumulative_sum, max, min, prod, sum
@@ -238,7 +238,7 @@ __all__ = [
     "ema_update", "embedding", "empty", "empty_like", "equal", "erf", "exp", "expand_dims", "expm1",
     "eye", "flatten", "flip", "floor", "floor_divide", "from_dlpack", "full", "full_like", "gather",
     "gelu", "greater", "greater_equal", "group_norm", "gru", "gru_cell", "gru_gradient", "hardshrink",
-    "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul", "int8_quantize", "int8_rescale",
+    "hardsigmoid", "hardswish", "hardtanh", "huber_loss", "hypot", "imag", "int8_conv", "int8_matmul", "int8_max_pool", "int8_quantize", "int8_rescale",
     "intersect1d", "isclose", "isfinite", "isin", "isinf", "isnan", "l1_loss", "layer_norm",
     "leaky_relu", "less", "less_equal", "linear", "linspace", "lion_update", "log", "log10", "log1p",
     "log2", "log_sigmoid", "log_softmax", "logaddexp", "logical_and", "logical_not", "logical_or",
@@ -246,7 +246,7 @@ __all__ = [
     "max", "max_pool", "max_pool_gradient", "max_pool_indices", "maximum", "mean", "meshgrid", "min",
     "minimum", "mish", "momentum_update", "moveaxis", "mse_loss", "multiply", "nadam_scalars",
     "nadam_update", "negative", "nextafter", "nll_loss", "nonzero", "normal_from_bits", "not_equal",
-    "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "positive", "pow", "prelu", "prod",
+    "one_hot", "ones", "ones_like", "outer", "pad", "permute_dims", "positive", "pow", "prelu", "prod", "quantized_conv",
     "radam_scalars", "radam_update", "random_bits", "ravel", "real", "reciprocal", "relu", "remainder",
     "repeat", "reshape", "rms_norm", "rmsprop_update", "rnn", "rnn_gradient", "roll", "round", "rsqrt",
     "scaled_dot_product_attention", "scatter", "scatter_add", "searchsorted", "selu", "setdiff1d",

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ..dispatch import composite
 from ..dtypes import FLOATING, float32, float64, int8, int32
 from ..errors import DTypeError, ShapeError
+from ..op import calls
 from ..rules import Spec, broadcast_shapes, common, custom
 from ..samples import ErrorSample, Sample
 from .contract import _matmul_rule, matmul
 from .conv import PerAxis, _canonical, conv, conv_counts
 from .elementwise import add, astype, divide, maximum, minimum, multiply, round, subtract
 from .movement import narrow
+from .pool import _CASES, _DILATED, _behind, _bind_max, _pooled, pool_counts
+from .pool import _samples as _pool_samples
+from .windows import framed, reduced_windows
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
@@ -206,4 +210,113 @@ def int8_rescale(total: Tensor, offset: Tensor, scale: Tensor, bias: Tensor, /, 
     return maximum(y, 0.0) if relu else y
 
 
-__all__ = ["int8_conv", "int8_matmul", "int8_quantize", "int8_rescale"]
+# -- layers between integers -----------------------------------------------------------------------------------
+
+
+def _bind_layer(
+    x: Any, weight: Any, offset: Any, scale: Any, bias: Any, next_scale: Any = None, next_zero: Any = None, /, *, stride: Any = 1,
+    padding: Any = 0, dilation: Any = 1, groups: Any = 1, frame: int = 0, relu: bool = False, low: int = -128, high: int = 127,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
+    params = _canonical("quantized_conv", x, groups, stride=stride, padding=padding, dilation=dilation)
+    params |= {"frame": int(frame), "relu": bool(relu), "low": int(low), "high": int(high)}
+    return (x, weight, offset, scale, bias, next_scale, next_zero), params
+
+
+@custom(FLOATING, joint=(3, 4, 5, 6), fixed={0: int8, 1: int8, 2: int32})
+def _layer_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    x, weight, *units = specs
+    options = {name: params[name] for name in ("stride", "padding", "dilation", "groups")}
+    counts = conv_counts(x, weight, None, **options)
+    for name, spec in zip(("offset", "scale", "bias"), units, strict=False):
+        if spec.shape != (weight.shape[0],):
+            raise ShapeError(
+                f"{op.name}: {name} must have shape {(weight.shape[0],)}, one number for each unit of weight, got {spec.shape}"
+            )
+    following = [s for s in units[3:] if s]
+    if len(following) == 1 or any(s.shape for s in following):
+        raise ShapeError(f"{op.name}: next_scale and next_zero must both have shape (), or both be None")
+    return Spec((x.shape[0], weight.shape[0], *counts), int8 if following else common(op, specs, (3, 4)))
+
+
+def _layer_samples(make: Any, dtype: Any) -> Any:
+    for x, weight, params in (
+        ((2, 3, 5), (4, 3, 3), {"padding": 1, "frame": -3}),
+        ((2, 5, 5, 4), (3, 5, 3, 2), {"stride": (2, 1), "padding": (1, 0), "relu": True}),
+        (
+            (1, 4, 7, 6),
+            (6, 2, 3, 2),
+            {"stride": (2, 3), "padding": 1, "dilation": (2, 1), "groups": 2, "frame": 100},
+        ),
+        ((9, 6, 6, 6), (10, 6, 3, 3), {"padding": 1, "relu": True}),
+        ((0, 2, 4, 4), (3, 2, 3, 3), {}),
+    ):
+        units = weight[:1]
+        numbers = (
+            make.array(x, int8, -128, 127),
+            make.array(weight, int8, -128, 127),
+            make.array(units, int32, -999, 999),
+        )
+        # powers of two, so that nothing is rounded before the last step and no last bit decides which integer is next
+        line = (make.full(units, dtype, 2.0**-9), make.full(units, dtype, 3.0))
+        yield Sample((*numbers, *line), params)
+        following = (make.full((), dtype, 0.5), make.full((), dtype, -2.0))
+        yield Sample((*numbers, *line, *following), {**params, "low": -100, "high": 99})
+
+
+@composite(
+    kind="contract", rule=_layer_rule, samples=_layer_samples, ulp=4, bind=_bind_layer, nondiff="integers have no derivative",
+    errors=[
+        ErrorSample(ShapeError, r"quantized_conv: scale must have shape \(4,\), one number for each unit of weight, got \(3,\)",
+                    lambda m: Sample((m.array((1, 2, 5), int8), m.array((4, 2, 3), int8), m.array((4,), int32), m.array((3,), float32),
+                                      m.array((4,), float32)))),
+    ],
+)  # fmt: skip
+def quantized_conv(
+    x: Tensor, weight: Tensor, offset: Tensor, scale: Tensor, bias: Tensor, next_scale: Tensor | None = None,
+    next_zero: Tensor | None = None, /, *, stride: PerAxis = 1, padding: PerAxis = 0, dilation: PerAxis = 1, groups: int = 1, frame: int = 0,
+    relu: bool = False, low: int = -128, high: int = 127,
+) -> Tensor:  # fmt: skip
+    """A convolution of int8 as a layer: :func:`int8_conv` of x with ``frame`` around it, then :func:`int8_rescale` by
+    ``offset`` (int32), ``scale`` and ``bias``, each of shape (O,), and where ``next_scale`` and ``next_zero`` of shape ()
+    are given, :func:`int8_quantize` by them. The result is int8 then, and else has the scale's dtype.
+
+    Example: ``quantized_conv(x, weight, offset, scale, bias, padding=1)`` for x of shape (2, 3, 8, 8) and weight of shape
+    (4, 3, 3, 3) has shape (2, 4, 8, 8).
+    """
+    d = x.ndim - 2
+    around: Any = (padding,) * d if isinstance(padding, int) else padding
+    if any(around):
+        x = calls.pad(x, ((0, 0), (0, 0), *((p, p) for p in around)), constant_values=frame)
+    total = int8_conv(x, weight, stride=stride, dilation=dilation, groups=groups)
+    line = [calls.reshape(t, (-1, *(1,) * d)) for t in (offset, scale, bias)]
+    y = int8_rescale(total, *line, relu=relu)
+    if next_scale is None or next_zero is None:
+        return y
+    return int8_quantize(y, next_scale, next_zero, low=low, high=high)
+
+
+@custom((int8,))
+def _pool_rule(op: Any, specs: Any, params: dict[str, Any]) -> Spec:
+    return Spec(_pooled(op, specs[0], params), int8)
+
+
+@composite(
+    kind="opaque", rule=_pool_rule, samples=_pool_samples((*_DILATED, *_CASES)), ulp=0, bind=_bind_max("int8_max_pool"),
+    nondiff="integers have no derivative", moves=False, leading=True,
+    errors=[ErrorSample(ShapeError, "int8_max_pool: a window of 4 elements .* does not fit an axis of 3 with padding 0",
+                        lambda m: Sample((m.array((1, 2, 3), int8),), {"kernel_size": 4}))],
+)  # fmt: skip
+def int8_max_pool(
+    x: Tensor, /, *, kernel_size: PerAxis, stride: PerAxis = None, padding: PerAxis = 0, dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> Tensor:  # fmt: skip
+    """The largest element of each window of int8 numbers; shapes and parameters as in :func:`max_pool`.
+
+    Example: ``int8_max_pool(ones((1, 2, 4, 4), dtype=int8), kernel_size=2)`` has shape (1, 2, 2, 2).
+    """
+    counts = pool_counts("int8_max_pool", x, kernel_size, stride, padding, dilation, ceil_mode)
+    behind = _behind(x.shape[x.ndim - len(counts) :], counts, kernel_size, stride, padding, dilation)
+    return reduced_windows(framed(x, padding, behind, -128), kernel_size, counts, stride, dilation, maximum)
+
+
+__all__ = ["int8_conv", "int8_matmul", "int8_max_pool", "int8_quantize", "int8_rescale", "quantized_conv"]

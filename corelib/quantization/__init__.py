@@ -8,13 +8,20 @@ computation in float and stores the weights in few bits; ``report`` says what it
 from __future__ import annotations
 
 from .convert import Config, calibrate, convert, fold_norms, prepare, weight_only
-from .layers import FakeQuantize, Prepared, QuantizedConv2d, QuantizedLinear, WeightOnlyLinear
+from .layers import (
+    FakeQuantize,
+    Prepared,
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantizedMaxPool2d,
+    WeightOnlyLinear,
+)
 from .observers import MinMaxObserver, MSEObserver, PercentileObserver
 from .report import Report, report
 from .scheme import QuantParams, choose_params, dequantize, fake_quantize, pack, quantize, unpack
 
 __all__ = [
     "Config", "FakeQuantize", "MSEObserver", "MinMaxObserver", "PercentileObserver", "Prepared", "QuantParams", "QuantizedConv2d",
-    "QuantizedLinear", "Report", "WeightOnlyLinear", "calibrate", "choose_params", "convert", "dequantize", "fake_quantize", "fold_norms", "pack",
+    "QuantizedLinear", "QuantizedMaxPool2d", "Report", "WeightOnlyLinear", "calibrate", "choose_params", "convert", "dequantize", "fake_quantize", "fold_norms", "pack",
     "prepare", "quantize", "report", "unpack", "weight_only",
 ]  # fmt: skip

@@ -5,15 +5,36 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..autograd import no_grad
 from ..errors import ArgumentError, nearest
-from ..nn import BatchNorm1d, BatchNorm2d, Identity, Linear, Module, Parameter, ReLU, Sequential
+from ..nn import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Flatten,
+    Identity,
+    Linear,
+    MaxPool2d,
+    Module,
+    Parameter,
+    ReLU,
+    Sequential,
+)
 from ..op import calls
 from ..tensor import Tensor
-from .layers import FakeQuantize, Prepared, QuantizedConv2d, QuantizedLinear, WeightOnlyLinear, is_conv
+from .layers import (
+    FakeQuantize,
+    Prepared,
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantizedMaxPool2d,
+    WeightOnlyLinear,
+    _Quantized,
+    is_conv,
+)
 from .observers import OBSERVERS, MinMaxObserver
 
 
@@ -158,7 +179,11 @@ def calibrate(model: Module, batches: Iterable[Any]) -> Module:
 
 @no_grad()
 def convert(model: Module) -> Module:
-    """A copy of a prepared and calibrated (or trained) model with layers that compute in integers."""
+    """A copy of a prepared and calibrated (or trained) model with layers that compute in integers.
+
+    In a Sequential a layer gives integers, as the next integer layer would make them of its result, where nothing but
+    MaxPool2d and Flatten stands between the two: rounding does not change what is largest, so no result changes.
+    """
 
     def one(path: str, module: Module) -> Module:
         if not isinstance(module, Prepared):
@@ -167,7 +192,49 @@ def convert(model: Module) -> Module:
 
     if not any(isinstance(m, Prepared) for m in model.modules()):
         raise ArgumentError("convert: the model is not prepared: call prepare() and calibrate() first")
-    return _replaced(copy.deepcopy(model), one).eval()
+    return _linked(_replaced(copy.deepcopy(model), one)).eval()
+
+
+def _linked(model: Module) -> Module:
+    """The model with integers between its integer layers, where each module has one place only."""
+    places = Counter(id(child) for m in model.modules() for child in _children(m))
+    pools: dict[int, Module] = {}
+    for module in model.modules():
+        if not isinstance(module, Sequential):
+            continue
+        before, between = None, list[Module]()
+        for child in _children(module):
+            if isinstance(child, Identity):
+                continue
+            if isinstance(child, _Quantized):
+                if before is not None and all(places[id(m)] == 1 for m in (before, *between, child)):
+                    before.give_integers(child)
+                    pools |= {id(m): QuantizedMaxPool2d(m) for m in between if isinstance(m, MaxPool2d)}
+                before, between = child, []
+            elif isinstance(child, MaxPool2d | Flatten):
+                between.append(child)
+            else:
+                before = None
+    return _replaced(model, lambda path, module: pools.get(id(module), module))
+
+
+def _children(module: Module) -> list[Module]:
+    """The modules that a module holds, each as often as it does."""
+    found: list[Module] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, Module):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            for v in value:
+                look(v)
+        elif isinstance(value, dict):
+            look(list(value.values()))
+
+    for name, value in vars(module).items():
+        if not name.startswith("_"):
+            look(value)
+    return found
 
 
 @no_grad()

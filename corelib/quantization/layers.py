@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..dtypes import int8
 from ..errors import ArgumentError
 from ..nn import Module
 from ..op import calls
 from ..ops.creation import zeros_like
 from ..tensor import Tensor
 from .observers import MinMaxObserver
-from .scheme import QuantParams, fake_quantize, pack, quantize, unpack
+from .scheme import QuantParams, dequantize, fake_quantize, pack, quantize, unpack
 
 
 class FakeQuantize(Module):
@@ -90,6 +91,8 @@ class _Quantized(Module):
     input_zero: Tensor
     offset: Tensor
     bias: Tensor
+    next_scale: Tensor | None
+    next_zero: Tensor | None
 
     def __init__(self, prepared: Prepared) -> None:
         inner, inputs, weights = prepared.inner, prepared.inputs.observer.params(), prepared.weight_params()
@@ -103,11 +106,31 @@ class _Quantized(Module):
         self.register_buffer("input_zero", inputs.zero_point.detach())
         bias = zeros_like(scale) if inner.bias is None else inner.bias.detach()
         self.register_buffer("bias", bias)
+        self.register_buffer("next_scale", None)
+        self.register_buffer("next_zero", None)
+        self.levels = (-128, 127)
+
+    def give_integers(self, following: _Quantized) -> None:
+        """From now on give the integers that ``following`` would make of this layer's result."""
+        like = QuantParams(self.scale, self.scale, following.input_bits, following.symmetric)
+        self.next_scale, self.next_zero, self.levels = (
+            following.input_scale,
+            following.input_zero,
+            (like.low, like.high),
+        )
+
+    def dequantize(self, y: Tensor) -> Tensor:
+        """What a result of this layer stands for."""
+        if self.next_scale is None or self.next_zero is None:
+            return y
+        return dequantize(y, QuantParams(self.next_scale, self.next_zero))
 
     def _laid_out(self, q: Tensor) -> Tensor:
         return q
 
     def _input(self, x: Tensor) -> Tensor:
+        if x.dtype is int8:  # as the layer before has made it
+            return x
         return quantize(x, QuantParams(self.input_scale, self.input_zero, self.input_bits, self.symmetric))
 
     def _units(self, shape: tuple[int, ...]) -> None:
@@ -143,7 +166,11 @@ class QuantizedLinear(_Quantized):
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (..., out_features)."""
         total = calls.int8_matmul(self._input(x), self.weight)
-        return calls.int8_rescale(total, self.offset, self.scale, self.bias, relu=self.relu)
+        y = calls.int8_rescale(total, self.offset, self.scale, self.bias, relu=self.relu)
+        if self.next_scale is None:
+            return y
+        low, high = self.levels
+        return calls.int8_quantize(y, self.next_scale, self.next_zero, low=low, high=high)
 
 
 class QuantizedConv2d(_Quantized):
@@ -151,24 +178,38 @@ class QuantizedConv2d(_Quantized):
 
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(prepared)
-        options = _conv_options(prepared.inner)
-        padding = options.pop("padding")
-        self.padding = (padding, padding) if isinstance(padding, int) else tuple(padding)
-        self.options = options
-        self._units((-1, 1, 1))
-        self.frame = 0 if self.symmetric else int(self.input_zero.item())
+        self.options = _conv_options(prepared.inner)
+        self._units((-1,))
+        self.options["frame"] = 0 if self.symmetric else int(self.input_zero.item())
 
     def _rows(self) -> Tensor:
         return calls.reshape(self.weight, (self.weight.shape[0], -1))
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of shape (N, out_channels, H', W')."""
-        q = self._input(x)
-        if any(self.padding):
-            rows, columns = self.padding
-            q = calls.pad(q, ((0, 0), (0, 0), (rows, rows), (columns, columns)), constant_values=self.frame)
-        total = calls.int8_conv(q, self.weight, **self.options)
-        return calls.int8_rescale(total, self.offset, self.scale, self.bias, relu=self.relu)
+        operands = (
+            self._input(x),
+            self.weight,
+            self.offset,
+            self.scale,
+            self.bias,
+            self.next_scale,
+            self.next_zero,
+        )
+        low, high = self.levels
+        return calls.quantized_conv(*operands, **self.options, relu=self.relu, low=low, high=high)
+
+
+class QuantizedMaxPool2d(Module):
+    """A MaxPool2d between integer layers: the largest integer stands for the largest number."""
+
+    def __init__(self, inner: Any) -> None:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        self.options = {name: getattr(inner, name) for name in names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A tensor of shape (N, C, H', W')."""
+        return calls.int8_max_pool(x, **self.options)
 
 
 class WeightOnlyLinear(Module):

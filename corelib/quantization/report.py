@@ -71,7 +71,7 @@ def report(
         for name in names:
 
             def keep(module: Any, args: Any, result: Any, name: str = name, found: Any = found) -> None:
-                found[name] = result.detach()
+                found[name] = getattr(module, "dequantize", lambda y: y)(result.detach())
 
             handles.append(modules[name].register_forward_hook(keep))
         was = one.training

@@ -263,8 +263,9 @@ def test_a_report_of_size_errors_and_the_metric():
     assert [layer.name for layer in found.layers] == ["0", "2", "4", "6"]
     assert [layer.kind for layer in found.layers] == ["QuantizedConv2d"] * 2 + ["QuantizedLinear"] * 2
     first = found.layers[0]
-    # weight and bias in float32; the weight in bytes, 4 scales, offsets and biases, and the input's two numbers
-    assert (first.bytes_before, first.bytes_after) == (4 * (72 + 4), 72 + 4 * (4 + 4 + 4) + 8)
+    # weight and bias in float32; the weight in bytes, 4 scales, offsets and biases, two numbers of the input and two of the
+    # next layer's
+    assert (first.bytes_before, first.bytes_after) == (4 * (72 + 4), 72 + 4 * (4 + 4 + 4) + 16)
     assert found.bytes_before == sum(layer.bytes_before for layer in found.layers)
     assert all(0 < layer.error < 0.05 for layer in found.layers)
     assert found.after == pytest.approx(found.before, abs=0.05)
@@ -273,6 +274,38 @@ def test_a_report_of_size_errors_and_the_metric():
     assert f"{found.before:.4f} before, {found.after:.4f} after" in text
     four = quantization.weight_only(model, 4)
     assert quantization.report(model, four, x).layers[0].bytes_after < model[4].weight.size * 4 / 6
+
+
+@on_each
+def test_integers_go_from_layer_to_layer_and_change_no_result(device):
+    random.seed(4)
+    model = nn.Sequential(
+        nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Tanh(),
+        nn.Linear(5, 3),
+    ).to(device)  # fmt: skip
+    x = corelib.asarray(numbers(20, 2, 8, 8), device=device)
+    prepared = quantization.calibrate(quantization.prepare(model), [x])
+    converted = quantization.convert(prepared)
+    kinds = [type(m).__name__ for m in converted]
+    assert kinds[2] == "QuantizedMaxPool2d"
+    y, seen = x, []
+    for module in converted:
+        y = module(y)
+        seen.append(y.dtype is corelib.int8)
+    # the first two layers hand integers on; tanh takes numbers
+    assert seen == [True, True, True, True, True, False, False, False, False]
+    alone = quantization.convert(nn.Sequential(*[nn.Sequential(m) for m in prepared]))
+    assert not any(layer.next_scale is not None for layer in alone.modules() if hasattr(layer, "next_scale"))
+    assert alone(x).tolist() == converted(x).tolist() == y.tolist()
+
+
+def test_a_pool_in_two_places_stays_one_of_numbers():
+    pool = nn.MaxPool2d(2)
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), pool, nn.Conv2d(2, 2, 1), nn.Tanh(), pool)
+    x = corelib.asarray(numbers(3, 2, 8, 8))
+    converted = quantization.convert(quantization.calibrate(quantization.prepare(model), [x]))
+    assert converted[0](x).dtype is converted(x).dtype is corelib.float32
+    assert converted[1] is converted[4]
 
 
 # -- exact products ----------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from . import (
     pool,
     pooling,
     program,
+    quantized,
     random,
     reduce,
     scan,
@@ -94,6 +95,12 @@ PARTIAL = {
     "scaled_dot_product_attention": attention.make_attention,
 }
 
+PARTIAL_SHORT = {
+    ("int8_conv", dtypes.int8): quantized.make_conv,
+    ("int8_max_pool", dtypes.int8): quantized.make_pool,
+    ("quantized_conv", dtypes.float32): quantized.make_layer,
+}
+
 
 class CpuBackend(Backend):
     """NumPy arrays on the processor; large ones are worked on by a team of threads."""
@@ -119,6 +126,9 @@ class CpuBackend(Backend):
         """The kernel of an op; those of some composites run the op's body where they do not do a case."""
         if op.name in PARTIAL and dtype in (dtypes.float32, dtypes.float64):
             return PARTIAL[op.name](dtype.name, decomposed(op, self))
+        if (op.name, dtype) in PARTIAL_SHORT:
+            assert dtype is not None
+            return PARTIAL_SHORT[op.name, dtype](dtype.name, decomposed(op, self))
         return super().find(op, dtype)
 
     def from_host(self, buffer: Any, shape: tuple[int, ...], dtype: dtypes.DType) -> ndarray:

@@ -242,12 +242,22 @@ def _saturate(result: str) -> Any:
     @intrinsic
     def saturate(x):
         def emit(builder, arguments):
-            source, target = arguments[0].type, _BYTES[result.removeprefix("u")]
-            name = "llvm.fptoui.sat" if result.startswith("u") else "llvm.fptosi.sat"
-            declared = builder.module.declare_intrinsic(
-                name, [target, source], ir.FunctionType(target, [source])
-            )
-            return builder.call(declared, arguments)
+            # not LLVM's saturating cast, which is not vectorised
+            (value,), limits = arguments, np.iinfo(result)
+            kind, target = value.type, _BYTES[result.removeprefix("u")]
+            found = (builder.fptoui if result.startswith("u") else builder.fptosi)(value, target)
+            for test, bound, otherwise in (
+                (">=", 2.0 * (limits.max // 2 + 1), -1 if result.startswith("u") else limits.max),
+                ("<=", float(limits.min), limits.min),
+                ("uno", 0.0, 0),
+            ):
+                outside = (
+                    builder.fcmp_ordered(test, value, ir.Constant(kind, bound))
+                    if test != "uno"
+                    else builder.fcmp_unordered(test, value, value)
+                )
+                found = builder.select(outside, ir.Constant(target, int(otherwise)), found)
+            return found
 
         return getattr(types, result)(x), emit
 

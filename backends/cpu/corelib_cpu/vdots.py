@@ -205,9 +205,10 @@ def dot_tile(kind: str, rows: int, vectors: int, lanes: int, edge: bool, scatter
 # --- packing --------------------------------------------------------------------------------------------------
 
 
-def _interleave(size: int, lanes: int, edge: bool) -> Any:
+def interleave(size: int, lanes: int, edge: bool, exact: bool = False) -> Any:
     """``line(source, step, out, have, count, flip)``: words of the numbers of `size` bytes that stand side by side in 4 /
-    size rows, of which `have` exist, `step` bytes apart; with `edge` there are `count` of them and zeros follow.
+    size rows, of which `have` exist, `step` bytes apart; with `edge` there are `count` of them, and zeros follow, or with
+    `exact` nothing is stored behind them.
     """
     group = 4 // size
 
@@ -225,13 +226,31 @@ def _interleave(size: int, lanes: int, edge: bool) -> Any:
                 row = builder.select(builder.icmp_signed(">", have, code.word(g)), row, words.zero)
                 row = builder.or_(total, row)
             total = row
-        words.store(builder.xor(total, words.everywhere(builder.trunc(flip, _HALF))), out)
+        total = builder.xor(total, words.everywhere(builder.trunc(flip, _HALF)))
+        words.store(total, out, words.below(count) if exact else None)
 
     @intrinsic
     def line(source, step, out, have, count, flip):
         return types.void(*(types.int64,) * 6), emit
 
     return line
+
+
+def store_line(element: str, vectors: int, lanes: int) -> Any:
+    """``store(source, out, count)``: the first `count` of `vectors` * `lanes` elements, all of which exist in the source."""
+
+    def emit(builder, arguments):
+        source, out, count = arguments
+        code = Emitter(builder, element, lanes)
+        for v in range(vectors):
+            value = code.load(code.place(source, v * lanes * code.size))
+            code.store(value, code.place(out, v * lanes * code.size), code.below(count, v * lanes))
+
+    @intrinsic
+    def store(source, out, count):
+        return types.void(*(types.int64,) * 3), emit
+
+    return store
 
 
 def _widen(kind: str, lanes: int) -> Any:
@@ -322,7 +341,7 @@ def group_packer(kind: str, width: int, lanes: int, left: bool) -> Any:
     group, at_number, bits = 4 // size, at_int8 if size == 1 else at_int16, 8 * size
     mask = (1 << bits) - 1
     flip = _FLIP if kind == "int8" and not left else 0
-    line, line_edge = (_interleave(size, lanes, edge) for edge in (False, True))
+    line, line_edge = (interleave(size, lanes, edge) for edge in (False, True))
     transpose = panel_packer("int32", width, lanes)
 
     @inline
@@ -390,3 +409,86 @@ def group_packer(kind: str, width: int, lanes: int, left: bool) -> Any:
         pack = gather
 
     return pack
+
+
+# --- what follows -----------------------------------------------------------------------------------------------
+
+
+def finish_line(element: str, vectors: int, lanes: int) -> Any:
+    """``finish(sums, out, scale, bias, least, next_scale, next_zero, low, high)``: int32 sums as numbers, each operand but
+    the last two the address of one: y = max(scale sum + bias, least) for float32, and for int8 that divided by next_scale,
+    rounded, plus next_zero, kept within [low, high].
+    """
+
+    def emit(builder, arguments):
+        sums, out, *numbers, low, high = arguments
+        code, words = Emitter(builder, "float32", lanes), Emitter(builder, "int32", lanes)
+        short = Emitter(builder, "int8", lanes)
+
+        def one(address: Any) -> Any:
+            return code.everywhere(builder.load(code.pointer(address, code.scalar), align=4))
+
+        scale, bias, least = (one(a) for a in numbers[:3])
+        if element == "int8":
+            following, zero = (one(a) for a in numbers[3:])
+            bounds = [
+                builder.sitofp(words.everywhere(builder.trunc(v, _HALF)), code.vector) for v in (low, high)
+            ]
+        for v in range(vectors):
+            total = builder.sitofp(words.load(code.place(sums, 4 * v * lanes)), code.vector)
+            y = builder.fadd(builder.fmul(total, scale), bias)
+            y = _call(code, f"llvm.maximum.{code.suffix}", code.vector, [y, least])
+            if element == "float32":
+                code.store(y, code.place(out, 4 * v * lanes))
+                continue
+            q = _call(code, f"llvm.roundeven.{code.suffix}", code.vector, [builder.fdiv(y, following)])
+            q = _call(code, f"llvm.maximum.{code.suffix}", code.vector, [builder.fadd(q, zero), bounds[0]])
+            q = _call(code, f"llvm.minimum.{code.suffix}", code.vector, [q, bounds[1]])
+            number = builder.fptosi(
+                builder.select(builder.fcmp_ordered("ord", q, q), q, code.zero), words.vector
+            )
+            short.store(builder.trunc(number, short.vector), code.place(out, v * lanes))
+
+    @intrinsic
+    def finish(sums, out, scale, bias, least, next_scale, next_zero, low, high):
+        return types.void(*(types.int64,) * 9), emit
+
+    return finish
+
+
+def pooled_line(stride: int, lanes: int, masked: bool) -> Any:
+    """``along(source, taps, step, out, count)``: out[j] is the largest of source[stride j + step k] for k below `taps`: a
+    vector of int8, of which the first `count` are stored, and `stride` vectors, or with `masked` `count` numbers, are read
+    for each k.
+    """
+
+    def emit(builder, arguments):
+        source, taps, step, out, count = arguments
+        code = Emitter(builder, "int8", lanes)
+        function, before = builder.function, builder.basic_block
+        loop, after = (function.append_basic_block(f"pooled.{name}") for name in ("loop", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k, at, total = builder.phi(_WORD), builder.phi(_WORD), builder.phi(code.vector)
+        for phi, value in (
+            (k, code.word(0)),
+            (at, source),
+            (total, ir.Constant(code.vector, [-128] * lanes)),
+        ):
+            phi.add_incoming(value, before)
+        row = Emitter(builder, "int8", lanes * stride).load(at, code.below(count) if masked else None)
+        order = ir.Constant(code.indices, [stride * i for i in range(lanes)])
+        row = builder.shuffle_vector(row, ir.Constant(row.type, ir.Undefined), order) if stride > 1 else row
+        found = _call(code, f"llvm.smax.{code.suffix}", code.vector, [total, row])
+        following = builder.add(k, code.word(1))
+        for phi, value in ((k, following), (at, builder.add(at, step)), (total, found)):
+            phi.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", following, taps), loop, after)
+        builder.position_at_end(after)
+        code.store(found, out, code.below(count))
+
+    @intrinsic
+    def along(source, taps, step, out, count):
+        return types.void(*(types.int64,) * 5), emit
+
+    return along
