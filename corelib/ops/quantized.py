@@ -280,8 +280,8 @@ def quantized_conv(
     ``offset`` (int32), ``scale`` and ``bias``, each of shape (O,), and where ``next_scale`` and ``next_zero`` of shape ()
     are given, :func:`int8_quantize` by them. The result is int8 then, and else has the scale's dtype.
 
-    Example: ``quantized_conv(x, weight, offset, scale, bias, padding=1)`` for x of shape (2, 3, 8, 8) and weight of shape
-    (4, 3, 3, 3) has shape (2, 4, 8, 8).
+    Example: ``quantized_conv(ones((2, 3, 8, 8), dtype=int8), ones((4, 3, 3, 3), dtype=int8), zeros(4, dtype=int32), ones(4),
+    zeros(4), padding=1)`` has shape (2, 4, 8, 8).
     """
     d = x.ndim - 2
     around: Any = (padding,) * d if isinstance(padding, int) else padding
