@@ -301,10 +301,11 @@ def _reads(reads: Sequence[tuple[str, str, int]]) -> str:
 
 
 def dtype_names(kinds: Sequence[DType], of: Sequence[DType] = ALL) -> str:
-    """Names of dtypes; "all dtypes" and "all" where nothing is missing."""
+    """Names of dtypes; "all dtypes" and "all" where nothing is missing, and among some "half" for both of two bytes."""
     if len(kinds) == len(of):
         return "all dtypes" if of is ALL else "all"
-    return " ".join(d.name for d in kinds)
+    short = of is not ALL and {*HALF} <= {*kinds}
+    return " ".join([d.name for d in kinds if not (short and d in HALF)] + ["half"] * short)
 
 
 # -- text ----------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ import emulated_streams
 import numpy as np
 from emulated_streams import CudaError, reported, submit, waiting
 
+from corelib import random as generators
 from corelib_cuda import launch
 
 HEADER = Path(__file__).with_name("cuda_emulator.h")
@@ -491,6 +492,7 @@ def installed() -> Iterator[Any]:
     emulated = _modules()
     real = {name: sys.modules[name] for name in emulated if name in sys.modules}
     load, launch.Kernel._load = launch.Kernel._load, _load
+    generator = generators._default
     sys.modules.update(emulated)
     _forget()
     try:
@@ -500,6 +502,7 @@ def installed() -> Iterator[Any]:
             del sys.modules[name]
         sys.modules.update(real)
         launch.Kernel._load = load
+        generators._default = generator  # one that was made meanwhile may live on the emulated device
         _forget()
 
 
