@@ -492,7 +492,7 @@ def installed() -> Iterator[Any]:
     emulated = _modules()
     real = {name: sys.modules[name] for name in emulated if name in sys.modules}
     load, launch.Kernel._load = launch.Kernel._load, _load
-    generator = generators._default
+    generator, generators._default = generators._default, None
     sys.modules.update(emulated)
     _forget()
     try:
@@ -502,7 +502,7 @@ def installed() -> Iterator[Any]:
             del sys.modules[name]
         sys.modules.update(real)
         launch.Kernel._load = load
-        generators._default = generator  # one that was made meanwhile may live on the emulated device
+        generators._default = generator  # the other's state is on the emulated device, where it was drawn from
         _forget()
 
 
